@@ -40,4 +40,6 @@ function(delta_add_tool name)
   delta_llvm_flags(${name})
   target_link_libraries(${name} PRIVATE ${ARG_LINK})
   install(TARGETS ${name} RUNTIME DESTINATION bin)
+  # What the lit suite is rebuilt for.
+  set_property(GLOBAL APPEND PROPERTY DELTA_TOOLS ${name})
 endfunction()
