@@ -1,0 +1,188 @@
+//===- DeltaDialect.cpp - The delta dialect and its stages ----------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Registration, and the verifier of `delta.stage`: it rejects modules that mix
+// operations of different stages.
+//
+//===----------------------------------------------------------------------===//
+
+#include "delta/Dialect/Delta/IR/Delta.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/DialectImplementation.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace mlir::delta;
+
+#include "delta/Dialect/Delta/IR/DeltaDialect.cpp.inc"
+#include "delta/Dialect/Delta/IR/DeltaEnums.cpp.inc"
+
+#define GET_ATTRDEF_CLASSES
+#include "delta/Dialect/Delta/IR/DeltaAttrs.cpp.inc"
+
+#define GET_OP_CLASSES
+#include "delta/Dialect/Delta/IR/DeltaOps.cpp.inc"
+
+void DeltaDialect::initialize() {
+  addAttributes<
+#define GET_ATTRDEF_LIST
+#include "delta/Dialect/Delta/IR/DeltaAttrs.cpp.inc"
+      >();
+  addOperations<
+#define GET_OP_LIST
+#include "delta/Dialect/Delta/IR/DeltaOps.cpp.inc"
+      >();
+}
+
+Operation *DeltaDialect::materializeConstant(OpBuilder &builder,
+                                             Attribute value, Type type,
+                                             Location loc) {
+  return arith::ConstantOp::materialize(builder, value, type, loc);
+}
+
+//===----------------------------------------------------------------------===//
+// Stages
+//===----------------------------------------------------------------------===//
+
+StringRef mlir::delta::stringifyStage(Stage stage) {
+  switch (stage) {
+  case Stage::Step:
+    return "step";
+  case Stage::Events:
+    return "events";
+  case Stage::Chunk:
+    return "chunk";
+  case Stage::Mapped:
+    return "mapped";
+  case Stage::LLVM:
+    return "llvm";
+  }
+  return "";
+}
+
+std::optional<Stage> mlir::delta::symbolizeStage(StringRef name) {
+  for (Stage stage : {Stage::Step, Stage::Events, Stage::Chunk, Stage::Mapped,
+                      Stage::LLVM})
+    if (name == stringifyStage(stage))
+      return stage;
+  return std::nullopt;
+}
+
+std::optional<Stage> mlir::delta::getStage(ModuleOp module) {
+  auto name = module->getAttrOfType<StringAttr>(kStageAttr);
+  return name ? symbolizeStage(name.getValue()) : std::nullopt;
+}
+
+void mlir::delta::setStage(ModuleOp module, Stage stage) {
+  module->setAttr(kStageAttr, StringAttr::get(module.getContext(),
+                                              stringifyStage(stage)));
+}
+
+SignatureAttr mlir::delta::getSignature(ModuleOp module) {
+  return module->getAttrOfType<SignatureAttr>(kSignatureAttr);
+}
+
+void mlir::delta::setSignature(ModuleOp module, SignatureAttr signature) {
+  module->setAttr(kSignatureAttr, signature);
+}
+
+RecurrenceOp mlir::delta::getRecurrence(ModuleOp module) {
+  auto ops = module.getOps<RecurrenceOp>();
+  if (ops.empty() || !llvm::hasSingleElement(ops))
+    return {};
+  return *ops.begin();
+}
+
+/// Is `op`, an operation of this dialect, allowed in `stage`?
+static bool isAllowedIn(Operation *op, Stage stage) {
+  bool step = stage == Stage::Step, events = stage == Stage::Events,
+       chunk = stage == Stage::Chunk;
+  return TypeSwitch<Operation *, bool>(op)
+      .Case<BroadcastOp, SumOp, SigmoidOp, SoftplusOp>(
+          [&](auto) { return step || events || chunk; })
+      .Case<RecurrenceOp, YieldOp, MicroOp, DimOp>(
+          [&](auto) { return step || events; })
+      .Case<ForOp, OuterOp, MatvecOp, TransposeOp, DiagOp, EyeOp>(
+          [&](auto) { return step; })
+      .Case<DecayOp, ReadOp, WriteOp>([&](auto) { return events; })
+      .Case<MatmulOp>([&](auto) { return step || chunk; })
+      .Default([&](auto) { return chunk; });
+}
+
+LogicalResult DeltaDialect::verifyOperationAttribute(Operation *op,
+                                                     NamedAttribute attribute) {
+  StringRef name = attribute.getName();
+  if (name == kSignatureAttr) {
+    if (!isa<SignatureAttr>(attribute.getValue()))
+      return op->emitOpError() << "expects '" << name
+                               << "' to be a #delta.signature, but got "
+                               << attribute.getValue();
+    return success();
+  }
+  if (name != kStageAttr)
+    return success();
+  auto module = dyn_cast<ModuleOp>(op);
+  if (!module)
+    return op->emitOpError() << "expects '" << name
+                             << "' only on a module";
+  auto text = dyn_cast<StringAttr>(attribute.getValue());
+  std::optional<Stage> stage =
+      text ? symbolizeStage(text.getValue()) : std::nullopt;
+  if (!stage)
+    return op->emitOpError()
+           << "expects '" << name
+           << "' to be \"step\", \"events\", \"chunk\", \"mapped\" or "
+              "\"llvm\", but got "
+           << attribute.getValue();
+  if (!getSignature(module))
+    return op->emitOpError() << "expects '" << kSignatureAttr << "' beside '"
+                             << name << "'";
+  if (*stage == Stage::Step || *stage == Stage::Events) {
+    if (!getRecurrence(module))
+      return op->emitOpError() << "expects exactly one 'delta.recurrence' in stage "
+                               << stringifyStage(*stage);
+  } else if (*stage == Stage::Chunk) {
+    auto functions = module.getOps<func::FuncOp>();
+    if (functions.empty() || !llvm::hasSingleElement(functions))
+      return op->emitOpError()
+             << "expects exactly one 'func.func' in stage chunk";
+  }
+  Operation *stranger = nullptr;
+  module.walk([&](Operation *nested) {
+    if (!isa_and_nonnull<DeltaDialect>(nested->getDialect()) ||
+        isAllowedIn(nested, *stage))
+      return WalkResult::advance();
+    stranger = nested;
+    return WalkResult::interrupt();
+  });
+  if (stranger)
+    return stranger->emitOpError()
+           << "is not allowed in a module of stage " << stringifyStage(*stage);
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Symbolic types
+//===----------------------------------------------------------------------===//
+
+Type mlir::delta::getSymbolicType(MLIRContext *context,
+                                  ArrayRef<StringAttr> names) {
+  Type f64 = Float64Type::get(context);
+  if (names.empty())
+    return f64;
+  SmallVector<int64_t> shape(names.size(), ShapedType::kDynamic);
+  return RankedTensorType::get(shape, f64, DimsAttr::get(context, names));
+}
+
+ArrayRef<StringAttr> mlir::delta::getDimNames(Type type) {
+  if (auto tensor = dyn_cast<RankedTensorType>(type))
+    if (auto dims = dyn_cast_or_null<DimsAttr>(tensor.getEncoding()))
+      return dims.getNames();
+  return {};
+}

@@ -1,0 +1,25 @@
+//===- delta-opt.cpp - Runs delta's and upstream's passes -----------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The usual MLIR driver over the dialects and passes of this project.
+//
+//===----------------------------------------------------------------------===//
+
+#include "delta/Dialect/Delta/IR/Delta.h"
+#include "mlir/InitAllDialects.h"
+#include "mlir/InitAllExtensions.h"
+#include "mlir/InitAllPasses.h"
+#include "mlir/Tools/mlir-opt/MlirOptMain.h"
+
+int main(int argc, char **argv) {
+  mlir::DialectRegistry registry;
+  mlir::registerAllDialects(registry);
+  mlir::registerAllExtensions(registry);
+  registry.insert<mlir::delta::DeltaDialect>();
+  mlir::registerAllPasses();
+  return mlir::asMainReturnCode(mlir::MlirOptMain(
+      argc, argv, "delta: a compiler for matrix-state recurrences\n",
+      registry));
+}
