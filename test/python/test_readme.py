@@ -1,0 +1,74 @@
+# Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""README.md says what happens: its `console` blocks are run and compared.
+
+In such a block `$ ` begins a command, `> ` continues it, and what follows is
+its output on both streams. Measured numbers differ from machine to machine, so
+numbers with a fraction or an exponent only have to be numbers; a line `...`
+stands for any lines. The commands share a folder, in order.
+"""
+
+import os
+import re
+import subprocess
+
+import pytest
+
+from conftest import BUILD, SOURCE
+
+README = (SOURCE / "README.md").read_text()
+NUMBER = re.compile(r"\d+\.\d+(?:e[+-]?\d+)?|\d+e[+-]?\d+")
+
+
+def blocks(language):
+    """The fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+
+
+def steps():
+    """(command, expected output) over all console blocks."""
+    found = []
+    for block in blocks("console"):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                found.append([line[2:], []])
+            elif line.startswith("> "):
+                found[-1][0] += "\n" + line[2:]
+            else:
+                found[-1][1].append(line)
+    return [(command, "\n".join(lines)) for command, lines in found]
+
+
+def pattern(expected):
+    """A regular expression for an expected output."""
+    lines = []
+    for line in expected.splitlines():
+        if line.strip() == "...":
+            lines.append(r"(?:.*\n)*?")
+        else:
+            parts = [re.escape(part) for part in NUMBER.split(line.rstrip())]
+            lines.append(r"[\d.e+-]+".join(parts) + r"[ ]*\n")
+    return "".join(lines)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the checkout's data in it, as the README assumes."""
+    path = tmp_path_factory.mktemp("readme")
+    for name in ("test", "specs"):
+        (path / name).symlink_to(SOURCE / name)
+    return path
+
+
+def test_console_blocks(folder):
+    environment = {**os.environ,
+                   "PATH": f"{BUILD / 'bin'}:{os.environ['PATH']}"}
+    for command, expected in steps():
+        done = subprocess.run(["bash", "-c", command], cwd=folder, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              env=environment, timeout=300)
+        output = done.stdout.rstrip("\n") + "\n"
+        if output == "\n":
+            output = ""
+        assert re.fullmatch(pattern(expected), output), (
+            f"$ {command}\n--- README says\n{expected}\n--- but it is\n{output}")
