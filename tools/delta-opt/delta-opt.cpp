@@ -8,6 +8,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "delta/Dialect/Delta/IR/Delta.h"
+#include "delta/Dialect/Delta/Transforms/Passes.h"
 #include "mlir/InitAllDialects.h"
 #include "mlir/InitAllExtensions.h"
 #include "mlir/InitAllPasses.h"
@@ -19,6 +20,7 @@ int main(int argc, char **argv) {
   mlir::registerAllExtensions(registry);
   registry.insert<mlir::delta::DeltaDialect>();
   mlir::registerAllPasses();
+  mlir::delta::registerDeltaTransformsPasses();
   return mlir::asMainReturnCode(mlir::MlirOptMain(
       argc, argv, "delta: a compiler for matrix-state recurrences\n",
       registry));

@@ -1,0 +1,37 @@
+//===- WorkCount.h - Matrix products of a chunk program ---------*- C++ -*-===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Counts the matrix products of a chunk program in the units of chunk_math 2.3.
+//
+//===----------------------------------------------------------------------===//
+#ifndef DELTA_ANALYSIS_WORKCOUNT_H
+#define DELTA_ANALYSIS_WORKCOUNT_H
+
+#include "delta/Dialect/Delta/IR/Delta.h"
+
+namespace mlir::delta {
+
+/// Work of one chunk of C tokens on a state of K x V. Units: g = 2 C^2 K (a
+/// C x C result over the rows' dim), s = 2 C^2 V (C x C times C x V), h = 2 C K V
+/// (with the state).
+struct WorkCount {
+  int64_t tokens = 0, rows = 0, columns = 0; // C, K, V
+  int64_t g = 0, s = 0, h = 0;
+  /// Unknowns a token of the triangular system.
+  int64_t solve = 0;
+
+  /// FLOPs of inverting the triangular system by recursive halving.
+  double inverseFlops() const;
+  /// FLOPs of one chunk.
+  double flops() const;
+  double flopsPerToken() const { return tokens ? flops() / tokens : 0; }
+};
+
+/// Counts a module of stage `chunk`.
+WorkCount countWork(ModuleOp chunk);
+
+} // namespace mlir::delta
+
+#endif // DELTA_ANALYSIS_WORKCOUNT_H
