@@ -1,0 +1,61 @@
+//===- Reference.h - The meaning of a recurrence, in float64 ----*- C++ -*-===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Evaluates a module of stage `step`, `events` or `chunk` on plain arrays of
+// double. It shares no code with the passes or the targets, so that they can
+// be held against it.
+//
+//===----------------------------------------------------------------------===//
+#ifndef DELTA_REFERENCE_REFERENCE_H
+#define DELTA_REFERENCE_REFERENCE_H
+
+#include "mlir/IR/BuiltinOps.h"
+#include "llvm/ADT/ArrayRef.h"
+#include "llvm/ADT/StringMap.h"
+
+#include <cstdint>
+#include <vector>
+
+namespace delta::reference {
+
+/// What a module is evaluated on. Arrays are dense and row-major:
+/// an `in` is [B, T, H, dim] ([B, T, H] for a scalar), of a micro-step family
+/// [B, T, n, H, dim]; a `param` is [H, dim] ([H]); the state is [B, H, A, A'].
+struct Problem {
+  int64_t B = 0, T = 0, H = 0;
+  /// The size of every other dim of the signature, families' included.
+  llvm::StringMap<int64_t> dims;
+  /// Every `in` and `param`, by name.
+  llvm::StringMap<llvm::ArrayRef<double>> arrays;
+  /// Value of every `attr`, by name.
+  llvm::StringMap<double> attrs;
+  /// The state before the first token; empty: zero.
+  llvm::ArrayRef<double> initialState;
+  /// Threads over the B * H independent sequences; 0: one a processor. The
+  /// result does not depend on it.
+  unsigned threads = 0;
+};
+
+/// The arrays computed: each out as [B, T, H, dim] ([B, T, H]), and the state
+/// after the last token.
+struct Result {
+  llvm::StringMap<std::vector<double>> outs;
+  std::vector<double> finalState;
+};
+
+/// Evaluates `module`: token by token in the stages `step` and `events`, chunk
+/// by chunk in the stage `chunk`, where the rows behind the last token are NaN,
+/// which a correct program never shows. Element types in the module are not
+/// looked at: every value is a double.
+///
+/// Fails with a diagnostic at the operation or the module: an operation that
+/// is not known, another stage, a missing or misshaped array, a missing dim or
+/// attr, a dim that contradicts the signature.
+llvm::LogicalResult evaluate(mlir::ModuleOp module, const Problem &problem,
+                             Result &result);
+
+} // namespace delta::reference
+
+#endif // DELTA_REFERENCE_REFERENCE_H

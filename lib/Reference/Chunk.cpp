@@ -1,0 +1,213 @@
+//===- Chunk.cpp - Operations of the stage chunk --------------------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Each operation by the formula of its documentation: the decay-Gram as the sum
+// over channels of products over intervals, the solve by substitution. Leaves
+// and schemes, which only say how to compute, are not looked at.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Program.h"
+#include "delta/Dialect/Delta/IR/Delta.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace delta::reference;
+using namespace mlir::delta;
+using llvm::success;
+using mlir::Operation;
+
+/// Running products along the rows of w, from one end or the other.
+static Matrix prefixProduct(const Matrix &w, bool exclusive, bool reverse) {
+  Matrix result = Matrix::dense(w.rows(), w.cols());
+  for (int64_t d = 0; d < w.cols(); ++d) {
+    double product = 1;
+    for (int64_t step = 0; step < w.rows(); ++step) {
+      int64_t i = reverse ? w.rows() - 1 - step : step;
+      double before = product;
+      product *= w(i, d);
+      result(i, d) = exclusive ? before : product;
+    }
+  }
+  return result;
+}
+
+/// Calls `visit(i, j, p)` for j <= i with p the product of channel d of w over
+/// the tokens from j (without it after the decay) to i (without it before).
+static void
+forEachInterval(const Matrix &w, int64_t d, Position row, Position col,
+                llvm::function_ref<void(int64_t, int64_t, double)> visit) {
+  for (int64_t j = 0; j < w.rows(); ++j) {
+    double product = 1;
+    int64_t start = col == Position::After ? j + 1 : j;
+    for (int64_t i = j; i < w.rows(); ++i) {
+      double before = product;
+      if (i >= start)
+        product *= w(i, d);
+      visit(i, j, row == Position::After ? product : before);
+    }
+  }
+}
+
+static Matrix decayMask(const Matrix &w, Position row, Position col,
+                        bool diagonal) {
+  Matrix result = Matrix::dense(w.rows(), w.rows());
+  forEachInterval(w, 0, row, col, [&](int64_t i, int64_t j, double p) {
+    if (j < i || diagonal)
+      result(i, j) = p;
+  });
+  return result;
+}
+
+static Matrix decayGram(const Matrix &a, const Matrix &b, const Matrix &w,
+                        Position row, Position col, bool diagonal) {
+  Matrix result = Matrix::dense(w.rows(), w.rows());
+  for (int64_t d = 0; d < w.cols(); ++d)
+    forEachInterval(w, d, row, col, [&](int64_t i, int64_t j, double p) {
+      if (j < i || diagonal)
+        result(i, j) += a(i, d) * b(j, d) * p;
+    });
+  return result;
+}
+
+/// Substitution, token by token and unknown by unknown:
+/// E_j[i] = R_j[i] + sum over l of A_jl[i, :] E_l as far as it is known.
+static std::vector<Matrix> triSolve(const std::vector<Matrix> &blocks,
+                                    std::vector<Matrix> unknowns) {
+  int64_t m = unknowns.size();
+  int64_t C = unknowns[0].rows(), V = unknowns[0].cols();
+  for (int64_t i = 0; i < C; ++i)
+    for (int64_t j = 0; j < m; ++j)
+      for (int64_t l = 0; l < m; ++l)
+        for (int64_t p = 0; p < i + (l < j ? 1 : 0); ++p) {
+          double factor = blocks[j * m + l](i, p);
+          for (int64_t v = 0; v < V; ++v)
+            unknowns[j](i, v) += factor * unknowns[l](p, v);
+        }
+  return unknowns;
+}
+
+std::optional<llvm::LogicalResult> Program::compileChunk(Operation *op,
+                                                         Code &code) {
+  auto slotsOf = [&](mlir::ValueRange values) {
+    return llvm::map_to_vector(values,
+                               [&](mlir::Value value) { return slot(value); });
+  };
+  return llvm::TypeSwitch<Operation *, Maybe>(op)
+      .Case<IdentityRowsOp>([&](IdentityRowsOp op) -> Maybe {
+        unsigned x = slot(op.getInput()), valid = slot(op.getValid());
+        unsigned result = slot(op.getResult());
+        double identity = op.getValue().convertToDouble();
+        code.push_back([=](Frame &f) {
+          Matrix value = f[x].densified();
+          for (int64_t i = f[valid](0); i < value.rows(); ++i)
+            for (int64_t d = 0; d < value.cols(); ++d)
+              value(i, d) = identity;
+          f[result] = std::move(value);
+        });
+        return success();
+      })
+      .Case<PrefixProductOp>([&](PrefixProductOp op) -> Maybe {
+        unsigned x = slot(op.getInput()), result = slot(op.getResult());
+        bool exclusive = op.getExclusive(), reverse = op.getReverse();
+        code.push_back([=](Frame &f) {
+          f[result] = prefixProduct(f[x].densified(), exclusive, reverse);
+        });
+        return success();
+      })
+      .Case<TotalProductOp>([&](TotalProductOp op) -> Maybe {
+        unsigned x = slot(op.getInput()), result = slot(op.getResult());
+        code.push_back([=](Frame &f) {
+          Matrix w = f[x].densified();
+          Matrix value = Matrix::dense(w.cols(), 1, 1);
+          for (int64_t i = 0; i < w.rows(); ++i)
+            for (int64_t d = 0; d < w.cols(); ++d)
+              value(d) *= w(i, d);
+          f[result] = std::move(value);
+        });
+        return success();
+      })
+      .Case<DecayMaskOp>([&](DecayMaskOp op) -> Maybe {
+        unsigned w = slot(op.getW()), result = slot(op.getResult());
+        Position row = op.getRow(), col = op.getCol();
+        bool diagonal = op.getDiagonal();
+        code.push_back([=](Frame &f) {
+          f[result] = decayMask(f[w].densified(), row, col, diagonal);
+        });
+        return success();
+      })
+      .Case<CausalMaskOp>([&](CausalMaskOp op) -> Maybe {
+        unsigned x = slot(op.getInput()), result = slot(op.getResult());
+        bool diagonal = op.getDiagonal();
+        code.push_back([=](Frame &f) {
+          Matrix value = f[x].densified();
+          for (int64_t i = 0; i < value.rows(); ++i)
+            for (int64_t j = diagonal ? i + 1 : i; j < value.cols(); ++j)
+              value(i, j) = 0;
+          f[result] = std::move(value);
+        });
+        return success();
+      })
+      .Case<SetDiagonalOp>([&](SetDiagonalOp op) -> Maybe {
+        unsigned x = slot(op.getInput()), diagonal = slot(op.getDiagonal());
+        unsigned result = slot(op.getResult());
+        code.push_back([=](Frame &f) {
+          Matrix value = f[x].densified(), entries = f[diagonal].densified();
+          for (int64_t i = 0; i < value.rows(); ++i)
+            value(i, i) = entries(i);
+          f[result] = std::move(value);
+        });
+        return success();
+      })
+      .Case<DecayGramOp>([&](DecayGramOp op) -> Maybe {
+        unsigned w = slot(op.getDecay());
+        for (unsigned a = 0; a < op.getRows().size(); ++a)
+          for (unsigned b = 0; b < op.getCols().size(); ++b) {
+            mlir::Value gram = op.getGram(a, b);
+            if (!gram)
+              continue;
+            unsigned result = slot(gram);
+            unsigned x = slot(op.getRows()[a]), y = slot(op.getCols()[b]);
+            Position row = op.getRowPosition(a), col = op.getColPosition(b);
+            bool diagonal = op.getMask(a, b) == "diagonal";
+            code.push_back([=](Frame &f) {
+              f[result] = decayGram(f[x].densified(), f[y].densified(),
+                                    f[w].densified(), row, col, diagonal);
+            });
+          }
+        return success();
+      })
+      .Case<TriSolveOp>([&](TriSolveOp op) -> Maybe {
+        auto blocks = slotsOf(op.getBlocks()), rhs = slotsOf(op.getRhs());
+        auto unknowns = slotsOf(op.getUnknowns());
+        code.push_back([=](Frame &f) {
+          std::vector<Matrix> A, R;
+          for (unsigned block : blocks)
+            A.push_back(f[block].densified());
+          for (unsigned side : rhs)
+            R.push_back(f[side].densified());
+          std::vector<Matrix> E = triSolve(A, std::move(R));
+          for (size_t j = 0; j < unknowns.size(); ++j)
+            f[unknowns[j]] = std::move(E[j]);
+        });
+        return success();
+      })
+      .Case<MatmulOp>([&](MatmulOp op) -> Maybe {
+        unsigned lhs = slot(op.getLhs()), rhs = slot(op.getRhs());
+        unsigned result = slot(op.getResult());
+        std::optional<unsigned> acc;
+        if (op.getAcc())
+          acc = slot(op.getAcc());
+        bool transposeLhs = op.getTransposeLhs();
+        bool transposeRhs = op.getTransposeRhs();
+        code.push_back([=](Frame &f) {
+          Matrix value =
+              Matrix::product(transposeLhs ? f[lhs].transposed() : f[lhs],
+                              transposeRhs ? f[rhs].transposed() : f[rhs]);
+          f[result] = acc ? Matrix::add(f[*acc], value, 1) : std::move(value);
+        });
+        return success();
+      })
+      .Default([](Operation *) -> Maybe { return std::nullopt; });
+}

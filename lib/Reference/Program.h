@@ -1,0 +1,69 @@
+//===- Program.h - A body made ready to be run often ------------*- C++ -*-===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// A body runs once a token or once a chunk, so its operations are looked up
+// once and become closures on a frame with one slot an SSA value.
+//
+//===----------------------------------------------------------------------===//
+#ifndef DELTA_LIB_REFERENCE_PROGRAM_H
+#define DELTA_LIB_REFERENCE_PROGRAM_H
+
+#include "Matrix.h"
+#include "mlir/IR/Operation.h"
+#include "mlir/IR/Value.h"
+#include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/StringMap.h"
+
+#include <functional>
+#include <vector>
+
+namespace delta::reference {
+
+/// The values of one sequence at one time, by slot. Indices are 1 x 1 too.
+using Frame = std::vector<Matrix>;
+using Code = std::vector<std::function<void(Frame &)>>;
+
+inline void run(const Code &code, Frame &frame) {
+  for (const auto &operation : code)
+    operation(frame);
+}
+
+class Program {
+public:
+  explicit Program(const llvm::StringMap<int64_t> &dims) : dims(dims) {}
+
+  /// Appends the operations of `block` but its terminator to `code`. Fails with
+  /// a diagnostic at the first operation that is not known.
+  llvm::LogicalResult compile(mlir::Block &block, Code &code);
+
+  /// The value's slot, made on first use.
+  unsigned slot(mlir::Value value) {
+    return slots.try_emplace(value, slots.size()).first->second;
+  }
+  unsigned numSlots() const { return slots.size(); }
+
+  /// Size of a dim by name; fails with a diagnostic at `op`.
+  llvm::FailureOr<int64_t> getDim(mlir::Operation *op,
+                                  llvm::StringRef name) const;
+  /// Sizes of a type's axes: static, or named by #delta.dims.
+  llvm::FailureOr<llvm::SmallVector<int64_t, 2>>
+  getShape(mlir::Operation *op, mlir::Type type) const;
+
+private:
+  /// Each tries to compile one operation: nothing when it does not know it.
+  using Maybe = std::optional<llvm::LogicalResult>;
+  Maybe compileElementwise(mlir::Operation *op, Code &code);
+  Maybe compileShared(mlir::Operation *op, Code &code);
+  Maybe compileStep(mlir::Operation *op, Code &code);
+  Maybe compileEvents(mlir::Operation *op, Code &code);
+  Maybe compileChunk(mlir::Operation *op, Code &code);
+
+  const llvm::StringMap<int64_t> &dims;
+  llvm::DenseMap<mlir::Value, unsigned> slots;
+};
+
+} // namespace delta::reference
+
+#endif // DELTA_LIB_REFERENCE_PROGRAM_H
