@@ -88,7 +88,7 @@ static FailureOr<Binding> bind(mlir::ModuleOp module, const Program &program,
   if (arg.getKind() == ArgKind::Attr) {
     auto value = problem.attrs.find(name);
     if (value == problem.attrs.end())
-      return module.emitError()
+      return mlir::emitError(module.getLoc())
              << "the reference needs a value of attr '" << name << "'";
     binding.number = value->second;
     return binding;
@@ -110,11 +110,12 @@ static FailureOr<Binding> bind(mlir::ModuleOp module, const Program &program,
     count *= problem.B * problem.T;
   auto array = problem.arrays.find(name);
   if (array == problem.arrays.end())
-    return module.emitError()
+    return mlir::emitError(module.getLoc())
            << "the reference needs the array '" << name << "'";
   if (static_cast<int64_t>(array->second.size()) != count)
-    return module.emitError() << "expects '" << name << "' to have " << count
-                              << " elements, but got " << array->second.size();
+    return mlir::emitError(module.getLoc())
+           << "expects '" << name << "' to have " << count
+           << " elements, but got " << array->second.size();
   binding.data = array->second.data();
   return binding;
 }
@@ -327,13 +328,14 @@ LogicalResult delta::reference::evaluate(mlir::ModuleOp module,
   std::optional<Stage> stage = getStage(module);
   SignatureAttr signature = getSignature(module);
   if (!stage || !signature || *stage == Stage::Mapped || *stage == Stage::LLVM)
-    return module.emitError(
+    return mlir::emitError(
+        module.getLoc(),
         "the reference evaluates a module of stage step, events or chunk");
   for (mlir::StringAttr name : signature.getDimNames()) {
     std::optional<int64_t> known = signature.getDim(name);
     auto given = problem.dims.find(name);
     if (known && given != problem.dims.end() && *known != given->second)
-      return module.emitError()
+      return mlir::emitError(module.getLoc())
              << "expects dim '" << name.getValue() << "' to be " << *known
              << " as the module says, but got " << given->second;
   }
@@ -385,7 +387,7 @@ LogicalResult delta::reference::evaluate(mlir::ModuleOp module,
   result.finalState.assign(sequences * stateSize, 0);
   if (!problem.initialState.empty()) {
     if (problem.initialState.size() != result.finalState.size())
-      return module.emitError()
+      return mlir::emitError(module.getLoc())
              << "expects the initial state to have " << sequences * stateSize
              << " elements, but got " << problem.initialState.size();
     llvm::copy(problem.initialState, result.finalState.begin());

@@ -16,6 +16,12 @@ BUILD = pathlib.Path(os.environ.get("DELTA_BUILD", SOURCE / "build")).resolve()
 
 
 @pytest.fixture(scope="session")
+def source():
+    """The top of the source tree."""
+    return SOURCE
+
+
+@pytest.fixture(scope="session")
 def golden():
     """The folder of golden vectors."""
     return SOURCE / "test" / "golden"
