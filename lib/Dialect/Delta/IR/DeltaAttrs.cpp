@@ -13,6 +13,7 @@
 #include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/SmallString.h"
 #include "llvm/ADT/StringSet.h"
+#include "llvm/Support/Format.h"
 
 #include <cmath>
 #include <limits>
@@ -96,14 +97,22 @@ static void printBound(AsmPrinter &printer, double value) {
   if (std::isinf(value))
     printer << (value < 0 ? "-inf" : "inf");
   else {
+    // The shortest text that reads back as the same number, with the dot that
+    // the parser wants.
     SmallString<32> text;
-    APFloat(value).toString(text, 0, 0, false);
-    // The parser wants a digit and a dot: 5 is printed as 5.0.
-    if (text.str().find_first_of(".eE") == StringRef::npos)
-      text += ".0";
-    size_t e = text.str().find_first_of("eE");
-    if (e != StringRef::npos && text.str().take_front(e).find('.') == StringRef::npos)
-      text.insert(text.begin() + e, {'.', '0'});
+    for (int digits : {6, 15, 17}) {
+      text.clear();
+      llvm::raw_svector_ostream os(text);
+      os << llvm::format("%.*g", digits, value);
+      double back;
+      if (!StringRef(text).getAsDouble(back) && back == value)
+        break;
+    }
+    size_t exponent = text.str().find('e');
+    if (text.str().take_front(exponent).find('.') == StringRef::npos) {
+      size_t at = std::min(exponent, text.size());
+      text.insert(text.begin() + at, {'.', '0'});
+    }
     printer << text;
   }
 }

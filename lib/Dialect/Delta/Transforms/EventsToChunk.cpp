@@ -239,11 +239,15 @@ void ChunkBuilder::buildGrams() {
         masks.push_back(diagonal(i, j) ? "diagonal" : "strict");
     int64_t leaf = std::min(tokens, kExactLeaf);
     DecayScheme scheme = DecayScheme::Exact;
-    // A declared bound that covers the whole chunk saves the running products.
-    std::optional<double> bound = boundLogDecay(events);
-    if (bound && *bound * tokens <= kAnchoredNats) {
-      leaf = tokens;
-      scheme = DecayScheme::Anchored;
+    // A declared bound that covers a leaf saves the running products in it.
+    if (std::optional<double> bound = boundLogDecay(events)) {
+      int64_t proved = tokens;
+      while (proved >= kExactLeaf && *bound * proved > kAnchoredNats)
+        proved = proved % 2 ? 0 : proved / 2;
+      if (proved >= kExactLeaf) {
+        leaf = proved;
+        scheme = DecayScheme::Anchored;
+      }
     }
     auto op = DecayGramOp::create(
         builder, loc, SmallVector<Type>(numReads * numWrites, square), xs, ys,

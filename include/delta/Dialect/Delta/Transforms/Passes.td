@@ -79,4 +79,14 @@ def DeltaChunk : Pass<"delta-chunk", "::mlir::ModuleOp"> {
                            "::mlir::func::FuncDialect", "::mlir::tensor::TensorDialect"];
 }
 
+def DeltaExplain : Pass<"delta-explain", "::mlir::ModuleOp"> {
+  let summary = "Print what was derived, in plain words";
+  let description = [{
+    Prints the report of `delta-compile --explain` for a module of stage
+    `events` or `chunk` on stderr, and leaves the module as it is. In stage
+    `chunk` it ends with the counts of matrix products in the units of
+    chunk_math 2.3.
+  }];
+}
+
 #endif // DELTA_TRANSFORMS_PASSES_TD
