@@ -5,14 +5,18 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Parses a spec and prints it in canonical form, or its diagnostics: what the
-// tests of the front end run.
+// Parses a spec and prints it in canonical form or as IR, or its diagnostics:
+// what the tests of the front end run.
 //
 //===----------------------------------------------------------------------===//
 
 #include "delta/Spec/Evaluate.h"
+#include "delta/Spec/Import.h"
 #include "delta/Spec/Library.h"
 #include "delta/Spec/Parser.h"
+#include "mlir/IR/Diagnostics.h"
+#include "mlir/IR/MLIRContext.h"
+#include "mlir/IR/Verifier.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/InitLLVM.h"
 #include "llvm/Support/MemoryBuffer.h"
@@ -25,6 +29,11 @@ static cl::opt<std::string> input(cl::Positional, cl::init("-"),
                                   cl::desc("FILE, a library name, or -"));
 static cl::opt<bool> types("types",
                            cl::desc("Say the type of every statement's value"));
+static cl::opt<bool> import("import", cl::desc("Print the step stage"));
+static cl::opt<bool> locations("locations",
+                               cl::desc("Print locations with --import"));
+static cl::list<std::string> dtypes("dtype",
+                                    cl::desc("TYPE or NAME=TYPE for --import"));
 static cl::opt<bool> listLibrary("library", cl::desc("List the library"));
 static cl::opt<std::string>
     expression("eval", cl::desc("Evaluate a constant expression instead"));
@@ -83,6 +92,30 @@ int main(int argc, char **argv) {
   auto recurrence = delta::spec::parse(sources, id, errs());
   if (!recurrence)
     return 1;
-  recurrence->print(outs(), types);
+  if (!import) {
+    recurrence->print(outs(), types);
+    return 0;
+  }
+
+  mlir::MLIRContext context;
+  mlir::SourceMgrDiagnosticHandler handler(sources, &context, errs());
+  SmallVector<std::pair<std::string, std::string>> dtypeOf;
+  delta::spec::ImportOptions options;
+  for (StringRef dtype : dtypes) {
+    auto [name, type] = dtype.split('=');
+    if (dtype.contains('='))
+      dtypeOf.push_back({name.str(), type.str()});
+    else
+      options.dtype = dtype.str();
+  }
+  options.dtypeOf = dtypeOf;
+  auto module =
+      delta::spec::importRecurrence(*recurrence, sources, &context, options);
+  if (!module || failed(mlir::verify(*module)))
+    return 1;
+  mlir::OpPrintingFlags flags;
+  flags.enableDebugInfo(locations, /*prettyForm=*/false);
+  module->print(outs(), flags);
+  outs() << '\n';
   return 0;
 }
