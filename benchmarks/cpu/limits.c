@@ -1,5 +1,5 @@
-/* Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
- * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+/* Part of the delta project, under the Apache License v2.0 with LLVM
+ * Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
  *
  * The machine's own limits, compiled with -march=native when a benchmark
  * starts: how fast one core does fused multiply-adds out of registers.
@@ -12,8 +12,9 @@ enum { LANES = VECTOR_BYTES / sizeof(float) };
 /* Independent accumulators hide the latency of one chain. 12 are more than
  * latency x throughput of today's cores needs, and fit 16 registers. */
 #define EACH(STEP)                                                             \
-  STEP(0) STEP(1) STEP(2) STEP(3) STEP(4) STEP(5)                              \
-  STEP(6) STEP(7) STEP(8) STEP(9) STEP(10) STEP(11)
+  STEP(0)                                                                      \
+  STEP(1) STEP(2) STEP(3) STEP(4) STEP(5) STEP(6) STEP(7) STEP(8) STEP(9)      \
+      STEP(10) STEP(11)
 
 /* Returns the floating-point operations done; `sink` keeps them alive. */
 double fma_peak(long iterations, float *sink) {
