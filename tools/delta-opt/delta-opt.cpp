@@ -9,6 +9,7 @@
 
 #include "delta/Dialect/Delta/IR/Delta.h"
 #include "delta/Dialect/Delta/Transforms/Passes.h"
+#include "delta/Target/CPU/Passes.h"
 #include "mlir/InitAllDialects.h"
 #include "mlir/InitAllExtensions.h"
 #include "mlir/InitAllPasses.h"
@@ -21,6 +22,7 @@ int main(int argc, char **argv) {
   registry.insert<mlir::delta::DeltaDialect>();
   mlir::registerAllPasses();
   mlir::delta::registerDeltaTransformsPasses();
+  mlir::delta::registerCpuPasses();
   return mlir::asMainReturnCode(mlir::MlirOptMain(
       argc, argv, "delta: a compiler for matrix-state recurrences\n",
       registry));
