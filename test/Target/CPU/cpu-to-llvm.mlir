@@ -1,4 +1,7 @@
 // RUN: delta-opt %s --delta-cpu-to-llvm=target-cpu=x86-64-v3 | FileCheck %s
+// RUN: %expect-exit 1 delta-opt %s --delta-cpu-to-llvm=target-cpu=pentium99 2>&1 | FileCheck %s --check-prefix=CPU
+
+// CPU: error: unknown CPU 'pentium99' for {{.*}}; expected "native" or a name that 'llc -mcpu=help' lists
 
 // A kernel that scales its state: init or zero in, final out. The scale is
 // exp(gain), the out the last token's v.
