@@ -99,6 +99,11 @@ def main():
               file=sys.stderr)
         return 1
 
+    # For a build with the sanitizers; test/lit.cfg.py says why.
+    os.environ.setdefault(
+        "ASAN_OPTIONS",
+        "detect_leaks=0:allow_user_poisoning=0:allocator_may_return_null=1")
+
     total = Count()
     ok = True
     summary = []

@@ -71,9 +71,12 @@ for flag, feature in [("avx2", "avx2"), ("avx512f", "avx512"),
         config.available_features.add(feature)
 if config.sanitized:
     config.available_features.add("sanitized")
-    # LLVM's shared libraries, which are not instrumented, keep memory until
-    # the process ends.
-    config.environment.setdefault("ASAN_OPTIONS", "detect_leaks=0")
+    # LLVM's shared libraries are not instrumented: they keep memory until the
+    # process ends, and do not unpoison what our instances of LLVM's inline
+    # allocators poison. Some tests ask for more memory than there is.
+    config.environment.setdefault(
+        "ASAN_OPTIONS",
+        "detect_leaks=0:allow_user_poisoning=0:allocator_may_return_null=1")
 
 # Nothing may hang; without psutil lit cannot stop a test.
 if lit_config.maxIndividualTestTimeIsSupported[0]:
