@@ -46,6 +46,8 @@ private:
   bool multiplyRead(BinaryExpr *expr);
   bool requireTransition(const Expr *factor);
   bool requireWrites(const Expr *term);
+  bool rejectTransposed(const Expr *matrix);
+  bool rejectSide(const Expr *expr, const Twine &read);
   bool rejectDependence(const Expr *operand, const Twine &what);
   bool fail(const Expr *at, const Twine &message);
   bool failAt(const Expr *culprit, const Expr *use, const Twine &message,
@@ -53,7 +55,6 @@ private:
 
   std::string stateName() const { return ("'" + state.getName() + "'").str(); }
   StringRef rowsName() const { return state.rows->getName(); }
-  StringRef colsName() const { return state.cols->getName(); }
 
   const Expr *root;
   UseSite site;
@@ -227,6 +228,20 @@ bool Affinity::requireWrites(const Expr *term) {
   return true;
 }
 
+/// Reports a transposed matrix where one of the state's orientation must be.
+bool Affinity::rejectTransposed(const Expr *matrix) {
+  if (matrix->getStateUse().keepsState)
+    return fail(matrix, "the transpose of the state " + stateName() +
+                            " cannot become part of the state; it only serves "
+                            "to read, as in '" +
+                            state.getName() + "^T * x'");
+  return fail(matrix, "a read of the state " + stateName() +
+                          " is the left factor of an outer product that is "
+                          "written to it; it can only be the right one, as in "
+                          "'x * (" +
+                          state.getName() + "^T * k)^T'");
+}
+
 bool Affinity::visitSum(BinaryExpr *expr) {
   const StateUse &lhs = expr->lhs->getStateUse();
   const StateUse &rhs = expr->rhs->getStateUse();
@@ -236,11 +251,7 @@ bool Affinity::visitSum(BinaryExpr *expr) {
     use.keepsState = lhs.keepsState || rhs.keepsState;
     use.transposed = lhs.isMatrix() ? lhs.transposed : rhs.transposed;
     if (lhs.isMatrix() && rhs.isMatrix() && lhs.transposed != rhs.transposed)
-      return fail(expr, "cannot add a matrix of the state's orientation and a "
-                        "transposed one; a step has terms 'D * " +
-                            state.getName().str() +
-                            "' and 'x * y^T', where y alone may read the "
-                            "state");
+      return rejectTransposed(lhs.transposed ? expr->lhs : expr->rhs);
     if ((lhs.isFree() && !requireWrites(expr->lhs)) ||
         (rhs.isFree() && !requireWrites(expr->rhs)))
       return false;
@@ -333,6 +344,14 @@ bool Affinity::visitProduct(BinaryExpr *expr) {
   return true;
 }
 
+/// Reports a product that combines the state's columns; `read` does not.
+bool Affinity::rejectSide(const Expr *expr, const Twine &read) {
+  return fail(expr, "the state " + stateName() +
+                        " is read from the wrong side; a read is '" + read +
+                        "' with a vector x of type " + rowsName() +
+                        " x 1, which keeps the state's columns apart");
+}
+
 /// M * y for a matrix M that depends on the state and a state-free y.
 bool Affinity::multiplyStateByRight(BinaryExpr *expr) {
   const StateUse &lhs = expr->lhs->getStateUse();
@@ -340,10 +359,7 @@ bool Affinity::multiplyStateByRight(BinaryExpr *expr) {
   bool vector = right->getType().isVector();
   if (!lhs.transposed) {
     if (vector)
-      return fail(expr,
-                  "the state " + stateName() + " is read from its " +
-                      colsName() + " side here; a read takes a vector along " +
-                      rowsName() + ", as in '" + state.getName() + "^T * x'");
+      return rejectSide(expr, state.getName() + "^T * x");
     return fail(expr, "the state " + stateName() +
                           " is multiplied from the right; a transition "
                           "multiplies it from the left, as in 'diag(w) * " +
@@ -375,14 +391,11 @@ bool Affinity::multiplyStateByLeft(BinaryExpr *expr) {
   bool vector = left->getType().isVector();
   if (rhs.transposed) {
     if (vector)
-      return fail(expr,
-                  "the state " + stateName() + " is read from its " +
-                      colsName() + " side here; a read takes a vector along " +
-                      rowsName() + ", as in 'x^T * " + state.getName() + "'");
-    return fail(expr, "the transposed state is multiplied from the left, that "
-                      "is " +
-                          stateName() +
-                          " from the right; a transition is 'diag(w) * " +
+      return rejectSide(expr, "x^T * " + state.getName());
+    return fail(expr, "the transposed state " + stateName() +
+                          " is multiplied from the left, which is the state "
+                          "from the right; a transition multiplies it from the "
+                          "left, as in 'diag(w) * " +
                           state.getName() + "'");
   }
   if (!vector && !requireTransition(left))
@@ -457,11 +470,7 @@ bool Affinity::checkUse(const Expr *value) {
     if (use.isFree())
       return requireWrites(value);
     if (use.isMatrix() && use.transposed)
-      return fail(value, "the new value of " + stateName() +
-                             " is a transposed matrix; a step has terms 'D * " +
-                             state.getName() +
-                             "' and 'x * y^T', where y alone may read the "
-                             "state");
+      return rejectTransposed(value);
     return true;
   case UseSite::Out:
     return true;

@@ -37,7 +37,7 @@ private:
   // Names.
   void collectDecls(ArrayRef<Stmt *> items);
   bool declare(Decl *decl);
-  Decl *resolve(const Identifier &id, const Twine &what);
+  Decl *resolve(const Identifier &id, StringRef what);
   DimDecl *resolveDim(const Identifier &id);
   void checkArrayName(Decl *decl);
   void checkGradientNames();
@@ -80,6 +80,11 @@ private:
 //===----------------------------------------------------------------------===//
 // Names
 //===----------------------------------------------------------------------===//
+
+static std::string withArticle(StringRef noun) {
+  return ((StringRef("aio").contains(noun.front()) ? "an " : "a ") + noun)
+      .str();
+}
 
 void Analyzer::noteDeclaration(DiagnosticEngine::Builder &error,
                                const Decl *decl) {
@@ -135,7 +140,7 @@ bool Analyzer::declare(Decl *decl) {
 
 /// The declaration that `id` names, or null after reporting that there is none
 /// (`what` says what was looked for).
-Decl *Analyzer::resolve(const Identifier &id, const Twine &what) {
+Decl *Analyzer::resolve(const Identifier &id, StringRef what) {
   auto it = scope.find(id.name);
   if (it != scope.end()) {
     it->second->setUsed();
@@ -162,19 +167,16 @@ Decl *Analyzer::resolve(const Identifier &id, const Twine &what) {
       names.push_back(name);
   llvm::sort(names); // For a message that is the same every time.
   StringRef nearest = findNearest(id.name, names);
-  auto error = diagnostics.error(
-      id.loc,
-      "unknown " + what + " " + "'" + shorten(id.name) + "'" +
-          (nearest.empty() ? Twine() : "; did you mean '" + nearest + "'?"));
+  std::string end =
+      nearest.empty() ? "" : ("; did you mean '" + nearest + "'?").str();
+  if (nearest.empty() && what == "dim")
+    end = "; declare it with 'dim " + shorten(id.name) + "'";
+  auto error = diagnostics.error(id.loc, "unknown " + what + " '" +
+                                             shorten(id.name) + "'" + end);
   error.range(id.getRange());
   if (!nearest.empty())
     noteDeclaration(error, scope.lookup(nearest));
   return nullptr;
-}
-
-static std::string withArticle(StringRef noun) {
-  return ((StringRef("aio").contains(noun.front()) ? "an " : "a ") + noun)
-      .str();
 }
 
 DimDecl *Analyzer::resolveDim(const Identifier &id) {
@@ -203,9 +205,9 @@ void Analyzer::checkArrayName(Decl *decl) {
   else
     return;
   diagnostics
-      .error(decl->getLoc(), "'" + name + "' cannot be the name of an " +
-                                 (isa<OutDecl>(decl) ? "out" : "input") +
-                                 " or param; " + reason)
+      .error(decl->getLoc(), "'" + name + "' cannot be the name of " +
+                                 withArticle(decl->getDescription()) + "; " +
+                                 reason)
       .range(decl->getNameRange());
 }
 
@@ -218,9 +220,10 @@ void Analyzer::checkGradientNames() {
         continue;
       auto error = diagnostics.error(
           argument->getLoc(), "'" + argument->getName() +
-                                  "' cannot be the name of an " +
-                                  "input or param; it is the name of the "
-                                  "gradient of the out '" +
+                                  "' cannot be the name of " +
+                                  withArticle(argument->getDescription()) +
+                                  "; it is the name of the gradient of the "
+                                  "out '" +
                                   out->getName() + "'");
       error.range(argument->getNameRange());
       noteDeclaration(error, out);
@@ -459,7 +462,7 @@ void Analyzer::checkUnused(ArrayRef<Stmt *> items) {
       decl = let->decl;
     else if (auto *loop = dyn_cast<ForStmt>(item))
       checkUnused(loop->body);
-    if (decl && !decl->isUsed())
+    if (decl && !decl->isUsed() && !decl->isInvalid())
       diagnostics
           .warning(decl->getLoc(), "unused " + decl->getDescription() + " '" +
                                        shorten(decl->getName()) + "'")

@@ -57,6 +57,7 @@ private:
   bool expect(Kind kind, const Twine &where);
   bool startsStatement(size_t ahead = 0) const;
   bool isCompoundAssignment() const;
+  bool isBrokenStatement() const;
   void skipToStatement(bool stopAtComma = false, bool stopAtBrace = false);
 
   // Names.
@@ -144,8 +145,8 @@ void Parser::errorExpected(const Twine &what) {
   if (position > 0 && (token.startsLine || token.is(Kind::End)))
     error(previous().getEnd(),
           "expected " + what +
-              (token.is(Kind::End) ? Twine(", found end of file")
-                                   : Twine(" before the end of the line")));
+              (token.is(Kind::End) ? ", found end of file"
+                                   : ", found end of line"));
   else
     error(token.getLoc(), "expected " + what + ", found " + describe(token))
         .range(token.getRange());
@@ -186,6 +187,14 @@ bool Parser::isCompoundAssignment() const {
          peek(2).is(Kind::Equal);
 }
 
+/// Whether a statement may begin here although none is recognised: `S += ...`,
+/// or two names in a row, of which the first may be a misspelt keyword.
+bool Parser::isBrokenStatement() const {
+  return isCompoundAssignment() ||
+         (peek().is(Kind::Identifier) && peek(1).is(Kind::Identifier) &&
+          !peek(1).startsLine);
+}
+
 /// Skips to the next statement, or to the end of the block.
 void Parser::skipToStatement(bool stopAtComma, bool stopAtBrace) {
   unsigned braces = 0;
@@ -195,7 +204,7 @@ void Parser::skipToStatement(bool stopAtComma, bool stopAtBrace) {
       return;
     if (braces == 0) {
       if (token.isAny(Kind::RBrace, Kind::Semicolon) || startsStatement() ||
-          (token.startsLine && isCompoundAssignment()) ||
+          (token.startsLine && isBrokenStatement()) ||
           (stopAtComma && token.is(Kind::Comma)) ||
           (stopAtBrace && token.is(Kind::LBrace)))
         return;
@@ -216,7 +225,7 @@ Identifier Parser::parseNewName(const Twine &what, bool &valid) {
   valid = true;
   // A keyword is meant as a name if what follows a name follows it.
   bool keywordAsName =
-      token.isKeyword() &&
+      token.isKeyword() && !token.startsLine &&
       peek(1).isAny(Kind::Equal, Kind::Colon, Kind::LBracket, Kind::LBrace);
   if (!token.is(Kind::Identifier) && !keywordAsName) {
     errorExpected(what);
@@ -518,6 +527,12 @@ void Parser::parseAttr(SmallVectorImpl<Stmt *> &items) {
     valid = false;
     skipToStatement();
   }
+  if (!value && valid && !range && !peek().startsLine &&
+      !peek().isAny(Kind::Semicolon, Kind::RBrace) && !startsStatement()) {
+    errorExpected("'=' or 'in' after '" + id.name + "'");
+    valid = false;
+    skipToStatement();
+  }
   auto *decl = create<AttrDecl>(id, value, range);
   if (!valid)
     decl->setInvalid();
@@ -538,10 +553,15 @@ void Parser::parseState(SmallVectorImpl<Stmt *> &items) {
     if (!rows.isValid())
       return false;
     if (!peek().isIdentifier("x")) {
-      if (rows.name.contains('x'))
-        errorExpected("'x' between the state's dims, as in 'K x V'");
+      // `KxV` is one name.
+      auto [first, second] = rows.name.split('x');
+      if (!first.empty() && !second.empty())
+        error(rows.loc, "'" + rows.name + "' is one name; write '" + first +
+                            " x " + second + "' with blanks")
+            .range(rows.getRange());
       else
         errorExpected("'x' and the state's second dim");
+      rows = Identifier();
       return false;
     }
     consume();
@@ -636,16 +656,25 @@ void Parser::parseFor(SmallVectorImpl<Stmt *> &items) {
 }
 
 /// Parses `in [lo, hi]`. A range that makes no sense is reported and dropped.
+/// Returns false if there is no telling where it ends.
 bool Parser::parseRange(std::optional<ValueRange> &range) {
   consume(); // 'in'
   SMLoc start = consume().getLoc();
   ValueRange parsed;
-  Token lowToken = peek();
-  if (!parseBound(parsed.low) || !expect(Kind::Comma, " between the bounds"))
-    return false;
-  Token highToken = peek();
-  if (!parseBound(parsed.high) || !expect(Kind::RBracket, " after the bounds"))
-    return false;
+  Token lowToken = peek(), highToken;
+  auto parseBounds = [&] {
+    if (!parseBound(parsed.low) || !expect(Kind::Comma, " between the bounds"))
+      return false;
+    highToken = peek();
+    return parseBound(parsed.high) &&
+           expect(Kind::RBracket, " after the bounds");
+  };
+  if (!parseBounds()) {
+    while (!startsStatement() &&
+           !peek().isAny(Kind::RBracket, Kind::RBrace, Kind::End))
+      consume();
+    return consumeIf(Kind::RBracket);
+  }
   parsed.range = rangeFrom(start);
   constexpr double infinity = std::numeric_limits<double>::infinity();
   if (parsed.low == infinity)

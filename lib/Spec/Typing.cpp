@@ -40,6 +40,11 @@ Expr *Typing::makeTransposed(Expr *expr, unsigned depth) {
         scalarRhs)
       return makeBinary(binary->op, makeTransposed(binary->lhs, depth + 1),
                         binary->rhs);
+    // (x * y^T)^T is y * x^T, and (x^T * M)^T is M^T * x.
+    if (binary->op == BinaryOp::Mul && !scalarLhs && !scalarRhs &&
+        binary->lhs->getType().isVector())
+      return makeBinary(BinaryOp::Mul, makeTransposed(binary->rhs, depth + 1),
+                        makeTransposed(binary->lhs, depth + 1));
   }
   return recurrence.create<TransposeExpr>(expr, SMLoc(), SMRange());
 }
