@@ -12,6 +12,7 @@
 #include "delta/Dialect/Delta/IR/Delta.h"
 #include "delta/Runtime/Npz.h"
 #include "delta/Runtime/ThreadPool.h"
+#include "delta/Target/CPU/Aot.h"
 #include "delta/Target/CPU/Codegen.h"
 #include "delta/Target/CPU/Jit.h"
 #include "delta/Target/CPU/Passes.h"
@@ -41,7 +42,8 @@ static cl::opt<std::string> input("input", cl::desc("arrays (.npz)"),
                                   cl::cat(category));
 static cl::opt<std::string> output("output", cl::desc("where results go"),
                                    cl::cat(category));
-static cl::opt<std::string> emit("emit", cl::desc("print: ir or asm"),
+static cl::opt<std::string> emit("emit", cl::desc("ir, asm, obj, so or header, to --output (obj, so) "
+                                  "or standard output"),
                                  cl::cat(category));
 static cl::opt<std::string> cpu("cpu", cl::desc("CPU that --emit is for"),
                                 cl::cat(category));
@@ -207,6 +209,19 @@ int main(int argc, char **argv) {
     auto target = delta::cpu::CpuTarget::get(cpu);
     if (!target)
       return fail(toString(target.takeError()));
+    if (emit == "header")
+      return static_cast<int>(delta::cpu::emitHeader(*module, outs()));
+    if (emit == "so")
+      return static_cast<int>(
+          delta::cpu::emitSharedLibrary(*module, *target, output));
+    if (emit == "obj") {
+      std::error_code error;
+      raw_fd_ostream stream(output, error);
+      if (error)
+        return fail("cannot write '" + output + "': " + error.message());
+      return static_cast<int>(
+          delta::cpu::emitObject(*module, *target, stream));
+    }
     mlir::FailureOr<std::string> text =
         emit == "asm" ? delta::cpu::compileToAssembly(*module, *target)
                       : delta::cpu::compileToLLVMIRText(*module, *target);
