@@ -1,0 +1,35 @@
+//===- Emission.h - artefacts of a compilation ------------------*- C++ -*-===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Lowers a compilation as far as an artefact needs, and makes its bytes.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef DELTA_DRIVER_EMISSION_H
+#define DELTA_DRIVER_EMISSION_H
+
+#include "delta/Driver/Compilation.h"
+#include "delta/Driver/Options.h"
+#include "delta/Driver/Report.h"
+
+#include <string>
+
+namespace delta::driver {
+
+/// Whether the artefact's bytes are not text. Modules written to a name ending
+/// in .mlirbc are bytecode.
+bool isBinary(Artefact artefact, llvm::StringRef output);
+
+/// The bytes of the artefact, for the output `output`.
+llvm::FailureOr<std::string> emitArtefact(Compilation &compilation,
+                                          Artefact artefact,
+                                          llvm::StringRef output,
+                                          Reporter &reporter);
+
+} // namespace delta::driver
+
+#endif // DELTA_DRIVER_EMISSION_H

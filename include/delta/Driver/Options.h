@@ -1,0 +1,98 @@
+//===- Options.h - what the tools were asked for ----------------*- C++ -*-===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The command line, parsed and validated once. Nothing behind this header reads
+// a flag or the environment.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef DELTA_DRIVER_OPTIONS_H
+#define DELTA_DRIVER_OPTIONS_H
+
+#include "delta/Driver/Report.h"
+#include "delta/Runtime/NdArray.h"
+
+#include "llvm/ADT/StringRef.h"
+
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace delta::driver {
+
+/// Values by name.
+template <typename T> using NamedValues = std::map<std::string, T>;
+
+/// What delta-compile can emit.
+enum class Artefact { Step, Events, Chunk, Mapped, LLVM, Obj, So, Header };
+
+llvm::StringRef stringifyArtefact(Artefact artefact);
+
+enum class Fn { Forward, Decode };
+
+llvm::StringRef stringifyFn(Fn fn);
+
+/// How a spec or module is compiled. An unset optional means that the option
+/// was not given: the default, or what the input module says.
+struct CompilerOptions {
+  /// File, library name, or "-" for standard input.
+  std::string input;
+
+  std::optional<std::string> target; ///< only "cpu" is built in
+  std::optional<Fn> fn;
+  NamedValues<int64_t> dims;
+  std::optional<runtime::DType> dtype;
+  NamedValues<runtime::DType> dtypeOf;
+  NamedValues<double> attrs;
+  std::optional<std::string> precision;
+  std::optional<int64_t> chunk; ///< none: chosen by the compiler
+  NamedValues<std::string> mapping;
+  NamedValues<int64_t> assume; ///< B, T, H for the cost model
+
+  bool explain = false;
+  bool timing = false;
+  std::string dumpDir; ///< empty: no dumps
+};
+
+/// The --random option.
+struct RandomOptions {
+  int64_t B = 1, T = 256, H = 2;
+  uint64_t seed = 0;
+  NamedValues<int64_t> dims; ///< K, V and any other
+};
+
+// The parsers below report what is wrong, naming the option, and fail.
+
+/// "NAME=VALUE,NAME=VALUE" with integer values; `names`, if any, are the only
+/// ones allowed. Duplicates are an error.
+llvm::FailureOr<NamedValues<int64_t>>
+parseIntegers(llvm::StringRef option, llvm::StringRef text,
+              llvm::ArrayRef<llvm::StringRef> names, Reporter &reporter);
+
+llvm::FailureOr<RandomOptions> parseRandom(llvm::StringRef text,
+                                           Reporter &reporter);
+
+/// The artefact of that name. GPU artefacts are refused with a sentence.
+llvm::FailureOr<Artefact> parseArtefact(llvm::StringRef text,
+                                        Reporter &reporter);
+
+/// The texts of the command line that `parseCompilerOptions` reads; empty means
+/// not given.
+struct CompilerFlags {
+  std::string input, target, fn, precision, chunk, mapping, assume, dumpDir;
+  std::vector<std::string> dims, dtypes, attrs;
+  bool explain = false, timing = false;
+};
+
+llvm::FailureOr<CompilerOptions>
+parseCompilerOptions(const CompilerFlags &flags, Reporter &reporter);
+
+} // namespace delta::driver
+
+#endif // DELTA_DRIVER_OPTIONS_H

@@ -1,0 +1,379 @@
+//===- Compilation.cpp - from a spec to a kernel --------------------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// One input on its way through the stages. Every stage is a short pass pipeline
+// of its own, so that it can be timed, dumped and explained.
+//
+//===----------------------------------------------------------------------===//
+
+#include "delta/Driver/Compilation.h"
+
+#include "delta/Analysis/EventChain.h"
+#include "delta/Analysis/Explain.h"
+#include "delta/Analysis/WorkCount.h"
+#include "delta/Dialect/Delta/Transforms/Passes.h"
+#include "delta/Driver/Input.h"
+#include "delta/Driver/Output.h"
+#include "delta/Driver/Signature.h"
+#include "delta/Spec/Import.h"
+#include "delta/Spec/Parser.h"
+#include "delta/Target/CPU/Codegen.h"
+#include "delta/Target/CPU/Passes.h"
+
+#include "mlir/IR/Diagnostics.h"
+#include "mlir/IR/Verifier.h"
+#include "mlir/InitAllDialects.h"
+#include "mlir/InitAllExtensions.h"
+#include "mlir/Parser/Parser.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Format.h"
+#include "llvm/Support/Path.h"
+
+#include <chrono>
+
+using namespace llvm;
+using mlir::delta::ArgAttr;
+using mlir::delta::ArgKind;
+using mlir::delta::SignatureAttr;
+using mlir::delta::Stage;
+
+namespace delta::driver {
+
+void registerDialects(mlir::DialectRegistry &registry) {
+  mlir::registerAllDialects(registry);
+  mlir::registerAllExtensions(registry);
+  registry.insert<mlir::delta::DeltaDialect>();
+  cpu::registerTranslations(registry);
+}
+
+static mlir::DialectRegistry makeRegistry() {
+  mlir::DialectRegistry registry;
+  registerDialects(registry);
+  return registry;
+}
+
+Compilation::Compilation(const CompilerOptions &options, Reporter &reporter)
+    : options(options), reporter(reporter),
+      // Modules are small: threads would cost more than they bring.
+      context(makeRegistry(), mlir::MLIRContext::Threading::DISABLED),
+      handler(std::make_unique<mlir::SourceMgrDiagnosticHandler>(
+          sources, &context, reporter.getStream())) {
+  context.printOpOnDiagnostic(false);
+  context.loadDialect<mlir::delta::DeltaDialect>();
+}
+
+Compilation::~Compilation() = default;
+
+Stage Compilation::getStage() { return *mlir::delta::getStage(*module); }
+
+SignatureAttr Compilation::getSignature() {
+  return mlir::delta::getSignature(*module);
+}
+
+std::string Compilation::getName() {
+  if (mlir::delta::RecurrenceOp op = mlir::delta::getRecurrence(*module))
+    return op.getSymName().str();
+  for (mlir::Operation &op : module->getBody()->getOperations())
+    if (auto symbol = dyn_cast<mlir::SymbolOpInterface>(op))
+      if (symbol.isPublic())
+        return symbol.getName().str();
+  return "";
+}
+
+NamedValues<int64_t> Compilation::getKnownDims() {
+  NamedValues<int64_t> dims;
+  SignatureAttr signature = getSignature();
+  for (mlir::StringAttr name : signature.getDimNames())
+    if (std::optional<int64_t> size = signature.getDim(name.getValue()))
+      dims[name.str()] = *size;
+  return dims;
+}
+
+//===----------------------------------------------------------------------===//
+// Loading
+//===----------------------------------------------------------------------===//
+
+LogicalResult Compilation::load() {
+  return timed("read", [&] {
+    FailureOr<Input> input = readInput(options.input, reporter);
+    if (failed(input))
+      return failure();
+    bool isModule = input->isModule;
+    unsigned bufferId =
+        sources.AddNewSourceBuffer(std::move(input->buffer), SMLoc());
+    if (failed(isModule ? loadModule(bufferId) : loadSpec(bufferId)) ||
+        failed(applyOptions(!isModule)))
+      return failure();
+    return dump();
+  });
+}
+
+LogicalResult Compilation::loadSpec(unsigned bufferId) {
+  std::unique_ptr<spec::Recurrence> recurrence =
+      spec::parse(sources, bufferId, reporter.getStream());
+  if (!recurrence)
+    return failure();
+  spec::ImportOptions import;
+  if (options.dtype)
+    import.dtype = runtime::nameOf(*options.dtype);
+  SmallVector<std::pair<std::string, std::string>> dtypeOf;
+  for (auto &[name, dtype] : options.dtypeOf)
+    dtypeOf.emplace_back(name, runtime::nameOf(dtype));
+  import.dtypeOf = dtypeOf;
+  module = spec::importRecurrence(*recurrence, sources, &context, import);
+  return success(static_cast<bool>(module));
+}
+
+LogicalResult Compilation::loadModule(unsigned bufferId) {
+  module = mlir::parseSourceFile<mlir::ModuleOp>(sources, &context);
+  if (!module)
+    return failure();
+  if (!mlir::delta::getStage(*module))
+    return reporter.error("'" + options.input +
+                          "' is not a module of this compiler: the "
+                          "attributes '" +
+                          mlir::delta::kStageAttr + "' and '" +
+                          mlir::delta::kSignatureAttr + "' are missing");
+  return success();
+}
+
+LogicalResult Compilation::applyOptions(bool fromSpec) {
+  if (failed(fromSpec ? applyToSpec(*module, options, reporter)
+                      : applyToModule(*module, options, reporter)))
+    return failure();
+  fn = options.fn.value_or(
+      getSignature().getOption("fn") == "decode" ? Fn::Decode : Fn::Forward);
+  if (fn == Fn::Decode && options.chunk)
+    return reporter.error("--chunk=" + Twine(*options.chunk) +
+                          " means nothing with --fn=decode, which goes token "
+                          "by token");
+  if (options.precision && *options.precision != "f32" &&
+      *options.precision != "f64")
+    return reporter.error("--precision=" + *options.precision +
+                          " is not available on target 'cpu'; expected f32 or "
+                          "f64");
+  for (auto &[name, value] : options.mapping)
+    return reporter.error("--mapping: target 'cpu' has no choice '" + name +
+                          "' to pin");
+  return success();
+}
+
+LogicalResult Compilation::bindDims(const StringMap<int64_t> &dims) {
+  SignatureAttr signature = getSignature();
+  for (mlir::StringAttr name : signature.getDimNames()) {
+    auto it = dims.find(name.getValue());
+    if (it == dims.end())
+      continue;
+    std::optional<int64_t> bound = signature.getDim(name.getValue());
+    if (bound && *bound != it->second)
+      return reporter.error("dim '" + name.getValue() + "' is " +
+                            Twine(*bound) + " in the module, but " +
+                            Twine(it->second) + " in the arrays");
+    if (!bound)
+      signature = signature.withDim(name.getValue(), it->second);
+  }
+  mlir::delta::setSignature(*module, signature);
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Lowering
+//===----------------------------------------------------------------------===//
+
+/// The type computed in: that of the widest tensor, but at least f32.
+static StringRef chooseCompute(SignatureAttr signature,
+                               const CompilerOptions &options) {
+  if (options.precision)
+    return *options.precision;
+  for (ArgAttr arg : signature.getAllArgs())
+    if (arg.getKind() != ArgKind::Attr && arg.getType().isF64())
+      return "f64";
+  return "f32";
+}
+
+LogicalResult Compilation::requireDims(Stage next) {
+  SignatureAttr signature = getSignature();
+  SmallVector<StringRef> needed;
+  if (next == Stage::Events) {
+    // Micro-steps are unrolled here; the other dims stay symbolic.
+    for (ArgAttr arg : signature.getAllArgs())
+      if (arg.getFamily())
+        needed.push_back(arg.getFamily().getValue());
+  } else {
+    for (mlir::StringAttr name : signature.getDimNames())
+      needed.push_back(name.getValue());
+  }
+  for (StringRef name : needed)
+    if (!signature.getDim(name))
+      return reporter.error("stage '" + mlir::delta::stringifyStage(next) +
+                            "' needs the size of dim '" + name + "'; give -D " +
+                            name + "=SIZE");
+  return success();
+}
+
+LogicalResult Compilation::lowerOnce(Stage next) {
+  if (failed(requireDims(next)))
+    return failure();
+  // From here on the module is made for one function and one target.
+  if (next > Stage::Events) {
+    mlir::Builder builder(&context);
+    SignatureAttr signature = getSignature();
+    signature =
+        signature.withOption("fn", builder.getStringAttr(stringifyFn(fn)));
+    mlir::delta::setSignature(
+        *module, signature.withOption("target", builder.getStringAttr("cpu")));
+  }
+  mlir::PassManager pm(&context);
+  if (failed(mlir::applyPassManagerCLOptions(pm)))
+    return failure();
+  switch (next) {
+  case Stage::Step:
+    llvm_unreachable("nothing lowers to the first stage");
+  case Stage::Events:
+    pm.addPass(mlir::delta::createDeltaStepToEvents());
+    pm.addPass(mlir::delta::createDeltaSimplifyEvents());
+    break;
+  case Stage::Chunk: {
+    mlir::delta::DeltaChunkOptions chunk;
+    chunk.chunk = options.chunk.value_or(0);
+    chunk.compute = chooseCompute(getSignature(), options).str();
+    pm.addPass(mlir::delta::createDeltaChunk(chunk));
+    break;
+  }
+  case Stage::Mapped:
+    return reporter.error("stage 'mapped' is not available yet");
+  case Stage::LLVM:
+    mlir::delta::buildCpuToLLVMPipeline(pm, cpu::CpuTarget::host());
+    break;
+  }
+  if (failed(timed(mlir::delta::stringifyStage(next),
+                   [&] { return pm.run(*module); })))
+    return failure();
+  return dump();
+}
+
+LogicalResult Compilation::lowerTo(Stage stage) {
+  if (stage < getStage())
+    return reporter.error("'" + options.input + "' is of stage '" +
+                          mlir::delta::stringifyStage(getStage()) +
+                          "' already, which is behind '" +
+                          mlir::delta::stringifyStage(stage) + "'");
+  if (fn == Fn::Decode && stage == Stage::Chunk)
+    return reporter.error("there is no stage 'chunk' with --fn=decode, which "
+                          "goes from 'events' to 'mapped'");
+  while (getStage() < stage) {
+    Stage next = static_cast<Stage>(static_cast<int>(getStage()) + 1);
+    if (fn == Fn::Decode && next == Stage::Chunk)
+      next = Stage::Mapped;
+    if (failed(lowerOnce(next)))
+      return failure();
+  }
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Looking inside
+//===----------------------------------------------------------------------===//
+
+LogicalResult Compilation::dump() {
+  if (options.explain && failed(explain()))
+    return failure();
+  if (options.dumpDir.empty())
+    return success();
+  if (std::error_code code = sys::fs::create_directories(options.dumpDir))
+    return reporter.error("cannot write '" + options.dumpDir +
+                          "': " + code.message());
+  SmallString<128> path(options.dumpDir);
+  sys::path::append(path, Twine("0") + Twine(static_cast<int>(getStage()) + 1) +
+                              "-" + mlir::delta::stringifyStage(getStage()) +
+                              ".mlir");
+  std::string text;
+  raw_string_ostream(text) << *module << '\n';
+  return writeOutput(path, text, /*binary=*/false, reporter);
+}
+
+LogicalResult Compilation::explain() {
+  switch (getStage()) {
+  case Stage::Events:
+    return mlir::delta::explainEvents(*module, reporter.getStream());
+  case Stage::Chunk:
+    return mlir::delta::explainChunk(*module, reporter.getStream());
+  default:
+    return success();
+  }
+}
+
+LogicalResult Compilation::explainFurther() {
+  if (!options.explain)
+    return success();
+  if (getStage() == Stage::Step && failed(lowerTo(Stage::Events)))
+    return failure();
+  if (getStage() != Stage::Events || fn == Fn::Decode)
+    return success();
+  SignatureAttr signature = getSignature();
+  for (mlir::StringAttr name : signature.getDimNames()) {
+    if (signature.getDim(name.getValue()))
+      continue;
+    reporter.note("with -D " + name.getValue() +
+                  "=SIZE the chunk program is explained, too");
+    return success();
+  }
+  return lowerTo(Stage::Chunk);
+}
+
+FailureOr<double> Compilation::countFlopsPerToken() {
+  if (fn == Fn::Decode) {
+    if (getStage() > Stage::Events)
+      return 0.0;
+    if (failed(lowerTo(Stage::Events)))
+      return failure();
+    FailureOr<mlir::delta::EventChain> chain =
+        mlir::delta::buildEventChain(mlir::delta::getRecurrence(*module));
+    if (failed(chain))
+      return failure();
+    double state = 1;
+    SignatureAttr signature = getSignature();
+    for (mlir::StringAttr axis : signature.getState().getAxes())
+      state *=
+          static_cast<double>(signature.getDim(axis.getValue()).value_or(0));
+    return state *
+           static_cast<double>(chain->decays.size() + 2 * chain->reads.size() +
+                               2 * chain->writes.size());
+  }
+  if (getStage() > Stage::Chunk)
+    return 0.0;
+  if (failed(lowerTo(Stage::Chunk)))
+    return failure();
+  mlir::delta::WorkCount work = mlir::delta::countWork(*module);
+  // What a larger chunk does beyond this is its own affair.
+  work.tokens = 16;
+  return work.flopsPerToken();
+}
+
+LogicalResult Compilation::timed(StringRef name,
+                                 function_ref<LogicalResult()> body) {
+  auto begin = std::chrono::steady_clock::now();
+  LogicalResult result = body();
+  std::chrono::duration<double> taken =
+      std::chrono::steady_clock::now() - begin;
+  times.emplace_back(name.str(), taken.count());
+  return result;
+}
+
+void Compilation::printTiming() {
+  if (!options.timing)
+    return;
+  double sum = 0;
+  for (auto &[name, seconds] : times) {
+    reporter.getStream() << format("timing %-10s %9.2f ms\n", name.c_str(),
+                                   1e3 * seconds);
+    sum += seconds;
+  }
+  reporter.getStream() << format("timing %-10s %9.2f ms\n", "total", 1e3 * sum);
+}
+
+} // namespace delta::driver

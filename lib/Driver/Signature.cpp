@@ -1,0 +1,202 @@
+//===- Signature.cpp - options applied to a signature ---------------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// A module says for itself what its types and sizes are; options may repeat
+// it, but not change it.
+//
+//===----------------------------------------------------------------------===//
+
+#include "delta/Driver/Signature.h"
+
+#include "delta/Runtime/Check.h"
+#include "delta/Runtime/Suggest.h"
+
+using namespace llvm;
+using mlir::delta::ArgAttr;
+using mlir::delta::ArgKind;
+using mlir::delta::SignatureAttr;
+
+namespace delta::driver {
+
+namespace {
+
+mlir::Type getType(mlir::MLIRContext *context, runtime::DType dtype) {
+  switch (dtype) {
+  case runtime::DType::F64:
+    return mlir::Float64Type::get(context);
+  case runtime::DType::BF16:
+    return mlir::BFloat16Type::get(context);
+  case runtime::DType::F16:
+    return mlir::Float16Type::get(context);
+  default:
+    return mlir::Float32Type::get(context);
+  }
+}
+
+std::string toString(mlir::Type type) {
+  std::string text;
+  raw_string_ostream(text) << type;
+  return text;
+}
+
+/// Reports that no argument of an accepted kind is called `name`.
+LogicalResult unknownName(StringRef option, StringRef name, StringRef what,
+                          ArrayRef<std::string> known, Reporter &reporter) {
+  return reporter.error(option + ": the recurrence has no " + what + " '" +
+                        name + "'" + runtime::didYouMean(name.str(), known));
+}
+
+std::vector<std::string> getDimNames(SignatureAttr signature) {
+  std::vector<std::string> names;
+  for (mlir::StringAttr name : signature.getDimNames())
+    names.push_back(name.str());
+  return names;
+}
+
+/// Binds the dims given. K and V are dims of every spec, used or not.
+LogicalResult applyDims(mlir::ModuleOp module, const CompilerOptions &options,
+                        Reporter &reporter) {
+  SignatureAttr signature = mlir::delta::getSignature(module);
+  std::vector<std::string> known = getDimNames(signature);
+  // A dim may be needed as a number only.
+  module.walk(
+      [&](mlir::delta::DimOp op) { known.push_back(op.getName().str()); });
+  for (auto &[name, size] : options.dims) {
+    if (!is_contained(known, name)) {
+      if (name == "K" || name == "V")
+        continue;
+      return unknownName("-D", name, "dim", known, reporter);
+    }
+    std::optional<int64_t> bound = signature.getDim(name);
+    if (bound && *bound != size)
+      return reporter.error("-D: dim '" + name + "' is " + Twine(*bound) +
+                            " in the module, so it cannot be " + Twine(size));
+    if (!bound)
+      signature = signature.withDim(name, size);
+  }
+  mlir::delta::setSignature(module, signature);
+  return success();
+}
+
+/// Makes the values given the attrs' defaults, after a look at their ranges.
+LogicalResult applyAttrs(mlir::ModuleOp module, const CompilerOptions &options,
+                         Reporter &reporter) {
+  SignatureAttr signature = mlir::delta::getSignature(module);
+  SmallVector<ArgAttr> args = signature.getAllArgs();
+  for (auto &[name, value] : options.attrs) {
+    std::vector<std::string> known;
+    ArgAttr *found = nullptr;
+    for (ArgAttr &arg : args) {
+      if (arg.getKind() != ArgKind::Attr)
+        continue;
+      known.push_back(arg.getName().str());
+      if (arg.getName() == name)
+        found = &arg;
+    }
+    if (!found)
+      return unknownName("--attr", name, "attr", known, reporter);
+    std::string text = runtime::formatNumber(value);
+    if (found->hasRange() &&
+        !(value >= found->getLo() && value <= found->getHi()))
+      return reporter.error("--attr: '" + name + "' is " + text +
+                            ", outside its declared range [" +
+                            runtime::formatNumber(found->getLo()) + ", " +
+                            runtime::formatNumber(found->getHi()) + "]");
+    *found = ArgAttr::get(module.getContext(), found->getKind(),
+                          found->getName(), found->getType(), found->getAxes(),
+                          found->getFamily(), found->getRange(),
+                          mlir::StringAttr::get(module.getContext(), text));
+  }
+  mlir::delta::setSignature(module, signature.withArgs(args));
+  return success();
+}
+
+/// Compares --dtype with the module's types. A vector input may be f32 under
+/// any of them, since gates are.
+LogicalResult compareTypes(SignatureAttr signature,
+                           const CompilerOptions &options, Reporter &reporter) {
+  std::vector<std::string> known;
+  for (ArgAttr arg : signature.getAllArgs()) {
+    if (arg.getKind() == ArgKind::Attr)
+      continue;
+    StringRef name = arg.getName().getValue();
+    known.push_back(name.str());
+    mlir::MLIRContext *context = signature.getContext();
+    mlir::Type wanted;
+    auto it = options.dtypeOf.find(name.str());
+    if (it != options.dtypeOf.end()) {
+      wanted = getType(context, it->second);
+    } else if (options.dtype) {
+      bool vector = arg.getKind() == ArgKind::Out ||
+                    (arg.getKind() == ArgKind::In && !arg.getAxes().empty() &&
+                     !arg.getType().isF32());
+      if (vector || *options.dtype == runtime::DType::F64)
+        wanted = getType(context, *options.dtype);
+    }
+    if (wanted && wanted != arg.getType())
+      return reporter.error("--dtype contradicts the module: '" + name +
+                            "' has type " + toString(arg.getType()) + ", not " +
+                            toString(wanted));
+  }
+  for (auto &[name, type] : options.dtypeOf)
+    if (!is_contained(known, name))
+      return unknownName("--dtype", name, "array", known, reporter);
+  return success();
+}
+
+/// The options of the signature that the command line may repeat, but not
+/// change.
+LogicalResult compareOption(SignatureAttr signature, StringRef flag,
+                            StringRef key, StringRef given,
+                            Reporter &reporter) {
+  StringRef made = signature.getOption(key);
+  if (made.empty() || made == given)
+    return success();
+  return reporter.error(flag + "=" + given +
+                        " contradicts the module, which was made with " + key +
+                        " = " + made);
+}
+
+} // namespace
+
+LogicalResult applyToSpec(mlir::ModuleOp module, const CompilerOptions &options,
+                          Reporter &reporter) {
+  if (failed(applyDims(module, options, reporter)))
+    return failure();
+  return applyAttrs(module, options, reporter);
+}
+
+LogicalResult applyToModule(mlir::ModuleOp module,
+                            const CompilerOptions &options,
+                            Reporter &reporter) {
+  SignatureAttr signature = mlir::delta::getSignature(module);
+  if (failed(compareTypes(signature, options, reporter)))
+    return failure();
+  if (options.fn && failed(compareOption(signature, "--fn", "fn",
+                                         stringifyFn(*options.fn), reporter)))
+    return failure();
+  if (options.target && failed(compareOption(signature, "--target", "target",
+                                             *options.target, reporter)))
+    return failure();
+  if (options.precision &&
+      failed(compareOption(signature, "--precision", "compute",
+                           *options.precision, reporter)))
+    return failure();
+  if (options.chunk) {
+    std::optional<int64_t> chunk = signature.getIntOption("chunk");
+    if (chunk && *chunk != *options.chunk)
+      return reporter.error("--chunk=" + Twine(*options.chunk) +
+                            " contradicts the module, which was made with "
+                            "chunk = " +
+                            Twine(*chunk));
+  }
+  if (failed(applyDims(module, options, reporter)))
+    return failure();
+  return applyAttrs(module, options, reporter);
+}
+
+} // namespace delta::driver

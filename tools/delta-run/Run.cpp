@@ -1,0 +1,233 @@
+//===- Run.cpp - what delta-run does --------------------------------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The module that was read is kept for the reference; a second compilation goes
+// down to the kernel.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Run.h"
+
+#include "delta/Runtime/Check.h"
+#include "delta/Target/CPU/Jit.h"
+
+using namespace llvm;
+using namespace delta::driver;
+using mlir::delta::ArgAttr;
+using mlir::delta::ArgKind;
+using mlir::delta::SignatureAttr;
+using mlir::delta::Stage;
+
+namespace delta::run {
+
+namespace {
+
+class Session {
+public:
+  Session(const CompilerOptions &compiler, const RunOptions &options,
+          Reporter &reporter)
+      : options(options), reporter(reporter), compilation(compiler, reporter),
+        pool(options.threads) {}
+
+  FailureOr<Exit> run();
+
+private:
+  LogicalResult bind();
+  LogicalResult prepareArrays();
+  LogicalResult compileAndRun();
+  FailureOr<Exit> compare();
+  LogicalResult write();
+
+  /// Whether the reference is wanted for itself, on the arrays as given.
+  bool keepsGivenTypes() const {
+    return options.reference && !options.check &&
+           !compilation.hasExplicitTypes();
+  }
+
+  const RunOptions &options;
+  Reporter &reporter;
+  Compilation compilation;
+  runtime::ThreadPool pool;
+  /// The module before lowering, from which the reference is computed.
+  mlir::OwningOpRef<mlir::ModuleOp> meaning;
+  BoundArrays arrays;
+  std::vector<double> attrs;
+  std::optional<Results> results, reference;
+};
+
+/// Where the arrays came from, for messages.
+std::string describeSource(const RunOptions &options) {
+  return options.random ? "--random" : options.input;
+}
+
+FailureOr<BoundArrays> readArrays(SignatureAttr signature,
+                                  const std::string &path,
+                                  const NamedValues<int64_t> &given,
+                                  Reporter &reporter) {
+  runtime::Expected<runtime::NpzReader> file = runtime::NpzReader::open(path);
+  if (!file)
+    return reporter.error(file.message());
+  return bindArrays(signature, *file, given, reporter);
+}
+
+LogicalResult Session::bind() {
+  NamedValues<int64_t> given = compilation.getKnownDims();
+  SignatureAttr signature = compilation.getSignature();
+  FailureOr<BoundArrays> bound =
+      options.random
+          ? makeRandomArrays(signature, *options.random, given, reporter)
+          : readArrays(signature, options.input, given, reporter);
+  if (failed(bound))
+    return failure();
+  arrays = std::move(*bound);
+  for (auto &[name, size] : given)
+    arrays.dims[name] = size;
+  return compilation.bindDims(arrays.dims);
+}
+
+LogicalResult Session::prepareArrays() {
+  SignatureAttr signature = compilation.getSignature();
+  // Ranges are checked on the values as given, before any rounding.
+  if (options.check &&
+      failed(checkValues(signature, arrays, describeSource(options), reporter)))
+    return failure();
+  if (failed(convertArrays(signature, arrays, keepsGivenTypes(), reporter)))
+    return failure();
+  FailureOr<std::vector<double>> values =
+      evaluateAttrs(signature, arrays, reporter);
+  if (failed(values))
+    return failure();
+  attrs = std::move(*values);
+  return success();
+}
+
+LogicalResult Session::compileAndRun() {
+  // The work is counted on the stage that shows it best.
+  double flopsPerToken = 0;
+  if (options.bench) {
+    FailureOr<double> counted = compilation.countFlopsPerToken();
+    if (failed(counted))
+      return failure();
+    flopsPerToken = *counted;
+  }
+  if (failed(
+          compilation.lowerTo(std::max(compilation.getStage(), Stage::Mapped))))
+    return failure();
+  std::unique_ptr<cpu::JitKernel> kernel;
+  if (failed(compilation.timed("jit", [&] {
+        kernel = cpu::JitKernel::compile(compilation.getModule());
+        return success(kernel != nullptr);
+      })))
+    return failure();
+
+  SignatureAttr signature = compilation.getSignature();
+  FailureOr<KernelCall> call =
+      KernelCall::create(signature, arrays, attrs, reporter);
+  if (failed(call))
+    return failure();
+  cpu::Launcher launcher(kernel->getEntry(), pool);
+  if (failed(compilation.timed("run",
+                               [&] { return call->run(launcher, reporter); })))
+    return failure();
+  if (options.bench) {
+    double tokens = static_cast<double>(arrays.B) * arrays.T * arrays.H;
+    if (failed(bench(compilation.getName(), *call, launcher,
+                     flopsPerToken * tokens,
+                     signature.getOption("compute") == "f64", pool, reporter)))
+      return failure();
+  }
+  results = call->takeResults();
+  return success();
+}
+
+/// The limit on one result's error: that of the type it was computed or is
+/// stored in, whichever is coarser.
+double limitFor(SignatureAttr signature, runtime::DType stored) {
+  double computed =
+      runtime::checkLimit(signature.getOption("compute", "f32").str())
+          .value_or(2e-5);
+  return std::max(computed,
+                  runtime::checkLimit(runtime::nameOf(stored)).value_or(0));
+}
+
+FailureOr<Exit> Session::compare() {
+  Exit status = Exit::Ok;
+  SignatureAttr signature = compilation.getSignature();
+  for (auto [computed, wanted] : zip(*results, *reference)) {
+    runtime::Expected<runtime::CheckResult> result =
+        runtime::compareArrays(computed.second, wanted.second);
+    if (!result)
+      return reporter.error("'" + computed.first + "': " + result.message());
+    double limit = options.tolerance.value_or(
+        limitFor(signature, computed.second.dtype()));
+    outs() << runtime::formatCheck(computed.first, *result, limit) << '\n';
+    if (!result->passes(limit))
+      status = Exit::Mismatch;
+  }
+  outs().flush();
+  return status;
+}
+
+LogicalResult Session::write() {
+  if (options.output.empty())
+    return success();
+  const Results &chosen = options.reference ? *reference : *results;
+  std::vector<runtime::NamedArray> named;
+  for (auto &[name, array] : chosen)
+    named.emplace_back(name, &array);
+  runtime::Status status = runtime::writeNpz(options.output, named);
+  return status.ok() ? success() : reporter.error(status.message());
+}
+
+FailureOr<Exit> Session::run() {
+  if (failed(compilation.load()) || failed(bind()))
+    return failure();
+  if (options.reference || options.check) {
+    if (compilation.getStage() > Stage::Chunk)
+      return reporter.error(
+          Twine(options.check ? "--check" : "--reference") +
+          " needs what the recurrence means, and a module of stage '" +
+          mlir::delta::stringifyStage(compilation.getStage()) +
+          "' does not say; give the spec, or a module of stage 'step'");
+    meaning = compilation.getModule().clone();
+  }
+  if (failed(prepareArrays()))
+    return failure();
+  if ((!options.reference || options.check) && failed(compileAndRun()))
+    return failure();
+  if (meaning) {
+    if (failed(compilation.timed("reference", [&]() -> LogicalResult {
+          FailureOr<Results> computed = runReference(
+              *meaning, arrays, attrs, pool.numThreads(), reporter);
+          if (failed(computed))
+            return failure();
+          reference = std::move(*computed);
+          return success();
+        })))
+      return failure();
+  }
+  Exit status = Exit::Ok;
+  if (options.check) {
+    FailureOr<Exit> compared = compare();
+    if (failed(compared))
+      return failure();
+    status = *compared;
+  }
+  if (failed(write()))
+    return failure();
+  compilation.printTiming();
+  return status;
+}
+
+} // namespace
+
+FailureOr<Exit> run(const CompilerOptions &compiler, const RunOptions &options,
+                    Reporter &reporter) {
+  return Session(compiler, options, reporter).run();
+}
+
+} // namespace delta::run

@@ -1,0 +1,56 @@
+//===- Run.h - what delta-run does ------------------------------*- C++ -*-===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// From arrays in a file, or random ones, to results in a file, a comparison or
+// a measurement.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef DELTA_TOOLS_DELTA_RUN_RUN_H
+#define DELTA_TOOLS_DELTA_RUN_RUN_H
+
+#include "delta/Analysis/WorkCount.h"
+#include "delta/Driver/Compilation.h"
+#include "delta/Driver/Execution.h"
+#include "delta/Driver/Options.h"
+#include "delta/Driver/Report.h"
+#include "delta/Runtime/ThreadPool.h"
+
+#include <optional>
+#include <string>
+
+namespace delta::run {
+
+/// The command line of delta-run beyond the compiler's options.
+struct RunOptions {
+  std::string input;  ///< .npz; empty with `random`
+  std::string output; ///< .npz; empty: results are not kept
+  std::optional<driver::RandomOptions> random;
+  bool reference = false;
+  bool check = false;
+  bool bench = false;
+  std::optional<double> tolerance;
+  unsigned threads = 0; ///< 0: as many as the process may use
+};
+
+/// Does what the options ask for. The status to exit with: Ok, or Mismatch when
+/// a check failed; any other failure has been reported.
+llvm::FailureOr<driver::Exit> run(const driver::CompilerOptions &compiler,
+                                  const RunOptions &options,
+                                  driver::Reporter &reporter);
+
+/// Measures `call` and prints the line `bench NAME median_s=... bytes=...
+/// gbps=... gflops=... share=...` on standard output. `flops` is the work of
+/// one call, `f64` the type it is done in.
+llvm::LogicalResult bench(llvm::StringRef name, driver::KernelCall &call,
+                          cpu::Launcher &launcher, double flops, bool f64,
+                          runtime::ThreadPool &pool,
+                          driver::Reporter &reporter);
+
+} // namespace delta::run
+
+#endif // DELTA_TOOLS_DELTA_RUN_RUN_H
