@@ -9,6 +9,7 @@
 
 #include "delta/Dialect/Delta/IR/Delta.h"
 #include "delta/Dialect/Delta/Transforms/Passes.h"
+#include "delta/Target/CPU/ChunkToMapped/Passes.h"
 #include "delta/Target/CPU/Passes.h"
 #include "mlir/InitAllDialects.h"
 #include "mlir/InitAllExtensions.h"
@@ -23,6 +24,7 @@ int main(int argc, char **argv) {
   mlir::registerAllPasses();
   mlir::delta::registerDeltaTransformsPasses();
   mlir::delta::registerCpuPasses();
+  mlir::delta::registerDeltaCPUMappingPasses();
   return mlir::asMainReturnCode(mlir::MlirOptMain(
       argc, argv, "delta: a compiler for matrix-state recurrences\n",
       registry));

@@ -1,0 +1,115 @@
+//===- ChunkToMapped.cpp - From the chunk program to CPU loops ------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Replaces the chunk function by a kernel over work items: a plan decides
+// (Plan.h), an emitter builds the loops (Emitter.h).
+//
+//   func.func @f(%q: tensor<16x64xf32>, ...)   =>   func.func @f(%q: memref<?xf32>,
+//                                                     ..., %begin, %end, %vblocks)
+//
+// Test: test/Target/CPU/chunk-to-mapped.mlir, chunk-to-mapped-errors.mlir.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Emitter.h"
+#include "Plan.h"
+#include "delta/Target/CPU/ChunkToMapped/Passes.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/IR/Dominance.h"
+#include "mlir/IR/PatternMatch.h"
+#include "mlir/Transforms/CSE.h"
+#include "llvm/TargetParser/Host.h"
+
+#define DEBUG_TYPE "delta-cpu-map"
+
+namespace mlir::delta {
+#define GEN_PASS_DEF_DELTACPUMAP
+#include "delta/Target/CPU/ChunkToMapped/Passes.h.inc"
+} // namespace mlir::delta
+
+using namespace mlir;
+using namespace mlir::delta;
+using namespace mlir::delta::cpumap;
+
+CpuMapOptions CpuMapOptions::host() {
+  CpuMapOptions options;
+  llvm::StringMap<bool> features = llvm::sys::getHostCPUFeatures();
+  bool wide = features.lookup("avx512f") && features.lookup("avx512vl");
+  options.vectorBits = wide ? 512 : features.lookup("avx") ? 256 : 128;
+  options.registers = wide ? 32 : 16;
+  options.fma = features.lookup("fma") || features.lookup("neon");
+  if (features.lookup("neon"))
+    options.registers = 32;
+  return options;
+}
+
+LogicalResult mlir::delta::mapChunkToCpu(ModuleOp module,
+                                         const CpuMapOptions &options) {
+  if (getStage(module) != Stage::Chunk)
+    return module.emitError("expects a module of stage chunk");
+  SignatureAttr signature = getSignature(module);
+  auto function = *module.getOps<func::FuncOp>().begin();
+  FailureOr<Plan> plan = Plan::build(function, signature, options);
+  if (failed(plan))
+    return failure();
+  OpBuilder builder(function);
+  Emitter(*plan, builder).emitKernel();
+  function.erase();
+
+  const Geometry &g = plan->geometry;
+  auto decision = [&](StringRef name, int64_t value) {
+    return builder.getNamedAttr(name, builder.getI64IntegerAttr(value));
+  };
+  setSignature(module,
+               signature.withOption(
+                   "mapping",
+                   builder.getDictionaryAttr(
+                       {decision("panel", g.panelWidth()),
+                        decision("panels", g.panels()),
+                        decision("tile_rows", g.tileRows),
+                        decision("vector_bits", options.vectorBits)})));
+  setStage(module, Stage::Mapped);
+  IRRewriter rewriter(module.getContext());
+  DominanceInfo dominance;
+  eliminateCommonSubExpressions(rewriter, dominance, module);
+  return success();
+}
+
+namespace {
+
+struct CpuMap : delta::impl::DeltaCpuMapBase<CpuMap> {
+  using Base::Base;
+  void runOnOperation() override {
+    CpuMapOptions options = CpuMapOptions::host();
+    if (vectorBits) {
+      if (vectorBits != 128 && vectorBits != 256 && vectorBits != 512) {
+        getOperation().emitError()
+            << "expects vector-bits to be 128, 256 or 512, but got "
+            << vectorBits;
+        return signalPassFailure();
+      }
+      options.vectorBits = vectorBits;
+      options.registers = vectorBits == 512 ? 32 : 16;
+    }
+    if (registers)
+      options.registers = registers;
+    if (fma != "host" && fma != "on" && fma != "off") {
+      getOperation().emitError()
+          << "expects fma to be on, off or host, but got '" << fma << "'";
+      return signalPassFailure();
+    }
+    if (fma != "host")
+      options.fma = fma == "on";
+    if (failed(mapChunkToCpu(getOperation(), options)))
+      signalPassFailure();
+  }
+};
+
+} // namespace

@@ -1,0 +1,274 @@
+//===- EmitAccess.cpp - Numbers, arrays and buffers -----------------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Small builders, and every load and store: columns that do not exist are
+// masked, rows behind the last token are never touched.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Emitter.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
+using namespace mlir;
+using namespace mlir::delta;
+using namespace mlir::delta::cpumap;
+
+//===----------------------------------------------------------------------===//
+// Numbers
+//===----------------------------------------------------------------------===//
+
+static std::optional<int64_t> getConstant(Value value) {
+  auto constant = value.getDefiningOp<arith::ConstantIndexOp>();
+  return constant ? std::optional<int64_t>(constant.value()) : std::nullopt;
+}
+
+Value Emitter::idx(int64_t value) {
+  return arith::ConstantIndexOp::create(b, loc, value);
+}
+
+Value Emitter::add(Value a, Value c) {
+  std::optional<int64_t> x = getConstant(a), y = getConstant(c);
+  if (x && y)
+    return idx(*x + *y);
+  if (x == 0)
+    return c;
+  if (y == 0)
+    return a;
+  return arith::AddIOp::create(b, loc, a, c);
+}
+
+Value Emitter::sub(Value a, Value c) {
+  std::optional<int64_t> x = getConstant(a), y = getConstant(c);
+  if (x && y)
+    return idx(*x - *y);
+  return arith::SubIOp::create(b, loc, a, c);
+}
+
+Value Emitter::mul(Value a, Value c) {
+  return arith::MulIOp::create(b, loc, a, c);
+}
+
+Value Emitter::mul(Value a, int64_t c) {
+  if (c == 1)
+    return a;
+  if (std::optional<int64_t> x = getConstant(a))
+    return idx(*x * c);
+  return arith::MulIOp::create(b, loc, a, idx(c));
+}
+
+Value Emitter::min(Value a, Value c) {
+  return arith::MinSIOp::create(b, loc, a, c);
+}
+
+Value Emitter::constantScalar(double value) {
+  return arith::ConstantOp::create(b, loc, FloatAttr::get(g.compute, value));
+}
+
+Value Emitter::constantVector(double value) {
+  return arith::ConstantOp::create(
+      b, loc,
+      DenseElementsAttr::get(vectorType(), FloatAttr::get(g.compute, value)));
+}
+
+Value Emitter::zeroVector() { return constantVector(0.0); }
+
+Value Emitter::splat(Value scalar) {
+  return vector::BroadcastOp::create(b, loc, vectorType(), scalar);
+}
+
+Value Emitter::fma(Value x, Value y, Value acc) {
+  if (g.fma)
+    return math::FmaOp::create(b, loc, x, y, acc);
+  return addf(mulf(x, y), acc);
+}
+
+Value Emitter::mulf(Value x, Value y) {
+  return arith::MulFOp::create(b, loc, x, y);
+}
+
+Value Emitter::addf(Value x, Value y) {
+  return arith::AddFOp::create(b, loc, x, y);
+}
+
+Value Emitter::shuffle(Value x, Value y, ArrayRef<int64_t> lanes) {
+  return vector::ShuffleOp::create(b, loc, x, y, lanes);
+}
+
+Value Emitter::convert(Value value, FloatType type) {
+  Type from = getElementTypeOrSelf(value.getType()), to = type;
+  if (from == to)
+    return value;
+  Type target = to;
+  if (auto vector = dyn_cast<VectorType>(value.getType()))
+    target = VectorType::get(vector.getShape(), to);
+  if (from.getIntOrFloatBitWidth() < to.getIntOrFloatBitWidth())
+    return arith::ExtFOp::create(b, loc, target, value);
+  return arith::TruncFOp::create(b, loc, target, value);
+}
+
+Value Emitter::constantMask(int64_t count) {
+  SmallVector<bool> bits(g.lanes, false);
+  std::fill_n(bits.begin(), count, true);
+  auto type = VectorType::get({g.lanes}, b.getI1Type());
+  return arith::ConstantOp::create(b, loc, DenseElementsAttr::get(type, bits));
+}
+
+Value Emitter::dynamicMask(Value bound, int64_t lanes) {
+  return vector::CreateMaskOp::create(
+      b, loc, VectorType::get({lanes}, b.getI1Type()), bound);
+}
+
+//===----------------------------------------------------------------------===//
+// Loops
+//===----------------------------------------------------------------------===//
+
+SmallVector<Value> Emitter::loop(Value from, Value to, int64_t step,
+                                 ValueRange carried, Body body) {
+  auto op = scf::ForOp::create(b, loc, from, to, idx(step), carried);
+  OpBuilder::InsertionGuard guard(b);
+  // A loop without results comes with its terminator.
+  if (carried.empty())
+    op.getBody()->getTerminator()->erase();
+  b.setInsertionPointToEnd(op.getBody());
+  SmallVector<Value> next = body(op.getInductionVar(), op.getRegionIterArgs());
+  scf::YieldOp::create(b, loc, next);
+  return llvm::to_vector_of<Value>(op.getResults());
+}
+
+SmallVector<Value> Emitter::loop(int64_t from, int64_t to, int64_t step,
+                                 ValueRange carried, Body body) {
+  if (from >= to)
+    return llvm::to_vector(carried);
+  if (from + step >= to)
+    return body(idx(from), carried);
+  return loop(idx(from), idx(to), step, carried, body);
+}
+
+void Emitter::loop(int64_t from, int64_t to, int64_t step,
+                   llvm::function_ref<void(Value)> body) {
+  loop(from, to, step, ValueRange{},
+       [&](Value i, ValueRange) -> SmallVector<Value> {
+         body(i);
+         return {};
+       });
+}
+
+//===----------------------------------------------------------------------===//
+// The arena
+//===----------------------------------------------------------------------===//
+
+Value Emitter::viewSlot(unsigned slot, int64_t byteInSlot, int64_t rows,
+                        int64_t stride) {
+  int64_t offset = plan.slots[slot].offset + byteInSlot;
+  Value &view = views[{offset, {rows, stride}}];
+  if (!view) {
+    // One view for each place, at the kernel's entry.
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(&kernel.getBody().front());
+    view = memref::ViewOp::create(
+        b, loc, MemRefType::get({rows, stride}, g.compute), arena, idx(offset),
+        ValueRange{});
+  }
+  return view;
+}
+
+Value Emitter::view(const Buffer &buffer) {
+  return viewSlot(buffer.slot, buffer.byteInSlot, buffer.rows, buffer.stride);
+}
+
+Emitter::Operand Emitter::getOperand(Value value, bool inPanel,
+                                     bool columnwise) {
+  Operand operand;
+  if (value == plan.state) {
+    operand.memref = stateView;
+    operand.rows = g.stateRows;
+    operand.stride = g.panelWidth();
+    return operand;
+  }
+  const Buffer *buffer = plan.getBuffer(value);
+  operand.memref = view(*buffer);
+  operand.rows = buffer->rows;
+  operand.stride = buffer->stride;
+  if (inPanel && columnwise && !buffer->panelLocal)
+    operand.colBase = colBase;
+  return operand;
+}
+
+Value Emitter::loadVector(Value memref, Value row, Value col) {
+  return vector::LoadOp::create(b, loc, vectorType(), memref,
+                                ValueRange{row, col});
+}
+
+void Emitter::storeVector(Value vector, Value memref, Value row, Value col) {
+  vector::StoreOp::create(b, loc, vector, memref, ValueRange{row, col});
+}
+
+Value Emitter::loadScalar(Value memref, Value row, Value col) {
+  return memref::LoadOp::create(b, loc, memref, ValueRange{row, col});
+}
+
+Value Emitter::loadElement(Value vector, Value position) {
+  if (const Buffer *buffer = plan.getBuffer(vector))
+    return loadScalar(view(*buffer), idx(0), position);
+  // A param: [H, D].
+  Value array = arrays.lookup(vector);
+  Value at = add(arrayBase.lookup(vector), position);
+  return convert(memref::LoadOp::create(b, loc, array, at), g.compute);
+}
+
+//===----------------------------------------------------------------------===//
+// Arrays
+//===----------------------------------------------------------------------===//
+
+Value Emitter::globalCol(const Cursor &cursor) {
+  return cursor.panel ? add(colBase, cursor.col) : cursor.col;
+}
+
+Value Emitter::loadArgument(BlockArgument argument, Cursor &cursor) {
+  Value array = arrays.lookup(argument);
+  auto type = cast<FloatType>(
+      cast<MemRefType>(array.getType()).getElementType());
+  Value at = add(arrayBase.lookup(argument), globalCol(cursor));
+  if (getRank(argument) == 2) {
+    // Rows behind the last token read the last token: never out of bounds.
+    Value row = min(cursor.row, sub(valid, idx(1)));
+    at = add(at, mul(row, arrayRowStride.lookup(argument)));
+  }
+  auto vector = VectorType::get({g.lanes}, type);
+  Value loaded;
+  if (cursor.mask) {
+    Value zero = arith::ConstantOp::create(
+        b, loc, DenseElementsAttr::get(vector, FloatAttr::get(type, 0.0)));
+    loaded = vector::MaskedLoadOp::create(b, loc, vector, array, at,
+                                          cursor.mask, zero);
+  } else {
+    loaded = vector::LoadOp::create(b, loc, vector, array, at);
+  }
+  return convert(loaded, g.compute);
+}
+
+void Emitter::storeOut(unsigned out, Value value, const Cursor &cursor) {
+  Value array = outArrays[out];
+  auto type =
+      cast<FloatType>(cast<MemRefType>(array.getType()).getElementType());
+  int64_t cols = getShape(plan.outs[out]).second;
+  Value at = add(add(outBase[out], mul(cursor.row, mul(heads, cols))),
+                 globalCol(cursor));
+  Value limit = cursor.panel ? valid : ownedRows;
+  Value exists = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt,
+                                       cursor.row, limit);
+  auto guarded = scf::IfOp::create(b, loc, exists, /*withElseRegion=*/false);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPoint(guarded.thenBlock()->getTerminator());
+  value = convert(value, type);
+  if (cursor.mask)
+    vector::MaskedStoreOp::create(b, loc, array, at, cursor.mask, value);
+  else
+    vector::StoreOp::create(b, loc, value, array, at);
+}

@@ -1,0 +1,296 @@
+//===- EmitKernel.cpp - The skeleton of a kernel --------------------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The loops around the units:
+//
+//   for item in [begin, end):              batch, head, block of panels
+//     panels of the state <- initial state or 0;  hoisted units
+//     for chunk in [0, ceil(T / C)):
+//       free units
+//       for panel of this block:  panel units
+//     final state <- panels
+//
+//===----------------------------------------------------------------------===//
+
+#include "Emitter.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
+using namespace mlir;
+using namespace mlir::delta;
+using namespace mlir::delta::cpumap;
+
+func::FuncOp Emitter::emitKernel() {
+  SmallVector<Type> types;
+  auto addArray = [&](ArgAttr arg) {
+    types.push_back(MemRefType::get({ShapedType::kDynamic}, arg.getType()));
+  };
+  SignatureAttr signature = plan.signature;
+  for (ArgAttr arg : signature.getAllArgs())
+    if (arg.getKind() == ArgKind::In || arg.getKind() == ArgKind::Param)
+      addArray(arg);
+  addArray(signature.getState());
+  for (ArgAttr arg : signature.getArgs(ArgKind::Out))
+    addArray(arg);
+  addArray(signature.getState());
+  types.append(signature.getArgs(ArgKind::Attr).size(), b.getF64Type());
+  types.append(3, b.getIndexType());
+  types.append(2, b.getI1Type());
+  types.push_back(
+      MemRefType::get({ShapedType::kDynamic}, b.getIntegerType(8)));
+  types.append(3, b.getIndexType());
+
+  func::FuncOp source = plan.function;
+  loc = source.getLoc();
+  kernel = func::FuncOp::create(b, loc, source.getSymName(),
+                                b.getFunctionType(types, {}));
+  kernel->setAttr("delta.workspace", b.getI64IntegerAttr(plan.arenaBytes));
+  kernel->setAttr("delta.panels", b.getI64IntegerAttr(g.panels()));
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(kernel.addEntryBlock());
+  bindArguments();
+  loop(begin, end, 1, ValueRange{},
+       [&](Value item, ValueRange) -> SmallVector<Value> {
+         emitItem(item);
+         return {};
+       });
+  func::ReturnOp::create(b, loc);
+  return kernel;
+}
+
+void Emitter::bindArguments() {
+  SignatureAttr signature = plan.signature;
+  unsigned next = 0;
+  auto take = [&]() -> Value { return kernel.getArgument(next++); };
+  llvm::DenseMap<StringAttr, Value> byName;
+  for (ArgAttr arg : signature.getAllArgs())
+    if (arg.getKind() == ArgKind::In || arg.getKind() == ArgKind::Param)
+      byName[arg.getName()] = take();
+  init = take();
+  for (unsigned i = 0; i < signature.getArgs(ArgKind::Out).size(); ++i)
+    outArrays.push_back(take());
+  final = take();
+  for (ArgAttr arg : signature.getArgs(ArgKind::Attr))
+    byName[arg.getName()] = convert(take(), g.compute);
+  take(); // the batch size follows from the work items
+  numTokens = take();
+  heads = take();
+  hasInit = take();
+  hasFinal = take();
+  arena = take();
+  begin = take();
+  end = take();
+  vblocks = take();
+  func::FuncOp source = plan.function;
+  for (BlockArgument argument : source.getArguments()) {
+    ArgAttr arg = plan.getArg(argument);
+    if (!arg || argument == plan.state)
+      continue;
+    Value bound = byName.lookup(arg.getName());
+    if (arg.getKind() == ArgKind::Attr)
+      scalars[argument] = bound;
+    else
+      arrays[argument] = bound;
+  }
+}
+
+void Emitter::emitUnits(Slice slice) {
+  for (const Unit &unit : plan.units) {
+    if (unit.slice != slice)
+      continue;
+    switch (unit.kind) {
+    case Unit::Scalar:
+      emitScalar(unit);
+      break;
+    case Unit::Copy:
+      emitCopy(unit);
+      break;
+    case Unit::Elementwise:
+      emitElementwise(unit);
+      break;
+    case Unit::Matmul:
+      emitMatmul(unit);
+      break;
+    case Unit::Dot:
+      emitDot(unit);
+      break;
+    case Unit::Gram:
+      emitGram(unit);
+      break;
+    case Unit::Solve:
+      emitSolve(unit);
+      break;
+    case Unit::Sum:
+      emitSum(unit);
+      break;
+    case Unit::VectorScan:
+      emitVectorScan(unit);
+      break;
+    case Unit::OutScalars:
+      emitOutScalars(unit);
+      break;
+    }
+  }
+}
+
+//===----------------------------------------------------------------------===//
+// Panels and the state
+//===----------------------------------------------------------------------===//
+
+void Emitter::forEachPanel(llvm::function_ref<void()> body) {
+  int64_t bytes = g.stateRows * g.panelWidth() * g.elementBytes();
+  loop(firstPanel, lastPanel, 1, ValueRange{},
+       [&](Value panel, ValueRange) -> SmallVector<Value> {
+         colBase = mul(panel, g.panelWidth());
+         Value shift =
+             add(mul(panel, bytes), plan.slots[plan.stateSlot].offset);
+         stateView = memref::ViewOp::create(
+             b, loc, MemRefType::get({g.stateRows, g.panelWidth()}, g.compute),
+             arena, shift, ValueRange{});
+         body();
+         return {};
+       });
+  colBase = stateView = Value();
+}
+
+/// Calls `body(row, column in the panel, element of the array, mask)` for each
+/// vector of the state; the mask is null when all lanes exist.
+void Emitter::emitStateRows(
+    llvm::function_ref<void(Value, Value, Value, Value)> body) {
+  Value item = add(mul(batchIndex, heads), headIndex);
+  forEachPanel([&]() {
+    SmallVector<Value> masks(g.panelVectors);
+    if (g.hasPartialPanel())
+      for (int64_t v = 0; v < g.panelVectors; ++v)
+        masks[v] = dynamicMask(
+            sub(idx(g.stateCols), add(colBase, v * g.lanes)), g.lanes);
+    loop(0, g.stateRows, 1, [&](Value row) {
+      Value at = add(mul(item, g.stateRows), row);
+      at = add(mul(at, g.stateCols), colBase);
+      for (int64_t v = 0; v < g.panelVectors; ++v)
+        body(row, idx(v * g.lanes), add(at, v * g.lanes), masks[v]);
+    });
+  });
+}
+
+void Emitter::emitLoadState() {
+  auto type = cast<FloatType>(plan.signature.getState().getType());
+  auto vector = VectorType::get({g.lanes}, type);
+  auto branch = scf::IfOp::create(b, loc, hasInit, /*withElseRegion=*/true);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPoint(branch.thenBlock()->getTerminator());
+  emitStateRows([&](Value row, Value col, Value at, Value mask) {
+    Value loaded;
+    if (mask) {
+      Value zero = arith::ConstantOp::create(
+          b, loc, DenseElementsAttr::get(vector, FloatAttr::get(type, 0.0)));
+      loaded = vector::MaskedLoadOp::create(b, loc, vector, init, at, mask, zero);
+    } else {
+      loaded = vector::LoadOp::create(b, loc, vector, init, at);
+    }
+    storeVector(convert(loaded, g.compute), stateView, row, col);
+  });
+  b.setInsertionPoint(branch.elseBlock()->getTerminator());
+  emitStateRows([&](Value row, Value col, Value, Value) {
+    storeVector(zeroVector(), stateView, row, col);
+  });
+}
+
+void Emitter::emitStoreState() {
+  auto type = cast<FloatType>(plan.signature.getState().getType());
+  auto branch = scf::IfOp::create(b, loc, hasFinal, /*withElseRegion=*/false);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPoint(branch.thenBlock()->getTerminator());
+  emitStateRows([&](Value row, Value col, Value at, Value mask) {
+    Value vector = convert(loadVector(stateView, row, col), type);
+    if (mask)
+      vector::MaskedStoreOp::create(b, loc, final, at, mask, vector);
+    else
+      vector::StoreOp::create(b, loc, vector, final, at);
+  });
+}
+
+//===----------------------------------------------------------------------===//
+// Work items and chunks
+//===----------------------------------------------------------------------===//
+
+void Emitter::emitItem(Value item) {
+  block = arith::RemSIOp::create(b, loc, item, vblocks);
+  Value pair = arith::DivSIOp::create(b, loc, item, vblocks);
+  headIndex = arith::RemSIOp::create(b, loc, pair, heads);
+  batchIndex = arith::DivSIOp::create(b, loc, pair, heads);
+  auto panelOf = [&](Value number) -> Value {
+    return arith::DivSIOp::create(b, loc, mul(number, g.panels()), vblocks);
+  };
+  firstPanel = panelOf(block);
+  lastPanel = panelOf(add(block, 1));
+
+  func::FuncOp source = plan.function;
+  for (BlockArgument argument : source.getArguments()) {
+    ArgAttr arg = plan.getArg(argument);
+    if (!arg || arg.getKind() != ArgKind::Param)
+      continue;
+    int64_t size = getShape(argument).second;
+    arrayBase[argument] = mul(headIndex, size);
+    if (getRank(argument) == 0)
+      scalars[argument] =
+          convert(memref::LoadOp::create(b, loc, arrays.lookup(argument),
+                                         headIndex),
+                  g.compute);
+  }
+  emitLoadState();
+  emitUnits(Slice::Hoisted);
+  Value chunks =
+      arith::CeilDivSIOp::create(b, loc, numTokens, idx(g.tokens));
+  loop(idx(0), chunks, 1, ValueRange{},
+       [&](Value chunk, ValueRange) -> SmallVector<Value> {
+         emitChunk(chunk);
+         return {};
+       });
+  emitStoreState();
+}
+
+void Emitter::emitChunk(Value chunk) {
+  Value firstToken = mul(chunk, g.tokens);
+  valid = min(sub(numTokens, firstToken), idx(g.tokens));
+  Value owns = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, block,
+                                     idx(0));
+  ownedRows = arith::SelectOp::create(b, loc, owns, valid, idx(0));
+  scalars[plan.valid] = valid;
+  Value row = add(mul(batchIndex, numTokens), firstToken);
+
+  // [B, T, (n,) H, (D)]
+  func::FuncOp source = plan.function;
+  for (BlockArgument argument : source.getArguments()) {
+    ArgAttr arg = plan.getArg(argument);
+    if (!arg || arg.getKind() != ArgKind::In)
+      continue;
+    int64_t size =
+        getRank(argument) == 2 ? getShape(argument).second : 1;
+    Value at = row;
+    int64_t family = 1;
+    if (arg.getFamily()) {
+      family = plan.signature.getDim(arg.getFamily()).value_or(1);
+      auto member = source.getArgAttrOfType<IntegerAttr>(
+          argument.getArgNumber(), kMicroAttr);
+      at = add(mul(row, family), member ? member.getInt() : 0);
+    }
+    at = add(mul(at, heads), headIndex);
+    arrayBase[argument] = mul(at, size);
+    arrayRowStride[argument] = mul(heads, family * size);
+  }
+  outBase.clear();
+  for (Value out : plan.outs) {
+    int64_t size = getRank(out) == 2 ? getShape(out).second : 1;
+    outBase.push_back(mul(add(mul(row, heads), headIndex), size));
+  }
+  emitUnits(Slice::Free);
+  if (llvm::any_of(plan.units, [](const Unit &unit) {
+        return unit.slice == Slice::Panel;
+      }))
+    forEachPanel([&]() { emitUnits(Slice::Panel); });
+}

@@ -1,0 +1,88 @@
+//===- EmitSolve.cpp - Unit triangular systems ----------------------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Block substitution in register tiles. A tile holds a few tokens' unknowns,
+// ordered by token and then by unknown; it starts from the right-hand sides,
+// takes in all earlier tokens as a product, and is solved in registers:
+//
+//   acc[t, j] = R_j[t] + sum_l sum_{u < tile} A_jl[t, u] E_l[u]
+//   for each (t, j) in order: acc[later] += A[later, (t, j)] * acc[t, j]
+//
+//===----------------------------------------------------------------------===//
+
+#include "Emitter.h"
+#include "llvm/Support/MathExtras.h"
+
+using namespace mlir;
+using namespace mlir::delta;
+using namespace mlir::delta::cpumap;
+
+void Emitter::emitSolveTile(TriSolveOp solve, Value token, int64_t tokens,
+                            Value col, int64_t vectors, bool inPanel) {
+  int64_t m = solve.getRhs().size();
+  auto block = [&](int64_t j, int64_t l) {
+    return getOperand(solve.getBlocks()[j * m + l], inPanel, false).memref;
+  };
+  Tile tile;
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t j = 0; j < m; ++j)
+      for (int64_t v = 0; v < vectors; ++v)
+        tile.push_back(loadOperand(getOperand(solve.getRhs()[j], inPanel, true),
+                                   add(token, t), add(col, v * g.lanes)));
+  for (int64_t l = 0; l < m; ++l) {
+    SmallVector<LeftRow> left;
+    for (int64_t t = 0; t < tokens; ++t)
+      for (int64_t j = 0; j < m; ++j)
+        left.push_back({block(j, l), add(token, t)});
+    tile = accumulate(tile, left,
+                      getOperand(solve.getUnknowns()[l], inPanel, true), col,
+                      vectors, idx(0), token, std::nullopt,
+                      std::min<int64_t>(tokens, 4));
+  }
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t l = 0; l < m; ++l) {
+      int64_t solved = t * m + l;
+      for (int64_t later = solved + 1; later < tokens * m; ++later) {
+        Value number = splat(loadScalar(block(later % m, l),
+                                        add(token, later / m), add(token, t)));
+        for (int64_t v = 0; v < vectors; ++v)
+          tile[later * vectors + v] =
+              fma(number, tile[solved * vectors + v], tile[later * vectors + v]);
+      }
+    }
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t j = 0; j < m; ++j) {
+      Operand unknown = getOperand(solve.getUnknowns()[j], inPanel, true);
+      for (int64_t v = 0; v < vectors; ++v)
+        storeVector(tile[(t * m + j) * vectors + v], unknown.memref,
+                    add(token, t), add(col, v * g.lanes));
+    }
+}
+
+void Emitter::emitSolve(const Unit &unit) {
+  auto solve = cast<TriSolveOp>(unit.op);
+  bool inPanel = unit.slice == Slice::Panel;
+  int64_t m = solve.getRhs().size();
+  int64_t tokens = llvm::bit_floor<uint64_t>(
+      std::max<int64_t>(g.tileRows / m, 1));
+  auto [rows, cols] = getShape(solve.getRhs()[0]);
+  int64_t numTokens = rows;
+  auto emitColumns = [&](Value col, int64_t vectors) {
+    loop(0, numTokens, tokens, [&](Value token) {
+      emitSolveTile(solve, token, tokens, col, vectors, inPanel);
+    });
+  };
+  if (inPanel) {
+    emitColumns(idx(0), g.panelVectors);
+    return;
+  }
+  int64_t vectors = g.roundUpToVector(cols) / g.lanes;
+  loop(0, vectors / 2 * 2 * g.lanes, 2 * g.lanes,
+       [&](Value col) { emitColumns(col, 2); });
+  if (vectors % 2)
+    emitColumns(idx((vectors - 1) * g.lanes), 1);
+  for (Value unknown : solve.getUnknowns())
+    emitZeroColumns(*plan.getBuffer(unknown), vectors * g.lanes);
+}

@@ -1,0 +1,368 @@
+//===- Plan.cpp - Slices and stored values of a chunk program -------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The first half of the plan: sizes, which loop each value belongs to, and
+// which values are stored. Everything follows from dependence on the state's
+// columns; no dim or argument is known by its name.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Plan.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/IR/Matchers.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace mlir::delta;
+using namespace mlir::delta::cpumap;
+
+//===----------------------------------------------------------------------===//
+// Kinds of operations
+//===----------------------------------------------------------------------===//
+
+std::pair<int64_t, int64_t> cpumap::getShape(Value value) {
+  auto tensor = dyn_cast<RankedTensorType>(value.getType());
+  if (!tensor || tensor.getRank() == 0)
+    return {1, 1};
+  if (tensor.getRank() == 1)
+    return {1, tensor.getDimSize(0)};
+  return {tensor.getDimSize(0), tensor.getDimSize(1)};
+}
+
+unsigned cpumap::getRank(Value value) {
+  auto tensor = dyn_cast<RankedTensorType>(value.getType());
+  return tensor ? tensor.getRank() : 0;
+}
+
+bool cpumap::isElementwise(Operation *op) {
+  return op->getNumResults() == 1 &&
+         (OpTrait::hasElementwiseMappableTraits(op) ||
+          isa<IdentityRowsOp, CausalMaskOp, SetDiagonalOp, BroadcastOp>(op));
+}
+
+bool cpumap::isRowScan(Operation *op) {
+  if (isa<DecayMaskOp>(op))
+    return true;
+  auto prefix = dyn_cast<PrefixProductOp>(op);
+  return prefix && getRank(prefix.getInput()) == 2;
+}
+
+void cpumap::forEachOperand(Operation *op,
+                            llvm::function_ref<void(OpOperand &, bool)> fn) {
+  for (OpOperand &operand : op->getOpOperands()) {
+    bool columnwise =
+        TypeSwitch<Operation *, bool>(op)
+            .Case<MatmulOp>([&](MatmulOp matmul) {
+              if (operand.get() == matmul.getLhs() &&
+                  &operand == &matmul.getLhsMutable())
+                return false;
+              return !matmul.getTransposeRhs();
+            })
+            .Case<TriSolveOp>([&](TriSolveOp solve) {
+              return operand.getOperandNumber() >= solve.getBlocks().size();
+            })
+            .Case<BroadcastOp>([&](BroadcastOp broadcast) {
+              return broadcast.getDim() == 1;
+            })
+            .Case<SetDiagonalOp>(
+                [&](auto) { return operand.getOperandNumber() == 0; })
+            .Case<PrefixProductOp, TotalProductOp>(
+                [&](auto) { return getRank(operand.get()) == 2; })
+            .Case<DecayMaskOp, DecayGramOp, SumOp, func::ReturnOp>(
+                [&](auto) { return false; })
+            .Default([&](Operation *other) {
+              return isElementwise(other) && getRank(operand.get()) > 0;
+            });
+    fn(operand, columnwise);
+  }
+}
+
+bool Plan::isUsedBelowDiagonalOnly(Value value) {
+  return !value.use_empty() &&
+         llvm::all_of(value.getUsers(), [](Operation *user) {
+           if (isa<CausalMaskOp>(user))
+             return true;
+           return isElementwise(user) && !isa<BroadcastOp>(user) &&
+                  isUsedBelowDiagonalOnly(user->getResult(0));
+         });
+}
+
+/// Costs so much that it is not computed twice.
+static bool isExpensive(Operation *op) {
+  return isa_and_nonnull<math::MathDialect>(op->getDialect()) ||
+         isa<arith::DivFOp, arith::RemFOp, SigmoidOp, SoftplusOp>(op);
+}
+
+static bool isConstant(Value value) {
+  return isa_and_nonnull<arith::ConstantOp>(value.getDefiningOp());
+}
+
+//===----------------------------------------------------------------------===//
+// Checks
+//===----------------------------------------------------------------------===//
+
+ArgAttr Plan::getArg(Value value) const {
+  auto argument = dyn_cast<BlockArgument>(value);
+  if (!argument)
+    return {};
+  func::FuncOp source = function;
+  auto name =
+      source.getArgAttrOfType<StringAttr>(argument.getArgNumber(), kArgNameAttr);
+  return name ? signature.lookup(name.getValue()) : ArgAttr();
+}
+
+LogicalResult Plan::checkProgram() {
+  if (!function.getBody().hasOneBlock())
+    return function.emitError("expects a chunk program of one block");
+  for (BlockArgument argument : function.getArguments()) {
+    if (argument.getType().isIndex()) {
+      if (valid)
+        return function.emitError(
+            "expects one index argument, the number of valid tokens");
+      valid = argument;
+      continue;
+    }
+    ArgAttr arg = getArg(argument);
+    if (!arg)
+      return function.emitError()
+             << "expects argument " << argument.getArgNumber()
+             << " to name an entry of the signature with '" << kArgNameAttr
+             << "'";
+    if (arg.getKind() == ArgKind::State)
+      state = argument;
+    // Tokens come first, except for what all tokens share.
+    unsigned rank = arg.getAxes().size() + (arg.getKind() == ArgKind::In);
+    if (getRank(argument) != rank || rank > 2)
+      return function.emitError()
+             << "expects argument '" << arg.getName().getValue()
+             << "' to have rank " << rank << ", but got " << argument.getType();
+    if (arg.getKind() == ArgKind::In)
+      geometry.tokens = cast<RankedTensorType>(argument.getType()).getDimSize(0);
+  }
+  if (!state || !valid)
+    return function.emitError(
+        "expects a state argument and the number of valid tokens");
+  if (std::optional<int64_t> tokens = signature.getIntOption("chunk"))
+    geometry.tokens = *tokens;
+  if (geometry.tokens < 16 || geometry.tokens % 16 || geometry.tokens > 128)
+    return function.emitError()
+           << "the CPU mapping needs a chunk that is a multiple of 16 up to "
+              "128 tokens, but got "
+           << geometry.tokens;
+  auto type = cast<RankedTensorType>(state.getType());
+  geometry.stateRows = type.getDimSize(0);
+  geometry.stateCols = type.getDimSize(1);
+  geometry.compute = dyn_cast<FloatType>(type.getElementType());
+  if (!geometry.compute.isF32() && !geometry.compute.isF64())
+    return function.emitError()
+           << "the CPU mapping computes in f32 or f64, but got "
+           << type.getElementType();
+
+  for (Operation &op : function.front()) {
+    if (isa<func::ReturnOp>(op))
+      continue;
+    if (!isElementwise(&op) && !isRowScan(&op) &&
+        !isa<arith::ConstantOp, PrefixProductOp, TotalProductOp, SumOp,
+             MatmulOp, DecayGramOp, TriSolveOp>(op))
+      return op.emitError() << "'" << op.getName()
+                            << "' has no mapping to the CPU; accepted are "
+                               "elementwise operations and those of a chunk "
+                               "program";
+    for (Value value : op.getResults()) {
+      auto tensor = dyn_cast<RankedTensorType>(value.getType());
+      if (tensor && (!tensor.hasStaticShape() || tensor.getRank() > 2 ||
+                     tensor.getNumElements() == 0))
+        return op.emitError() << "expects static shapes of rank 1 or 2 without "
+                                 "empty dims, but got "
+                              << tensor;
+    }
+    DenseElementsAttr elements;
+    if (matchPattern(&op, m_Constant(&elements)) && !elements.isSplat())
+      return op.emitError("only constants with one value for all elements have "
+                          "a mapping to the CPU");
+  }
+  auto results = function.front().getTerminator()->getOperands();
+  unsigned numOuts = signature.getArgs(ArgKind::Out).size();
+  if (results.size() != numOuts + 1 || results[0].getType() != state.getType())
+    return function.emitError()
+           << "expects the new state and " << numOuts
+           << " outs as results, but got " << results.size() << " results";
+  outs.assign(results.begin() + 1, results.end());
+  for (Value out : outs)
+    if (getRank(out) == 0 ||
+        cast<RankedTensorType>(out.getType()).getDimSize(0) != geometry.tokens)
+      return function.emitError() << "expects outs of " << geometry.tokens
+                                  << " tokens, but got " << out.getType();
+  return success();
+}
+
+void Plan::chooseGeometry(const CpuMapOptions &options) {
+  Geometry &g = geometry;
+  g.fma = options.fma;
+  g.lanes = options.vectorBits / g.bits();
+  // Two vectors across halve the loads a multiplication needs; one where the
+  // second would be empty.
+  g.panelVectors = g.stateCols <= g.lanes ? 1 : 2;
+  g.tileRows = options.registers >= 32 ? 8 : 4;
+  if (options.registers < 32 && options.vectorBits > 128)
+    g.tileRows = 6;
+  g.dotCols = 4;
+  g.dotRows = options.registers >= 32 ? 4 : 2;
+}
+
+//===----------------------------------------------------------------------===//
+// Slices
+//===----------------------------------------------------------------------===//
+
+LogicalResult Plan::findSlices() {
+  for (BlockArgument argument : function.getArguments()) {
+    ArgAttr arg = getArg(argument);
+    slices[argument] =
+        argument == state ? Slice::Panel
+        : arg && (arg.getKind() == ArgKind::Param ||
+                  arg.getKind() == ArgKind::Attr)
+            ? Slice::Hoisted
+            : Slice::Free;
+  }
+  for (Operation &op : function.front().without_terminator()) {
+    Slice slice = Slice::Hoisted;
+    LogicalResult columns = success();
+    forEachOperand(&op, [&](OpOperand &operand, bool columnwise) {
+      Slice other = slices.lookup(operand.get());
+      slice = std::max(slice, other);
+      if (other == Slice::Panel && !columnwise && succeeded(columns))
+        columns = op.emitError()
+                  << "combines columns of the state, which are computed apart "
+                     "from each other; only operations that keep columns "
+                     "separate may follow a product with the state";
+    });
+    if (failed(columns))
+      return failure();
+    for (Value result : op.getResults()) {
+      slices[result] = slice;
+      if (slice == Slice::Panel && getShape(result).second != geometry.stateCols)
+        return op.emitError() << "expects what is computed from the state to "
+                                 "have its "
+                              << geometry.stateCols << " columns, but got "
+                              << result.getType();
+    }
+  }
+  sinkIntoPanels();
+  return success();
+}
+
+/// State-free values that only panels read, column by column, are computed
+/// there: their buffers then hold one panel, and blocks share no work.
+void Plan::sinkIntoPanels() {
+  auto onlyPanelsRead = [&](Value value) {
+    if (value.use_empty() || getRank(value) == 0 ||
+        getShape(value).second != geometry.stateCols)
+      return false;
+    return llvm::all_of(value.getUses(), [&](OpOperand &use) {
+      Operation *user = use.getOwner();
+      if (isa<func::ReturnOp>(user) ||
+          slices.lookup(user->getResult(0)) != Slice::Panel)
+        return false;
+      bool columnwise = false;
+      forEachOperand(user, [&](OpOperand &operand, bool byColumn) {
+        if (&operand == &use)
+          columnwise = byColumn;
+      });
+      return columnwise;
+    });
+  };
+  for (Operation &op : llvm::reverse(function.front().without_terminator())) {
+    if (slices.lookup(op.getResult(0)) != Slice::Free ||
+        isa<SumOp, DecayGramOp, DecayMaskOp>(op))
+      continue;
+    if (auto matmul = dyn_cast<MatmulOp>(op); matmul && matmul.getTransposeRhs())
+      continue;
+    if (getRank(op.getResult(0)) == 1 && !isa<TotalProductOp>(op))
+      continue;
+    if (llvm::all_of(op.getResults(), onlyPanelsRead))
+      for (Value result : op.getResults())
+        slices[result] = Slice::Panel;
+  }
+  for (BlockArgument argument : function.getArguments())
+    if (slices.lookup(argument) == Slice::Free && getRank(argument) == 2 &&
+        onlyPanelsRead(argument))
+      slices[argument] = Slice::Panel;
+}
+
+//===----------------------------------------------------------------------===//
+// Stored values
+//===----------------------------------------------------------------------===//
+
+/// Does the operand's loop nest read it in another order than it writes?
+static bool readsFromMemory(OpOperand &operand) {
+  return TypeSwitch<Operation *, bool>(operand.getOwner())
+      .Case<MatmulOp>([&](MatmulOp op) {
+        return operand.getOperandNumber() < 2 || op.getTransposeRhs();
+      })
+      .Case<TriSolveOp, DecayGramOp, DecayMaskOp>([](auto) { return true; })
+      .Case<BroadcastOp, PrefixProductOp, TotalProductOp>(
+          [&](auto) { return getRank(operand.get()) == 1; })
+      .Case<SetDiagonalOp>([&](auto) { return operand.getOperandNumber() == 1; })
+      .Case<func::ReturnOp>([&](auto) { return getRank(operand.get()) == 1; })
+      .Default([](auto) { return false; });
+}
+
+bool Plan::isInline(Value value) const {
+  if (stored.contains(value))
+    return false;
+  Operation *op = value.getDefiningOp();
+  return op && getRank(value) > 0 && (isElementwise(op) || isRowScan(op));
+}
+
+void Plan::findStored() {
+  auto expensive = [&](Value value, auto &self) -> bool {
+    Operation *op = value.getDefiningOp();
+    if (!op || !isInline(value))
+      return false;
+    return isExpensive(op) || llvm::any_of(op->getOperands(), [&](Value operand) {
+             return self(operand, self);
+           });
+  };
+  auto mustStore = [&](Value value) {
+    if (getRank(value) == 0 || value == state)
+      return false;
+    ArgAttr arg = getArg(value);
+    if (arg && getRank(value) == 1)
+      return arg.getKind() == ArgKind::In; // strided in memory
+    if (llvm::any_of(value.getUses(), readsFromMemory))
+      return true;
+    Operation *op = value.getDefiningOp();
+    if (!op || isConstant(value))
+      return false;
+    if (isRowScan(op) || !isElementwise(op))
+      return true;
+    bool crossesSlices = llvm::any_of(value.getUsers(), [&](Operation *user) {
+      return user->getNumResults() &&
+             slices.lookup(user->getResult(0)) != slices.lookup(value);
+    });
+    return (crossesSlices || !value.hasOneUse()) && expensive(value, expensive);
+  };
+  for (BlockArgument argument : function.getArguments())
+    if (mustStore(argument))
+      stored.insert(argument);
+  for (Operation &op : function.front().without_terminator())
+    for (Value result : op.getResults())
+      if (mustStore(result))
+        stored.insert(result);
+}
+
+void Plan::collectReads(Value value, llvm::SetVector<Value> &reads) const {
+  if (value == valid || (isConstant(value) && !stored.contains(value)))
+    return;
+  if (getRank(value) == 0 || value == state || stored.contains(value)) {
+    if (!isa<BlockArgument>(value) || getRank(value) > 0)
+      reads.insert(value);
+    return;
+  }
+  if (Operation *op = value.getDefiningOp())
+    for (Value operand : op->getOperands())
+      collectReads(operand, reads);
+}

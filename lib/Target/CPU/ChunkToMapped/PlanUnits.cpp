@@ -1,0 +1,529 @@
+//===- PlanUnits.cpp - Pieces of a kernel, their order and their memory ---===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The second half of the plan: loop nests are formed (chains of products with
+// what follows them, elementwise values of one shape), put in an order, and
+// given arena memory by liveness.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Plan.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+#include "llvm/Support/MathExtras.h"
+
+using namespace mlir;
+using namespace mlir::delta;
+using namespace mlir::delta::cpumap;
+
+//===----------------------------------------------------------------------===//
+// Forming units
+//===----------------------------------------------------------------------===//
+
+static unsigned getPosition(Value value,
+                            const llvm::DenseMap<Operation *, unsigned> &order) {
+  Operation *op = value.getDefiningOp();
+  return op ? order.lookup(op) + 1 : 0;
+}
+
+/// The product that adds this one's result in registers, if any.
+static MatmulOp getNextInChain(MatmulOp matmul, const Plan &plan) {
+  if (!matmul.getResult().hasOneUse())
+    return {};
+  OpOperand &use = *matmul.getResult().getUses().begin();
+  auto next = dyn_cast<MatmulOp>(use.getOwner());
+  if (!next || next.getTransposeRhs() || next.getAcc() != matmul.getResult() ||
+      use.getOperandNumber() != 2 ||
+      plan.getSlice(next.getResult()) != plan.getSlice(matmul.getResult()))
+    return {};
+  return next;
+}
+
+static Unit makeElementwise(Root root, Slice slice, unsigned position) {
+  Unit unit;
+  unit.kind = Unit::Elementwise;
+  unit.slice = slice;
+  unit.position = position;
+  Value shaped = root.value;
+  if (root.kind == Root::Total)
+    shaped = shaped.getDefiningOp<TotalProductOp>().getInput();
+  std::tie(unit.rows, unit.cols) = getShape(shaped);
+  unit.roots.push_back(root);
+  return unit;
+}
+
+void Plan::buildUnits() {
+  llvm::DenseMap<Operation *, unsigned> order;
+  for (auto [index, op] : llvm::enumerate(function.front()))
+    order[&op] = index;
+  auto add = [&](Unit::Kind kind, Operation *op) {
+    Unit unit;
+    unit.kind = kind;
+    unit.op = op;
+    unit.slice = getSlice(op->getResult(0));
+    unit.position = order[op] + 1;
+    units.push_back(unit);
+  };
+  auto addRoot = [&](Root root, Slice slice) {
+    units.push_back(
+        makeElementwise(root, slice, getPosition(root.value, order)));
+  };
+
+  for (BlockArgument argument : function.getArguments()) {
+    if (!stored.contains(argument))
+      continue;
+    if (getRank(argument) == 2) {
+      addRoot({Root::Store, argument}, getSlice(argument));
+      continue;
+    }
+    Unit unit;
+    unit.kind = Unit::Copy;
+    unit.slice = Slice::Free;
+    unit.value = argument;
+    units.push_back(unit);
+  }
+  for (Operation &op : function.front().without_terminator()) {
+    Value result = op.getResult(0);
+    if (isa<arith::ConstantOp>(op)) {
+      if (stored.contains(result))
+        addRoot({Root::Store, result}, getSlice(result));
+    } else if (isa<SumOp>(op)) {
+      add(Unit::Sum, &op);
+    } else if (isa<PrefixProductOp, TotalProductOp>(op) &&
+               getRank(op.getOperand(0)) == 1) {
+      add(Unit::VectorScan, &op);
+    } else if (isa<TotalProductOp>(op)) {
+      addRoot({Root::Total, result}, getSlice(result));
+    } else if (isa<DecayGramOp>(op)) {
+      add(Unit::Gram, &op);
+    } else if (isa<TriSolveOp>(op)) {
+      add(Unit::Solve, &op);
+    } else if (auto matmul = dyn_cast<MatmulOp>(op)) {
+      if (matmul.getTransposeRhs()) {
+        add(Unit::Dot, &op);
+        continue;
+      }
+      if (getNextInChain(matmul, *this)) {
+        stored.remove(result);
+        continue;
+      }
+      add(Unit::Matmul, &op);
+      SmallVector<MatmulOp> &chain = units.back().chain;
+      for (MatmulOp link = matmul; link;) {
+        chain.insert(chain.begin(), link);
+        auto before = link.getAcc() ? link.getAcc().getDefiningOp<MatmulOp>()
+                                    : MatmulOp();
+        link = before && !before.getTransposeRhs() &&
+                       getNextInChain(before, *this) == link
+                   ? before
+                   : MatmulOp();
+      }
+    } else if (getRank(result) == 0) {
+      add(Unit::Scalar, &op);
+    } else if (stored.contains(result)) {
+      addRoot({Root::Store, result}, getSlice(result));
+    }
+  }
+
+  Value newState = function.front().getTerminator()->getOperand(0);
+  if (newState != state)
+    addRoot({Root::State, newState}, Slice::Panel);
+  for (auto [index, out] : llvm::enumerate(outs)) {
+    Slice slice = std::max(getSlice(out), Slice::Free);
+    if (getRank(out) == 2) {
+      addRoot({Root::Out, out, static_cast<unsigned>(index)}, slice);
+      continue;
+    }
+    Unit unit;
+    unit.kind = Unit::OutScalars;
+    unit.slice = slice;
+    unit.position = getPosition(out, order);
+    unit.value = out;
+    unit.out = index;
+    units.push_back(unit);
+  }
+
+  // What follows a product is computed from its accumulators if that is all
+  // the product is used for.
+  llvm::SmallBitVector erased(units.size());
+  for (Unit &unit : units) {
+    if (unit.kind != Unit::Matmul)
+      continue;
+    Value result = unit.getChainResult();
+    bool readsWholeState = llvm::any_of(unit.chain, [&](MatmulOp link) {
+      return link.getRhs() == state;
+    });
+    bool others = false; // readers that need the buffer
+    SmallVector<unsigned> readers;
+    for (auto [index, other] : llvm::enumerate(units)) {
+      if (&other == &unit || erased.test(index))
+        continue;
+      llvm::SetVector<Value> reads;
+      collectUnitReads(other, reads);
+      if (!reads.contains(result))
+        continue;
+      bool fits =
+          other.kind == Unit::Elementwise && other.roots.size() == 1 &&
+          other.slice == unit.slice &&
+          other.roots[0].kind != Root::Total &&
+          std::make_pair(other.rows, other.cols) == getShape(result) &&
+          !(other.roots[0].kind == Root::Store &&
+            (isRowScan(other.roots[0].value.getDefiningOp()))) &&
+          !(other.roots[0].kind == Root::State && readsWholeState);
+      if (fits)
+        readers.push_back(index);
+      else
+        others = true;
+    }
+    bool direct = llvm::all_of(readers, [&](unsigned index) {
+      return units[index].roots[0].value == result &&
+             units[index].roots[0].kind == Root::Out;
+    });
+    if (!others && (readers.size() == 1 || direct) && !readers.empty()) {
+      stored.remove(result);
+    } else {
+      unit.roots.push_back({Root::Store, result});
+      llvm::erase_if(readers, [&](unsigned index) {
+        return units[index].roots[0].value != result ||
+               units[index].roots[0].kind != Root::Out;
+      });
+    }
+    for (unsigned index : readers) {
+      unit.roots.push_back(units[index].roots[0]);
+      erased.set(index);
+    }
+  }
+  std::vector<Unit> kept;
+  for (auto [index, unit] : llvm::enumerate(units))
+    if (!erased.test(index))
+      kept.push_back(std::move(unit));
+  units = std::move(kept);
+}
+
+void Plan::collectUnitReads(const Unit &unit,
+                            llvm::SetVector<Value> &reads) const {
+  auto ofOperands = [&](Value value) {
+    if (Operation *op = value.getDefiningOp())
+      for (Value operand : op->getOperands())
+        collectReads(operand, reads);
+  };
+  if (unit.op && unit.kind != Unit::Matmul)
+    ofOperands(unit.op->getResult(0));
+  if (unit.kind == Unit::OutScalars)
+    collectReads(unit.value, reads);
+  for (MatmulOp link : unit.chain) {
+    collectReads(link.getLhs(), reads);
+    collectReads(link.getRhs(), reads);
+  }
+  if (!unit.chain.empty() && unit.getChainStart())
+    collectReads(unit.getChainStart(), reads);
+  for (const Root &root : unit.roots) {
+    if (root.kind == Root::Store || root.kind == Root::Total)
+      ofOperands(root.value);
+    else
+      collectReads(root.value, reads);
+  }
+}
+
+//===----------------------------------------------------------------------===//
+// Order
+//===----------------------------------------------------------------------===//
+
+static bool writesState(const Unit &unit) {
+  return llvm::any_of(unit.roots,
+                      [](const Root &root) { return root.kind == Root::State; });
+}
+
+/// true: last row first, false: first row first, nothing: either.
+static std::optional<bool> getDirection(const Root &root) {
+  if (root.kind != Root::Store)
+    return std::nullopt;
+  Operation *op = root.value.getDefiningOp();
+  if (op && isa<DecayMaskOp>(op))
+    return false;
+  if (auto prefix = dyn_cast_or_null<PrefixProductOp>(op))
+    return prefix.getReverse();
+  return std::nullopt;
+}
+
+/// Orders the units of each slice: products and solves as soon as they can
+/// run, elementwise values in the largest groups, the state's update last.
+LogicalResult Plan::schedule() {
+  std::vector<Unit> pending = std::move(units), ordered;
+  units.clear();
+  llvm::stable_sort(pending, [](const Unit &a, const Unit &b) {
+    return std::tie(a.slice, a.position) < std::tie(b.slice, b.position);
+  });
+  llvm::DenseSet<Value> done;
+  done.insert(state);
+  llvm::SmallBitVector placed(pending.size());
+  auto produce = [&](const Unit &unit, llvm::DenseSet<Value> &values) {
+    if (unit.op && unit.kind != Unit::Matmul)
+      values.insert(unit.op->result_begin(), unit.op->result_end());
+    if (unit.kind == Unit::Copy)
+      values.insert(unit.value);
+    for (const Root &root : unit.roots)
+      if (root.kind == Root::Store || root.kind == Root::Total)
+        values.insert(root.value);
+  };
+  auto isReady = [&](const Unit &unit, const llvm::DenseSet<Value> &more) {
+    llvm::SetVector<Value> reads;
+    collectUnitReads(unit, reads);
+    return llvm::all_of(reads, [&](Value value) {
+      return done.contains(value) || more.contains(value) ||
+             (unit.kind == Unit::Matmul && value == unit.getChainResult());
+    });
+  };
+  llvm::DenseSet<Value> none;
+  auto place = [&](unsigned index) {
+    produce(pending[index], done);
+    placed.set(index);
+  };
+
+  for (Slice slice : {Slice::Hoisted, Slice::Free, Slice::Panel}) {
+    auto candidates = [&](bool elementwise, bool last) {
+      SmallVector<unsigned> indices;
+      for (auto [index, unit] : llvm::enumerate(pending))
+        if (!placed.test(index) && unit.slice == slice &&
+            (unit.kind == Unit::Elementwise) == elementwise &&
+            writesState(unit) == last)
+          indices.push_back(index);
+      return indices;
+    };
+    auto findReady = [&](ArrayRef<unsigned> indices) -> std::optional<unsigned> {
+      for (unsigned index : indices)
+        if (isReady(pending[index], none))
+          return index;
+      return std::nullopt;
+    };
+    while (true) {
+      if (auto index = findReady(candidates(false, false))) {
+        place(*index);
+        ordered.push_back(pending[*index]);
+        continue;
+      }
+      SmallVector<unsigned> roots = candidates(true, false);
+      if (auto first = findReady(roots)) {
+        Unit group = pending[*first];
+        std::optional<bool> direction = getDirection(group.roots[0]);
+        llvm::DenseSet<Value> inGroup;
+        produce(group, inGroup);
+        place(*first);
+        for (bool changed = true; changed;) {
+          changed = false;
+          for (unsigned index : roots) {
+            const Unit &unit = pending[index];
+            if (placed.test(index) || unit.rows != group.rows ||
+                unit.cols != group.cols || !isReady(unit, inGroup))
+              continue;
+            std::optional<bool> other = getDirection(unit.roots[0]);
+            if (direction && other && *direction != *other)
+              continue;
+            // A total is complete only after the loop.
+            llvm::SetVector<Value> reads;
+            collectUnitReads(unit, reads);
+            if (llvm::any_of(group.roots, [&](const Root &root) {
+                  return root.kind == Root::Total && reads.contains(root.value);
+                }))
+              continue;
+            if (other)
+              direction = other;
+            group.roots.push_back(unit.roots[0]);
+            produce(unit, inGroup);
+            place(index);
+            changed = true;
+          }
+        }
+        group.reverse = direction.value_or(false);
+        ordered.push_back(group);
+        continue;
+      }
+      SmallVector<unsigned> last = candidates(false, true);
+      llvm::append_range(last, candidates(true, true));
+      if (auto index = findReady(last)) {
+        place(*index);
+        ordered.push_back(pending[*index]);
+        continue;
+      }
+      break;
+    }
+  }
+  if (!placed.all())
+    return function.emitError(
+        "the CPU mapping found no order for the chunk program's operations");
+  units = std::move(ordered);
+
+  // Values that only their own loop nest reads need no memory.
+  llvm::DenseSet<Value> readElsewhere;
+  for (const Unit &unit : units) {
+    llvm::SetVector<Value> reads;
+    collectUnitReads(unit, reads);
+    llvm::DenseSet<Value> own;
+    if (unit.kind == Unit::Elementwise)
+      produce(unit, own);
+    for (Value value : reads)
+      if (!own.contains(value))
+        readElsewhere.insert(value);
+  }
+  for (Unit &unit : units) {
+    if (unit.kind != Unit::Elementwise)
+      continue;
+    llvm::erase_if(unit.roots, [&](const Root &root) {
+      if (root.kind != Root::Store || readElsewhere.contains(root.value))
+        return false;
+      stored.remove(root.value);
+      return true;
+    });
+  }
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Memory
+//===----------------------------------------------------------------------===//
+
+void Plan::allocate() {
+  const Geometry &g = geometry;
+  unsigned last = units.size();
+  auto addSlot = [&](int64_t elements, unsigned begin, unsigned end) {
+    Slot slot;
+    slot.bytes = llvm::alignTo(elements * g.elementBytes(), 64);
+    slot.begin = begin;
+    slot.end = end;
+    slots.push_back(slot);
+    return static_cast<unsigned>(slots.size() - 1);
+  };
+  stateSlot = addSlot(g.panels() * g.stateRows * g.panelWidth(), 0, last);
+
+  // When is each value read for the last time? Loops repeat: a value that an
+  // inner loop reads lives until that loop has ended.
+  llvm::DenseMap<Value, unsigned> lastRead;
+  for (auto [index, unit] : llvm::enumerate(units)) {
+    llvm::SetVector<Value> reads;
+    collectUnitReads(unit, reads);
+    for (Value value : reads) {
+      bool outer = getSlice(value) != unit.slice;
+      unsigned end = getSlice(value) == Slice::Hoisted || outer
+                         ? last
+                         : static_cast<unsigned>(index);
+      lastRead[value] = std::max(lastRead.lookup(value), end);
+    }
+  }
+  auto describe = [&](Value value) {
+    Buffer buffer;
+    std::tie(buffer.rows, buffer.cols) = getShape(value);
+    buffer.panelLocal = getSlice(value) == Slice::Panel;
+    buffer.stride = buffer.panelLocal               ? g.panelWidth()
+                    : buffer.cols == g.stateCols ? g.paddedCols()
+                                                    : g.roundUpToVector(buffer.cols);
+    return buffer;
+  };
+  auto bind = [&](Value value, unsigned index) {
+    Buffer buffer = describe(value);
+    unsigned begin = getSlice(value) == Slice::Hoisted ? 0 : index;
+    buffer.slot = addSlot(buffer.rows * buffer.stride, begin,
+                          std::max(lastRead.lookup(value), index));
+    buffers[value] = buffer;
+  };
+
+  for (auto [position, unit] : llvm::enumerate(units)) {
+    unsigned index = position;
+    for (const Root &root : unit.roots)
+      if (root.kind == Root::Total ||
+          (root.kind == Root::Store && stored.contains(root.value)))
+        bind(root.value, index);
+    switch (unit.kind) {
+    case Unit::Copy:
+      bind(unit.value, index);
+      break;
+    case Unit::Dot:
+      bind(unit.op->getResult(0), index);
+      break;
+    case Unit::Sum:
+    case Unit::VectorScan:
+      if (getRank(unit.op->getResult(0)) == 1)
+        bind(unit.op->getResult(0), index);
+      break;
+    case Unit::Solve:
+      for (Value result : unit.op->getResults())
+        bind(result, index);
+      break;
+    case Unit::Gram: {
+      // The results lie behind each other, so that one loop nest can write
+      // them all; beside them the scaled operands of one level.
+      auto gram = cast<DecayGramOp>(unit.op);
+      unsigned end = index;
+      for (Value result : gram.getGrams())
+        end = std::max(end, lastRead.lookup(result));
+      Buffer first = describe(gram.getGrams()[0]);
+      int64_t elements = first.rows * first.stride;
+      unsigned slot = addSlot(elements * gram.getGrams().size(), index, end);
+      for (auto [number, result] : llvm::enumerate(gram.getGrams())) {
+        Buffer buffer = describe(result);
+        buffer.slot = slot;
+        buffer.byteInSlot = number * elements * g.elementBytes();
+        buffers[result] = buffer;
+      }
+      int64_t width = describe(gram.getDecay()).stride;
+      int64_t maxHalf = llvm::PowerOf2Ceil(g.tokens) / 2;
+      unit.scratch =
+          addSlot((gram.getRows().size() + gram.getCols().size()) *
+                      maxHalf * width,
+                  index, index);
+      break;
+    }
+    default:
+      break;
+    }
+  }
+
+  // First fit, largest first.
+  auto bySize = llvm::to_vector(llvm::seq<unsigned>(0, slots.size()));
+  llvm::stable_sort(bySize, [&](unsigned a, unsigned b) {
+    return slots[a].bytes > slots[b].bytes;
+  });
+  SmallVector<unsigned> fixed;
+  for (unsigned current : bySize) {
+    Slot &slot = slots[current];
+    SmallVector<const Slot *> overlapping;
+    for (unsigned other : fixed)
+      if (slots[other].begin <= slot.end && slot.begin <= slots[other].end)
+        overlapping.push_back(&slots[other]);
+    llvm::sort(overlapping, [](const Slot *a, const Slot *b) {
+      return a->offset < b->offset;
+    });
+    for (const Slot *other : overlapping)
+      if (slot.offset + slot.bytes > other->offset)
+        slot.offset = std::max(slot.offset, other->offset + other->bytes);
+    arenaBytes = std::max(arenaBytes, slot.offset + slot.bytes);
+    fixed.push_back(current);
+  }
+}
+
+//===----------------------------------------------------------------------===//
+// Plan::build
+//===----------------------------------------------------------------------===//
+
+FailureOr<Plan> Plan::build(func::FuncOp function, SignatureAttr signature,
+                            const CpuMapOptions &options) {
+  Plan plan;
+  plan.function = function;
+  plan.signature = signature;
+  if (failed(plan.checkProgram()))
+    return failure();
+  for (Operation &op :
+       llvm::make_early_inc_range(llvm::reverse(function.front())))
+    if (isOpTriviallyDead(&op))
+      op.erase();
+  plan.chooseGeometry(options);
+  if (failed(plan.findSlices()))
+    return failure();
+  plan.findStored();
+  plan.buildUnits();
+  if (failed(plan.schedule()))
+    return failure();
+  plan.allocate();
+  return plan;
+}
