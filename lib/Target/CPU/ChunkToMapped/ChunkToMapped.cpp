@@ -25,7 +25,6 @@
 #include "mlir/IR/Dominance.h"
 #include "mlir/IR/PatternMatch.h"
 #include "mlir/Transforms/CSE.h"
-#include "llvm/TargetParser/Host.h"
 
 #define DEBUG_TYPE "delta-cpu-map"
 
@@ -38,15 +37,11 @@ using namespace mlir;
 using namespace mlir::delta;
 using namespace mlir::delta::cpumap;
 
-CpuMapOptions CpuMapOptions::host() {
+CpuMapOptions CpuMapOptions::get(const ::delta::cpu::CpuTarget &target) {
   CpuMapOptions options;
-  llvm::StringMap<bool> features = llvm::sys::getHostCPUFeatures();
-  bool wide = features.lookup("avx512f") && features.lookup("avx512vl");
-  options.vectorBits = wide ? 512 : features.lookup("avx") ? 256 : 128;
-  options.registers = wide ? 32 : 16;
-  options.fma = features.lookup("fma") || features.lookup("neon");
-  if (features.lookup("neon"))
-    options.registers = 32;
+  options.vectorBits = target.getVectorBits();
+  options.registers = target.getNumVectorRegisters();
+  options.fma = target.hasFma();
   return options;
 }
 
@@ -84,10 +79,11 @@ LogicalResult mlir::delta::mapChunkToCpu(ModuleOp module,
 
 namespace {
 
-struct CpuMap : delta::impl::DeltaCpuMapBase<CpuMap> {
+struct CpuMap : mlir::delta::impl::DeltaCpuMapBase<CpuMap> {
   using Base::Base;
   void runOnOperation() override {
-    CpuMapOptions options = CpuMapOptions::host();
+    CpuMapOptions options =
+        CpuMapOptions::get(::delta::cpu::CpuTarget::host());
     if (vectorBits) {
       if (vectorBits != 128 && vectorBits != 256 && vectorBits != 512) {
         getOperation().emitError()

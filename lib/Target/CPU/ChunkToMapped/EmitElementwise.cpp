@@ -10,6 +10,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Emitter.h"
+#include "delta/Target/CPU/Passes.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -38,25 +39,6 @@ Value Emitter::getScalar(Value value) {
   if (matchPattern(value, m_Constant(&constant)))
     return arith::ConstantOp::create(b, loc, constant);
   return {};
-}
-
-/// 1 / (1 + exp(-x)): exp may overflow to infinity, the quotient is then 0.
-Value Emitter::expandSigmoid(Value x) {
-  Value one =
-      isa<VectorType>(x.getType()) ? constantVector(1.0) : constantScalar(1.0);
-  Value e = math::ExpOp::create(b, loc, arith::NegFOp::create(b, loc, x));
-  return arith::DivFOp::create(b, loc, one, addf(one, e));
-}
-
-/// max(x, 0) + log1p(exp(-|x|)).
-Value Emitter::expandSoftplus(Value x) {
-  Value zero =
-      isa<VectorType>(x.getType()) ? zeroVector() : constantScalar(0.0);
-  Value e = math::ExpOp::create(
-      b, loc,
-      arith::NegFOp::create(b, loc, math::AbsFOp::create(b, loc, x)));
-  return addf(arith::MaximumFOp::create(b, loc, x, zero),
-              math::Log1pOp::create(b, loc, e));
 }
 
 /// Lanes in columns before the row's index (`diagonal`: up to it).
@@ -158,11 +140,11 @@ Value Emitter::compute(Value value, Cursor &cursor) {
           [&](auto) { return evalScan(op, cursor); })
       .Case<SigmoidOp>([&](SigmoidOp sigmoid) {
         Value x = eval(sigmoid.getInput(), cursor);
-        return expandSigmoid(x);
+        return buildSigmoid(b, loc, x);
       })
       .Case<SoftplusOp>([&](SoftplusOp softplus) {
         Value x = eval(softplus.getInput(), cursor);
-        return expandSoftplus(x);
+        return buildSoftplus(b, loc, x);
       })
       .Default([&](Operation *other) -> Value {
         IRMapping mapping;
@@ -422,9 +404,9 @@ void Emitter::emitVectorScan(const Unit &unit) {
 void Emitter::emitScalar(const Unit &unit) {
   Value result = unit.op->getResult(0);
   if (auto sigmoid = dyn_cast<SigmoidOp>(unit.op)) {
-    scalars[result] = expandSigmoid(getScalar(sigmoid.getInput()));
+    scalars[result] = buildSigmoid(b, loc, getScalar(sigmoid.getInput()));
   } else if (auto softplus = dyn_cast<SoftplusOp>(unit.op)) {
-    scalars[result] = expandSoftplus(getScalar(softplus.getInput()));
+    scalars[result] = buildSoftplus(b, loc, getScalar(softplus.getInput()));
   } else if (auto broadcast = dyn_cast<BroadcastOp>(unit.op)) {
     scalars[result] = getScalar(broadcast.getInput());
   } else {

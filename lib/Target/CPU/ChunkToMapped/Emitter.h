@@ -127,8 +127,6 @@ private:
   Value eval(Value value, Cursor &cursor);
   Value compute(Value value, Cursor &cursor);
   Value evalScan(Operation *op, Cursor &cursor);
-  Value expandSigmoid(Value x);
-  Value expandSoftplus(Value x);
   Value evalTrueBelow(Cursor &cursor, bool diagonal);
   Value evalBroadcast(BroadcastOp op, Cursor &cursor);
   /// Writes what the roots hold at the cursor.

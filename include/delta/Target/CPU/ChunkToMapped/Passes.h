@@ -9,6 +9,7 @@
 #ifndef DELTA_TARGET_CPU_CHUNKTOMAPPED_PASSES_H
 #define DELTA_TARGET_CPU_CHUNKTOMAPPED_PASSES_H
 
+#include "delta/Target/CPU/CpuTarget.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/Pass.h"
 
@@ -20,8 +21,7 @@ struct CpuMapOptions {
   int64_t registers = 32;   // vector registers
   bool fma = true;          // fused multiply-add in hardware
 
-  /// Of the machine this process runs on.
-  static CpuMapOptions host();
+  static CpuMapOptions get(const ::delta::cpu::CpuTarget &target);
 };
 
 /// Takes a module from stage `chunk` to stage `mapped` in place: its function
