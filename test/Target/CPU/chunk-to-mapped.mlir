@@ -158,7 +158,7 @@ module attributes {delta.stage = "chunk", delta.signature = #delta.signature<arg
 // CHECK-SAME: delta.panels = 2 : i64
 // CHECK-NOT: memref.alloc
 // Rows x of k k^T: columns up to the diagonal.
-// CHECK: %[[END:.*]] = arith.addi %{{.*}}, %c4{{.*}} : index
+// CHECK: %[[END:.*]] = arith.addi %{{.*}}, %c4{{(_[0-9]+)?}} : index
 // CHECK-NEXT: %[[LAST:.*]] = arith.minsi %{{.*}}, %[[END]] : index
 // CHECK: scf.for %{{.*}} = %c0{{.*}} to %[[LAST]]
 // CHECK: return
