@@ -81,6 +81,8 @@ private:
   FailureOr<Value> apply(Operation *op, const MatrixForm &form, Value x);
   /// The scalar s of an operand that is `delta.broadcast s`.
   Value getBroadcastScalar(Value matrix);
+  /// The form of a matrix that has been processed.
+  MatrixForm getForm(Value matrix);
   /// Emits the events of `form` and returns the chain's new state.
   FailureOr<Value> emitEvents(Operation *op, const MatrixForm &form);
 
@@ -163,7 +165,25 @@ static llvm::DenseSet<Value> findCuts(Block &block, Value state, Value yielded) 
 
 Value EventBuilder::getBroadcastScalar(Value matrix) {
   auto broadcast = matrix.getDefiningOp<BroadcastOp>();
-  return broadcast ? mapping.lookupOrNull(broadcast.getInput()) : Value();
+  if (!broadcast || !isa<FloatType>(broadcast.getInput().getType()))
+    return {};
+  return mapping.lookupOrNull(broadcast.getInput());
+}
+
+MatrixForm EventBuilder::getForm(Value matrix) {
+  Value s = getBroadcastScalar(matrix);
+  if (!s)
+    return forms.lookup(matrix);
+  // One number everywhere is the dyad (s 1) 1^T. It is built only where it is
+  // not merely a factor.
+  Location loc = matrix.getLoc();
+  ArrayRef<StringAttr> names = mlir::delta::getDimNames(matrix.getType());
+  MLIRContext *context = builder.getContext();
+  MatrixForm form;
+  form.dyads.push_back(
+      {vectors.broadcast(loc, s, getSymbolicType(context, names[0])),
+       vectors.splat(loc, 1.0, getSymbolicType(context, names[1]))});
+  return form;
 }
 
 FailureOr<MatrixForm> EventBuilder::computeMatrix(Operation *op) {
@@ -225,31 +245,31 @@ FailureOr<MatrixForm> EventBuilder::computeMatrix(Operation *op) {
         return form;
       })
       .Case<TransposeOp>([&](TransposeOp transpose) {
-        MatrixForm form = forms.lookup(transpose.getMatrix());
+        MatrixForm form = getForm(transpose.getMatrix());
         form.transposed = !form.transposed;
         return form;
       })
       .Case<arith::AddFOp>([&](arith::AddFOp add) -> FailureOr<MatrixForm> {
-        return sum(forms.lookup(add.getLhs()), forms.lookup(add.getRhs()), false);
+        return sum(getForm(add.getLhs()), getForm(add.getRhs()), false);
       })
       .Case<arith::SubFOp>([&](arith::SubFOp sub) -> FailureOr<MatrixForm> {
-        return sum(forms.lookup(sub.getLhs()), forms.lookup(sub.getRhs()), true);
+        return sum(getForm(sub.getLhs()), getForm(sub.getRhs()), true);
       })
       .Case<arith::NegFOp>([&](arith::NegFOp neg) {
-        return scaled(forms.lookup(neg.getOperand()), vectors.constant(loc, -1.0));
+        return scaled(getForm(neg.getOperand()), vectors.constant(loc, -1.0));
       })
       .Case<arith::MulFOp>([&](arith::MulFOp mul) -> FailureOr<MatrixForm> {
         if (Value s = getBroadcastScalar(mul.getLhs()))
-          return scaled(forms.lookup(mul.getRhs()), s);
+          return scaled(getForm(mul.getRhs()), s);
         if (Value s = getBroadcastScalar(mul.getRhs()))
-          return scaled(forms.lookup(mul.getLhs()), s);
+          return scaled(getForm(mul.getLhs()), s);
         outside(op) << "an elementwise product of matrices; only scalars, "
                        "diag(...) and rank-one terms may multiply the state";
         return failure();
       })
       .Case<arith::DivFOp>([&](arith::DivFOp div) -> FailureOr<MatrixForm> {
         if (Value s = getBroadcastScalar(div.getRhs()))
-          return scaled(forms.lookup(div.getLhs()),
+          return scaled(getForm(div.getLhs()),
                         vectors.div(loc, vectors.constant(loc, 1.0), s));
         outside(op) << "a division by a matrix";
         return failure();
@@ -265,7 +285,7 @@ FailureOr<MatrixForm> EventBuilder::computeMatrix(Operation *op) {
 
 FailureOr<MatrixForm> EventBuilder::multiply(MatmulOp op) {
   Location loc = op.getLoc();
-  MatrixForm lhs = forms.lookup(op.getLhs()), rhs = forms.lookup(op.getRhs());
+  MatrixForm lhs = getForm(op.getLhs()), rhs = getForm(op.getRhs());
   if (lhs.dependsOnState()) {
     outside(op) << "the state is multiplied from the right; a transition may "
                    "only act from the left, on the state's rows";
@@ -366,7 +386,7 @@ LogicalResult EventBuilder::processOp(Operation *op) {
   if (auto loop = dyn_cast<ForOp>(op))
     return processFor(loop);
   if (auto matvec = dyn_cast<MatvecOp>(op)) {
-    const MatrixForm form = forms.lookup(matvec.getMatrix());
+    const MatrixForm form = getForm(matvec.getMatrix());
     Value x = mapping.lookup(matvec.getX());
     FailureOr<Value> result = matvec.getTranspose()
                                   ? applyTransposed(op, form, x)
@@ -380,11 +400,8 @@ LogicalResult EventBuilder::processOp(Operation *op) {
     return success();
   }
   if (op->getNumResults() == 1 && isMatrix(op->getResult(0))) {
-    // A scalar matrix only stands as a factor; see getBroadcastScalar.
-    if (isa<BroadcastOp>(op) && !isMatrix(op->getOperand(0))) {
-      forms[op->getResult(0)] = MatrixForm();
-      return success();
-    }
+    if (getBroadcastScalar(op->getResult(0)))
+      return success(); // see getForm
     FailureOr<MatrixForm> form = computeMatrix(op);
     if (failed(form))
       return failure();
@@ -406,7 +423,7 @@ LogicalResult EventBuilder::processFor(ForOp op) {
     return op.emitError() << "needs the size of dim '" << op.getDim()
                           << "' to unroll the micro-steps; bind it with -D "
                           << op.getDim() << "=...";
-  const MatrixForm init = forms.lookup(op.getInit());
+  const MatrixForm init = getForm(op.getInit());
   FailureOr<Value> state = emitEvents(op, init);
   if (failed(state))
     return failure();
@@ -466,7 +483,7 @@ EventBuilder::processBlock(Block &block, BlockArgument stateArg, Value state) {
     if (op.getNumResults() != 1 || !cuts.contains(op.getResult(0)) ||
         isa<ForOp>(op))
       continue;
-    FailureOr<Value> next = emitEvents(&op, forms.lookup(op.getResult(0)));
+    FailureOr<Value> next = emitEvents(&op, getForm(op.getResult(0)));
     if (failed(next))
       return failure();
     MatrixForm cut;
@@ -474,7 +491,7 @@ EventBuilder::processBlock(Block &block, BlockArgument stateArg, Value state) {
     forms[op.getResult(0)] = cut;
   }
   SmallVector<Value> yielded;
-  FailureOr<Value> last = emitEvents(yield, forms.lookup(yield.getValues()[0]));
+  FailureOr<Value> last = emitEvents(yield, getForm(yield.getValues()[0]));
   if (failed(last))
     return failure();
   yielded.push_back(*last);

@@ -87,3 +87,33 @@ module attributes {delta.stage = "step", delta.signature = #delta.signature<args
     delta.yield %S2, %o : !S, !V
   }
 }
+
+// -----
+
+!K = tensor<?xf64, #delta.dims<K>>
+!V = tensor<?xf64, #delta.dims<V>>
+!S = tensor<?x?xf64, #delta.dims<K, V>>
+
+// A number broadcast to a matrix is a scale where it multiplies, and the dyad
+// s 1 1^T where it stands for itself.
+
+module attributes {delta.stage = "step", delta.signature = #delta.signature<args = [
+    #delta.arg<kind = in, name = "k", type = f32, axes = [K]>,
+    #delta.arg<kind = in, name = "s", type = f32>,
+    #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+    #delta.arg<kind = out, name = "o", type = f32, axes = [V]>]>} {
+  // CHECK-LABEL: delta.recurrence @uniform
+  // CHECK: ^bb0(%[[K:.*]]: tensor<?xf64, #delta.dims<K>>, %[[S:.*]]: f64, %[[STATE:.*]]: tensor<?x?xf64, #delta.dims<K, V>>):
+  delta.recurrence @uniform {
+  ^bb0(%k: !K, %s: f64, %S: !S):
+    %M = delta.broadcast %s : f64 -> !S
+    // CHECK: delta.decay %[[STATE]], %[[S]]
+    %S1 = arith.mulf %M, %S : !S
+    // CHECK: %[[COLUMN:.*]] = delta.broadcast %[[S]] : f64 -> tensor<?xf64, #delta.dims<K>>
+    // CHECK: %[[KS:.*]] = arith.mulf %[[COLUMN]], %[[K]]
+    // CHECK: %[[SUM:.*]] = delta.sum %[[KS]]
+    // CHECK: delta.broadcast %[[SUM]] : f64 -> tensor<?xf64, #delta.dims<V>>
+    %o = delta.matvec %M, %k {transpose} : (!S, !K) -> !V
+    delta.yield %S1, %o : !S, !V
+  }
+}
