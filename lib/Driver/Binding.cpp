@@ -380,9 +380,12 @@ FailureOr<BoundArrays> makeRandomArrays(SignatureAttr signature,
     StringRef name = dim.getValue();
     auto it = random.dims.find(name.str());
     if (it == random.dims.end()) {
-      if (!bound.dims.contains(name))
+      if (bound.dims.contains(name))
+        continue;
+      if (name != "K" && name != "V")
         return reporter.error("--random: the size of dim '" + name +
                               "' is not known; give " + name + "=N");
+      bound.dims[name] = 64;
       continue;
     }
     auto [entry, inserted] = bound.dims.try_emplace(name, it->second);

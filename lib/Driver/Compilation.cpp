@@ -24,6 +24,7 @@
 #include "delta/Target/CPU/Codegen.h"
 #include "delta/Target/CPU/Passes.h"
 
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/Verifier.h"
 #include "mlir/InitAllDialects.h"
@@ -77,11 +78,9 @@ SignatureAttr Compilation::getSignature() {
 std::string Compilation::getName() {
   if (mlir::delta::RecurrenceOp op = mlir::delta::getRecurrence(*module))
     return op.getSymName().str();
-  for (mlir::Operation &op : module->getBody()->getOperations())
-    if (auto symbol = dyn_cast<mlir::SymbolOpInterface>(op))
-      if (symbol.isPublic())
-        return symbol.getName().str();
-  return "";
+  if (getStage() == Stage::Chunk)
+    return (*module->getOps<mlir::func::FuncOp>().begin()).getName().str();
+  return cpu::getKernelName(*module);
 }
 
 NamedValues<int64_t> Compilation::getKnownDims() {

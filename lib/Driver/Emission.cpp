@@ -5,17 +5,19 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Stages are printed as they are; machine code is made from the stage `mapped`
-// or `llvm`, whichever the compilation has reached.
+// Stages are printed as they are; machine code is made from the stage `llvm`.
 //
 //===----------------------------------------------------------------------===//
 
 #include "delta/Driver/Emission.h"
 
-#include "delta/Target/CPU/Codegen.h"
+#include "delta/Target/CPU/Aot.h"
 #include "delta/Target/CPU/CpuTarget.h"
 
 #include "mlir/Bytecode/BytecodeWriter.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/FileUtilities.h"
+#include "llvm/Support/MemoryBuffer.h"
 
 using namespace llvm;
 using mlir::delta::Stage;
@@ -58,6 +60,54 @@ FailureOr<std::string> printModule(mlir::ModuleOp module, StringRef output,
   return text;
 }
 
+LogicalResult toResult(cpu::EmitResult result, Reporter &reporter) {
+  switch (result) {
+  case cpu::EmitResult::Ok:
+    return success();
+  case cpu::EmitResult::Failed:
+    return failure();
+  case cpu::EmitResult::ToolAbsent:
+    return reporter.absent();
+  }
+  return failure();
+}
+
+/// Links into a temporary file, which a linker needs, and reads it back.
+FailureOr<std::string> linkSharedLibrary(mlir::ModuleOp module,
+                                         const cpu::CpuTarget &target,
+                                         Reporter &reporter) {
+  SmallString<128> path;
+  if (std::error_code code =
+          sys::fs::createTemporaryFile("delta", "so", path))
+    return reporter.error("cannot make a temporary file: " + code.message());
+  FileRemover remover(path);
+  if (failed(toResult(cpu::emitSharedLibrary(module, target, path), reporter)))
+    return failure();
+  ErrorOr<std::unique_ptr<MemoryBuffer>> buffer =
+      MemoryBuffer::getFile(path, /*IsText=*/false,
+                            /*RequiresNullTerminator=*/false);
+  if (!buffer)
+    return reporter.error("cannot read '" + path +
+                          "': " + buffer.getError().message());
+  return (*buffer)->getBuffer().str();
+}
+
+/// Object, library or header of a module of stage `llvm`.
+FailureOr<std::string> emitCode(mlir::ModuleOp module, Artefact artefact,
+                                Reporter &reporter) {
+  cpu::CpuTarget target = cpu::CpuTarget::host();
+  if (artefact == Artefact::So)
+    return linkSharedLibrary(module, target, reporter);
+  std::string contents;
+  raw_string_ostream os(contents);
+  if (failed(toResult(artefact == Artefact::Obj
+                          ? cpu::emitObject(module, target, os)
+                          : cpu::emitHeader(module, os),
+                      reporter)))
+    return failure();
+  return contents;
+}
+
 } // namespace
 
 bool isBinary(Artefact artefact, StringRef output) {
@@ -79,11 +129,15 @@ FailureOr<std::string> emitArtefact(Compilation &compilation, Artefact artefact,
       return failure();
     return printModule(compilation.getModule(), output, reporter);
   }
-  if (failed(
-          compilation.lowerTo(std::max(compilation.getStage(), Stage::Mapped))))
+  if (failed(compilation.lowerTo(Stage::LLVM)))
     return failure();
-  return reporter.error("'" + stringifyArtefact(artefact) +
-                        "' is not available yet");
+  FailureOr<std::string> contents = failure();
+  if (failed(compilation.timed(stringifyArtefact(artefact), [&] {
+        contents = emitCode(compilation.getModule(), artefact, reporter);
+        return success(succeeded(contents));
+      })))
+    return failure();
+  return contents;
 }
 
 } // namespace delta::driver

@@ -224,7 +224,6 @@ FailureOr<RandomOptions> parseRandom(StringRef text, Reporter &reporter) {
   if (failed(values))
     return failure();
   RandomOptions options;
-  options.dims = {{"K", 64}, {"V", 64}};
   for (auto &[name, value] : *values) {
     // Data of the benchmark sizes are far below; more is a slip of the hand.
     if (name != "seed" && value > (int64_t(1) << 31))

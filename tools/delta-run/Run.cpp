@@ -114,8 +114,7 @@ LogicalResult Session::compileAndRun() {
       return failure();
     flopsPerToken = *counted;
   }
-  if (failed(
-          compilation.lowerTo(std::max(compilation.getStage(), Stage::Mapped))))
+  if (failed(compilation.lowerTo(Stage::LLVM)))
     return failure();
   std::unique_ptr<cpu::JitKernel> kernel;
   if (failed(compilation.timed("jit", [&] {

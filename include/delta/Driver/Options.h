@@ -64,7 +64,7 @@ struct CompilerOptions {
 struct RandomOptions {
   int64_t B = 1, T = 256, H = 2;
   uint64_t seed = 0;
-  NamedValues<int64_t> dims; ///< K, V and any other
+  NamedValues<int64_t> dims; ///< K, V and any other; K and V are 64 by default
 };
 
 // The parsers below report what is wrong, naming the option, and fail.

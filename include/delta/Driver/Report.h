@@ -41,9 +41,14 @@ public:
   void warning(const llvm::Twine &message);
   void note(const llvm::Twine &message);
 
-  /// For a failure whose exit status is not 1: `absent` reports and remembers
-  /// status 3.
+  /// Reports that a device or tool is absent, and remembers status 3.
   llvm::LogicalResult absent(const llvm::Twine &message);
+
+  /// The same for a failure that has been reported elsewhere.
+  llvm::LogicalResult absent() {
+    failureStatus = Exit::Absent;
+    return llvm::failure();
+  }
 
   /// The status to exit with after a failure.
   Exit getFailureStatus() const { return failureStatus; }
