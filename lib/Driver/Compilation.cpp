@@ -21,6 +21,7 @@
 #include "delta/Driver/Signature.h"
 #include "delta/Spec/Import.h"
 #include "delta/Spec/Parser.h"
+#include "delta/Target/CPU/ChunkToMapped/Passes.h"
 #include "delta/Target/CPU/Codegen.h"
 #include "delta/Target/CPU/Passes.h"
 
@@ -243,8 +244,12 @@ LogicalResult Compilation::lowerOnce(Stage next) {
     pm.addPass(mlir::delta::createDeltaChunk(chunk));
     break;
   }
-  case Stage::Mapped:
-    return reporter.error("stage 'mapped' is not available yet");
+  case Stage::Mapped: {
+    if (fn == Fn::Decode)
+      return reporter.error("decode is not available yet");
+    pm.addPass(mlir::delta::createDeltaCpuMap());
+    break;
+  }
   case Stage::LLVM:
     mlir::delta::buildCpuToLLVMPipeline(pm, cpu::CpuTarget::host());
     break;

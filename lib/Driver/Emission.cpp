@@ -77,8 +77,7 @@ FailureOr<std::string> linkSharedLibrary(mlir::ModuleOp module,
                                          const cpu::CpuTarget &target,
                                          Reporter &reporter) {
   SmallString<128> path;
-  if (std::error_code code =
-          sys::fs::createTemporaryFile("delta", "so", path))
+  if (std::error_code code = sys::fs::createTemporaryFile("delta", "so", path))
     return reporter.error("cannot make a temporary file: " + code.message());
   FileRemover remover(path);
   if (failed(toResult(cpu::emitSharedLibrary(module, target, path), reporter)))
