@@ -77,6 +77,7 @@ private:
   void parseArguments(SmallVectorImpl<Stmt *> &items, bool param);
   bool parseArgument(SmallVectorImpl<Stmt *> &items, bool param, SMLoc start);
   void parseAttr(SmallVectorImpl<Stmt *> &items);
+  void parseOneAttr(SmallVectorImpl<Stmt *> &items);
   void parseState(SmallVectorImpl<Stmt *> &items);
   void parseLet(SmallVectorImpl<Stmt *> &items);
   void parseOut(SmallVectorImpl<Stmt *> &items);
@@ -512,6 +513,15 @@ bool Parser::parseArgument(SmallVectorImpl<Stmt *> &items, bool param,
 }
 
 void Parser::parseAttr(SmallVectorImpl<Stmt *> &items) {
+  parseOneAttr(items);
+  if (peek().is(Kind::Comma))
+    error(peek().getLoc(), "attrs have no list; write 'attr' before each");
+  while (peek().is(Kind::Comma))
+    parseOneAttr(items);
+}
+
+/// Parses an attr after its keyword, or after a comma that should be one.
+void Parser::parseOneAttr(SmallVectorImpl<Stmt *> &items) {
   SMLoc start = consume().getLoc();
   bool valid;
   Identifier id = parseNewName("an attr's name", valid);
@@ -528,7 +538,8 @@ void Parser::parseAttr(SmallVectorImpl<Stmt *> &items) {
     skipToStatement();
   }
   if (!value && valid && !range && !peek().startsLine &&
-      !peek().isAny(Kind::Semicolon, Kind::RBrace) && !startsStatement()) {
+      !peek().isAny(Kind::Semicolon, Kind::RBrace, Kind::Comma) &&
+      !startsStatement()) {
     errorExpected("'=' or 'in' after '" + id.name + "'");
     valid = false;
     skipToStatement();
