@@ -12,6 +12,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "FuzzMain.h"
+#include "SpecGenerator.h"
 #include "delta/Spec/Evaluate.h"
 #include "delta/Spec/Import.h"
 #include "delta/Spec/Library.h"
@@ -213,6 +214,12 @@ int main(int argc, char **argv) {
   mlir::MLIRContext context;
   context.disableMultithreading();
   return delta::fuzz::fuzzMain(
-      argc, argv, seeds, tokens,
-      [&](const Bytes &data) { return check(data, context); });
+      argc, argv, seeds, tokens, [&](const Bytes &data) {
+        if (!check(data, context))
+          return false;
+        // The same bytes as choices of a typed grammar.
+        Bytes generated = delta::fuzz::SpecGenerator(data).run();
+        return check(generated, context) ||
+               reject("from the generated spec:\n" + generated);
+      });
 }
