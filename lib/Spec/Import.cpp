@@ -14,7 +14,7 @@
 //                              ==>  %w = delta.outer %k, %u
 //                                   %S1 = arith.addf %S, %w
 //
-// Test: test/Spec/import.test
+// Test: test/Spec/import.test, test/python/test_spec_meaning.py
 //
 //===----------------------------------------------------------------------===//
 
@@ -259,12 +259,15 @@ Imported Importer::visitProduct(const BinaryExpr *expr, Imported lhs,
                                 /*transpose_lhs=*/false,
                                 /*transpose_rhs=*/false, /*triangular=*/false);
   };
-  // S^T * M is (M^T * S)^T.
-  if (stateTransposed || (lhs.transposed && rhs.transposed))
-    return {multiply(getType(expr->getType(), /*transposed=*/true),
-                     orient(loc, rhs, true), orient(loc, lhs, true)),
+  // S^T * M is (M^T * S)^T. The order of creation is fixed, so that the same
+  // text gives the same IR everywhere.
+  bool transposed = stateTransposed || (lhs.transposed && rhs.transposed);
+  Value x = orient(loc, lhs, transposed);
+  Value y = orient(loc, rhs, transposed);
+  if (transposed)
+    return {multiply(getType(expr->getType(), /*transposed=*/true), y, x),
             true};
-  return {multiply(type, orient(loc, lhs, false), orient(loc, rhs, false))};
+  return {multiply(type, x, y)};
 }
 
 /// The exponent if it is written as a number.
@@ -339,8 +342,8 @@ Value Importer::visitCall(const CallExpr *expr) {
   case Function::Sum:
     return ir::SumOp::create(builder, loc, builder.getF64Type(), x);
   case Function::L2norm: {
-    Value squares = arith::AddFOp::create(builder, loc, dot(loc, x, x),
-                                          constant(loc, 1e-6));
+    Value squares = dot(loc, x, x);
+    squares = arith::AddFOp::create(builder, loc, squares, constant(loc, 1e-6));
     Value factor = math::RsqrtOp::create(builder, loc, squares);
     return arith::MulFOp::create(builder, loc, x, broadcast(loc, factor, x));
   }
