@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """README.md says what happens: its `console` blocks are run and compared.
 
-In such a block `$ ` begins a command, `> ` continues it, and what follows is
-its output on both streams. Measured numbers differ from machine to machine, so
-numbers with a fraction or an exponent only have to be numbers; a line `...`
-stands for any lines. The commands share a folder, in order.
+In such a block `$ ` begins a command, and what follows is its output on both
+streams. Measured numbers differ from machine to machine, so numbers with a
+fraction or an exponent only have to be numbers; a line `...` stands for any
+lines. The commands share a folder, in order; a block whose info string is
+`delta FILE` is a file in it.
 """
 
 import os
@@ -20,20 +21,13 @@ README = (SOURCE / "README.md").read_text()
 NUMBER = re.compile(r"\d+\.\d+(?:e[+-]?\d+)?|\d+e[+-]?\d+")
 
 
-def blocks(language):
-    """The fenced blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
-
-
 def steps():
     """(command, expected output) over all console blocks."""
     found = []
-    for block in blocks("console"):
+    for block in re.findall(r"^```console\n(.*?)^```$", README, re.M | re.S):
         for line in block.splitlines():
             if line.startswith("$ "):
                 found.append([line[2:], []])
-            elif line.startswith("> "):
-                found[-1][0] += "\n" + line[2:]
             else:
                 found[-1][1].append(line)
     return [(command, "\n".join(lines)) for command, lines in found]
@@ -57,6 +51,9 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("readme")
     for name in ("test", "specs"):
         (path / name).symlink_to(SOURCE / name)
+    for name, text in re.findall(r"^```delta (\S+)\n(.*?)^```$", README,
+                                 re.M | re.S):
+        (path / name).write_text(text)
     return path
 
 
