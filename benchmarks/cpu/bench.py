@@ -116,6 +116,10 @@ def main():
         def progress(text):
             print(f"bench: {text}", file=sys.stderr, flush=True)
 
+        if record["machine"]["load_start"] > 0.5:
+            progress("warning: the machine is busy (load average "
+                     f"{record['machine']['load_start']:.2f}); the times below "
+                     "will not be those of the machine alone")
         try:
             if "throughput" in options.sections:
                 progress("limits")

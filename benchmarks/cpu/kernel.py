@@ -90,6 +90,9 @@ class Kernel:
         workspace_bytes = getattr(library, f"{symbol}_workspace_bytes")
         workspace_bytes.restype = ctypes.c_size_t
         self.workspace_bytes = workspace_bytes()
+        panels = getattr(library, f"{symbol}_panels")
+        panels.restype = ctypes.c_int64
+        self.panels = panels()
 
     def bind(self, pool, arrays, state=None, vblocks=None):
         """A function that runs the kernel over `arrays`, and its outputs.
@@ -120,8 +123,8 @@ class Kernel:
 
         if vblocks is None:
             vblocks = 1
-            while B * H * vblocks < pool.threads:
-                vblocks *= 2
+            while B * H * vblocks < pool.threads and vblocks < self.panels:
+                vblocks += 1
         items = B * H * vblocks
         # A few rounds a thread, so that a disturbed thread takes fewer.
         grain = max(1, items // (8 * pool.threads))
