@@ -146,8 +146,8 @@ Decl *Analyzer::resolve(const Identifier &id, StringRef what) {
     it->second->setUsed();
     return it->second;
   }
-  // Once is enough.
-  if (!silentNames.insert(id.name).second)
+  // Once is enough, and looking for near names takes time.
+  if (!silentNames.insert(id.name).second || diagnostics.isFull())
     return nullptr;
   if (Decl *decl = allDecls.lookup(id.name)) {
     bool before = id.loc.getPointer() < decl->getLoc().getPointer();
@@ -213,21 +213,24 @@ void Analyzer::checkArrayName(Decl *decl) {
 
 /// `do` is the gradient of the out `o`, so no input can have that name.
 void Analyzer::checkGradientNames() {
+  DenseMap<StringRef, OutDecl *> outs;
+  for (OutDecl *out : recurrence.outs)
+    outs.try_emplace(out->getName(), out);
   for (ArgumentDecl *argument : recurrence.arguments) {
-    for (OutDecl *out : recurrence.outs) {
-      StringRef name = argument->getName();
-      if (!name.consume_front("d") || name != out->getName())
-        continue;
-      auto error = diagnostics.error(
-          argument->getLoc(), "'" + argument->getName() +
-                                  "' cannot be the name of " +
-                                  withArticle(argument->getDescription()) +
-                                  "; it is the name of the gradient of the "
-                                  "out '" +
-                                  out->getName() + "'");
-      error.range(argument->getNameRange());
-      noteDeclaration(error, out);
-    }
+    StringRef name = argument->getName();
+    if (!name.consume_front("d"))
+      continue;
+    OutDecl *out = outs.lookup(name);
+    if (!out)
+      continue;
+    auto error = diagnostics.error(
+        argument->getLoc(),
+        "'" + argument->getName() + "' cannot be the name of " +
+            withArticle(argument->getDescription()) +
+            "; it is the name of the gradient of the out '" + out->getName() +
+            "'");
+    error.range(argument->getNameRange());
+    noteDeclaration(error, out);
   }
 }
 

@@ -227,16 +227,17 @@ void DiagnosticEngine::flush(DiagnosticHandler handler) {
   });
   unsigned shown = 0;
   for (const Group &group : groups) {
-    if (group.front().severity == Severity::Error && shown++ == kErrorLimit) {
-      handler({Severity::Note,
-               SMLoc(),
-               {},
-               "too many errors; the rest is not shown"});
+    if (group.front().severity == Severity::Error && shown++ == kErrorLimit)
       break;
-    }
     for (const Diagnostic &diagnostic : group)
       handler(diagnostic);
   }
+  // Whether there are more is not known: nobody looked for them.
+  if (isFull())
+    handler({Severity::Note,
+             SMLoc(),
+             {},
+             ("stopping after " + Twine(kErrorLimit) + " errors").str()});
   groups.clear();
 }
 

@@ -52,7 +52,7 @@ void printDiagnostic(llvm::raw_ostream &os, const llvm::SourceMgr &sources,
 /// Collects the diagnostics of one file and hands them over sorted by place.
 class DiagnosticEngine {
 public:
-  /// Errors beyond this number are counted, not shown.
+  /// No more errors than this are shown, nor looked for.
   static constexpr unsigned kErrorLimit = 20;
 
   /// A diagnostic under construction: ranges and notes are added in a chain.
