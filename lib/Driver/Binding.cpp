@@ -211,8 +211,9 @@ LogicalResult Binder::fit(ArgAttr arg, StringRef name,
       return mismatch(
           (", where " + axis + " comes from " + entry->source).str());
     // Empty batches and sequences are fine, empty vectors are not.
-    if (!entry && size == 0 && (dim || axis == "H"))
-      return mismatch((", where " + axis + " is at least 1").str());
+    if (dim && (size < 1 || size > kMaxDim))
+      return mismatch(
+          (", where " + axis + " is between 1 and " + Twine(kMaxDim)).str());
   }
   for (auto [i, axis] : enumerate(axes))
     sizes.set(axis, Sizes::isDim(arg, i, axes.size()), array.shape()[i],

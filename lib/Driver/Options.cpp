@@ -31,8 +31,6 @@ constexpr StringRef kGpuArtefacts[] = {"ptx", "cubin", "bundle"};
 constexpr StringRef kGpuTargets[] = {"sm_80", "sm_90a"};
 constexpr StringRef kPrecisions[] = {"bf16",   "f16", "tf32",
                                      "bf16x3", "f32", "f64"};
-/// No dim of a kernel can sensibly be larger; also keeps products in 63 bits.
-constexpr int64_t kMaxDim = 1 << 16;
 
 bool isName(StringRef text) {
   if (text.empty() || isDigit(text.front()))

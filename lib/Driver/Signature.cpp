@@ -174,6 +174,14 @@ LogicalResult applyToModule(mlir::ModuleOp module,
                             const CompilerOptions &options,
                             Reporter &reporter) {
   SignatureAttr signature = mlir::delta::getSignature(module);
+  for (mlir::StringAttr name : signature.getDimNames()) {
+    std::optional<int64_t> size = signature.getDim(name.getValue());
+    if (size && (*size < 1 || *size > kMaxDim))
+      return reporter.error("dim '" + name.getValue() +
+                            "' of the module must "
+                            "be between 1 and " +
+                            Twine(kMaxDim) + ", but it is " + Twine(*size));
+  }
   if (failed(compareTypes(signature, options, reporter)))
     return failure();
   if (options.fn && failed(compareOption(signature, "--fn", "fn",

@@ -26,6 +26,9 @@
 
 namespace delta::driver {
 
+/// No dim of a kernel can sensibly be larger; also keeps products in 63 bits.
+inline constexpr int64_t kMaxDim = 1 << 16;
+
 /// Values by name.
 template <typename T> using NamedValues = std::map<std::string, T>;
 

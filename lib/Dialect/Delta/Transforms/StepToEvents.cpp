@@ -423,6 +423,12 @@ LogicalResult EventBuilder::processFor(ForOp op) {
     return op.emitError() << "needs the size of dim '" << op.getDim()
                           << "' to unroll the micro-steps; bind it with -D "
                           << op.getDim() << "=...";
+  // The chunk program grows with the square of the micro-steps.
+  constexpr int64_t kMaxMicroSteps = 64;
+  if (*count > kMaxMicroSteps)
+    return op.emitError() << "unrolls at most " << kMaxMicroSteps
+                          << " micro-steps, but dim '" << op.getDim()
+                          << "' is " << *count;
   const MatrixForm init = getForm(op.getInit());
   FailureOr<Value> state = emitEvents(op, init);
   if (failed(state))

@@ -100,3 +100,26 @@ module attributes {delta.stage = "step", delta.signature = #delta.signature<args
     delta.yield %S2, %v : !S, !V
   }
 }
+
+// -----
+
+!V = tensor<?xf64, #delta.dims<V>>
+!K = tensor<?xf64, #delta.dims<K>>
+!S = tensor<?x?xf64, #delta.dims<K, V>>
+!nK = tensor<?x?xf64, #delta.dims<n, K>>
+
+module attributes {delta.stage = "step", delta.signature = #delta.signature<args = [
+    #delta.arg<kind = in, name = "k", type = f32, axes = [K], family = n>,
+    #delta.arg<kind = in, name = "v", type = f32, axes = [V]>,
+    #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+    #delta.arg<kind = out, name = "o", type = f32, axes = [V]>], dims = {n = 65 : i64}>} {
+  delta.recurrence @many {
+  ^bb0(%k: !nK, %v: !V, %S: !S):
+    // expected-error @below {{unrolls at most 64 micro-steps, but dim 'n' is 65}}
+    %S2 = delta.for "n" init(%S) : !S {
+    ^bb0(%j: index, %Sj: !S):
+      delta.yield %Sj : !S
+    }
+    delta.yield %S2, %v : !S, !V
+  }
+}
