@@ -72,9 +72,11 @@ module attributes {delta.stage = "chunk", delta.signature = #delta.signature<arg
 // and the running product of the decay is carried in registers.
 // CHECK: %[[VALID:.*]] = arith.minsi %{{.*}}, %c16 : index
 // CHECK: scf.for %[[ROW:.*]] = %c0{{.*}} to %c16{{.*}} iter_args(%{{.*}} = %{{.*}}) -> (vector<16xf32>
-// CHECK: arith.minsi %[[ROW]]
+// CHECK: %[[LAST:.*]] = arith.subi %[[VALID]], %c1
+// CHECK: arith.minsi %[[ROW]], %[[LAST]]
 // CHECK: math.exp %{{.*}} : vector<16xf32>
-// CHECK: arith.cmpi slt, %[[ROW]], %[[VALID]]
+// CHECK: %[[BEHIND:.*]] = arith.subi %[[VALID]], %[[ROW]]
+// CHECK: vector.create_mask
 // CHECK: arith.mulf
 
 // Decay-Grams: dot tiles of 4 x 4 accumulators.
@@ -83,9 +85,11 @@ module attributes {delta.stage = "chunk", delta.signature = #delta.signature<arg
 // CHECK: scf.yield
 // CHECK-COUNT-30: vector.shuffle
 
-// The panel loop. Its first product has a tile of 8 rows x 2 vectors, four
+// The panel loop. Every tile asks for a share of the next chunk's inputs. The
+// first product has a tile of 8 rows x 2 vectors, four
 // steps of the contraction a round.
 // CHECK: memref.view {{.*}} : memref<?xi8> to memref<64x32xf32>
+// CHECK: memref.prefetch
 // CHECK: scf.for {{.*}} iter_args({{(%[^,]* = %[^,]*, ){15}%[^,]* = %[^,]*}}) -> ({{(vector<16xf32>, ){15}vector<16xf32>}}
 // CHECK-COUNT-64: math.fma {{.*}} : vector<16xf32>
 // CHECK-NOT: math.fma

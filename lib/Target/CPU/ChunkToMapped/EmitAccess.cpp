@@ -14,10 +14,14 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
 using namespace mlir::delta;
 using namespace mlir::delta::cpumap;
+
+/// Bytes that memory gives at a time.
+static constexpr int64_t kLineBytes = 64;
 
 //===----------------------------------------------------------------------===//
 // Numbers
@@ -251,6 +255,39 @@ Value Emitter::loadArgument(BlockArgument argument, Cursor &cursor) {
     loaded = vector::LoadOp::create(b, loc, vector, array, at);
   }
   return convert(loaded, g.compute);
+}
+
+/// Asks for a share of the next chunk's inputs: lines [step, step + 1) * n of
+/// each array's C rows. Inputs are strided by the number of heads, which
+/// hardware does not foresee; asked for all at once they would only queue.
+void Emitter::emitPrefetch(Value step) {
+  func::FuncOp source = plan.function;
+  for (BlockArgument argument : source.getArguments()) {
+    ArgAttr arg = plan.getArg(argument);
+    if (!arg || arg.getKind() != ArgKind::In)
+      continue;
+    int64_t size = getRank(argument) == 2 ? getShape(argument).second : 1;
+    int64_t inLine = kLineBytes * 8 / arg.getType().getIntOrFloatBitWidth();
+    // An array need not begin with a line: a row may end in one line more.
+    int64_t lines = llvm::divideCeil(size - 1, inLine) + 1;
+    int64_t share = llvm::divideCeil(g.tokens * lines, prefetchSteps);
+    for (int64_t n = 0; n < share; ++n) {
+      Value line = add(mul(step, share), n);
+      Value row = lines == 1 ? line
+                             : Value(arith::DivUIOp::create(b, loc, line,
+                                                            idx(lines)));
+      Value col = lines == 1 ? idx(0)
+                             : Value(arith::RemUIOp::create(b, loc, line,
+                                                            idx(lines)));
+      row = min(add(row, g.tokens), sub(remaining, idx(1)));
+      col = min(mul(col, inLine), idx(size - 1));
+      Value at = add(arrayBase.lookup(argument),
+                     add(mul(row, arrayRowStride.lookup(argument)), col));
+      memref::PrefetchOp::create(b, loc, arrays.lookup(argument), at,
+                                 /*isWrite=*/false, /*localityHint=*/2,
+                                 /*isDataCache=*/true);
+    }
+  }
 }
 
 void Emitter::storeOut(unsigned out, Value value, const Cursor &cursor) {

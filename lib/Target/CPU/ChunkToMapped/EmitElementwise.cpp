@@ -116,11 +116,13 @@ Value Emitter::compute(Value value, Cursor &cursor) {
       .Case<IdentityRowsOp>([&](IdentityRowsOp rows) {
         Value x = eval(rows.getInput(), cursor);
         Value identity = constantVector(rows.getValue().convertToDouble());
-        Value exists =
+        // All lanes of a matrix's row exist or none; a vector mask, not a
+        // branch that depends on the row.
+        Value exists = dynamicMask(
             getRank(value) == 1
-                ? dynamicMask(sub(valid, cursor.col), g.lanes)
-                : Value(arith::CmpIOp::create(
-                      b, loc, arith::CmpIPredicate::slt, cursor.row, valid));
+                ? sub(valid, cursor.col)
+                : mul(sub(valid, cursor.row), g.lanes),
+            g.lanes);
         return select(exists, x, identity);
       })
       .Case<CausalMaskOp>([&](CausalMaskOp mask) {

@@ -256,7 +256,8 @@ void Emitter::emitItem(Value item) {
 
 void Emitter::emitChunk(Value chunk) {
   Value firstToken = mul(chunk, g.tokens);
-  valid = min(sub(numTokens, firstToken), idx(g.tokens));
+  remaining = sub(numTokens, firstToken);
+  valid = min(remaining, idx(g.tokens));
   Value owns = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, block,
                                      idx(0));
   ownedRows = arith::SelectOp::create(b, loc, owns, valid, idx(0));
@@ -289,8 +290,24 @@ void Emitter::emitChunk(Value chunk) {
     outBase.push_back(mul(add(mul(row, heads), headIndex), size));
   }
   emitUnits(Slice::Free);
-  if (llvm::any_of(plan.units, [](const Unit &unit) {
-        return unit.slice == Slice::Panel;
-      }))
-    forEachPanel([&]() { emitUnits(Slice::Panel); });
+  // Steps are counted over all panels; a block that owns a part of them asks
+  // for that part of the next inputs.
+  prefetchSteps = 0;
+  bool hasPanelUnits = false;
+  for (const Unit &unit : plan.units) {
+    if (unit.slice != Slice::Panel)
+      continue;
+    hasPanelUnits = true;
+    if (unit.kind == Unit::Matmul)
+      prefetchSteps += getShape(unit.getChainResult()).first / g.tileRows;
+  }
+  int64_t perPanel = prefetchSteps;
+  prefetchSteps *= g.panels();
+  if (!hasPanelUnits)
+    return;
+  forEachPanel([&]() {
+    firstStep = mul(arith::DivUIOp::create(b, loc, colBase, idx(g.panelWidth())),
+                    perPanel);
+    emitUnits(Slice::Panel);
+  });
 }

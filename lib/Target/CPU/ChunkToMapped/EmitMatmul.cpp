@@ -126,8 +126,13 @@ void Emitter::emitMatmul(const Unit &unit) {
     origin.panel = inPanel;
     origin.mask = mask;
     loop(0, main, g.tileRows, [&](Value row) {
+      if (inPanel)
+        emitPrefetch(add(firstStep, arith::DivUIOp::create(b, loc, row,
+                                                           idx(g.tileRows))));
       emitMatmulTile(unit, row, g.tileRows, col, vectors, origin);
     });
+    if (inPanel)
+      firstStep = add(firstStep, main / g.tileRows);
     if (rows > main)
       emitMatmulTile(unit, idx(main), rows - main, col, vectors, origin);
   };

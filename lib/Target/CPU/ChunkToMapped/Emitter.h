@@ -117,6 +117,7 @@ private:
   /// Column of the whole matrix that a cursor stands at.
   Value globalCol(const Cursor &cursor);
   Value loadArgument(BlockArgument argument, Cursor &cursor);
+  void emitPrefetch(Value step);
   void storeOut(unsigned out, Value vector, const Cursor &cursor);
 
   //===--------------------------------------------------------------------===//
@@ -201,10 +202,15 @@ private:
   Value begin, end;                   // of the work items
   Value batchIndex, headIndex, block; // of the current item
   Value firstPanel, lastPanel;        // its panels, the last excluded
+  Value remaining; // tokens from the current chunk on
   Value valid;     // tokens of the current chunk
   Value ownedRows; // the same, 0 when another block writes shared outs
   Value colBase;   // first column of the current panel
   Value stateView; // the panel's part of the state
+  /// Tiles of a chunk's products that each ask for a share of the next chunk's
+  /// inputs, and the first one of the current unit.
+  int64_t prefetchSteps = 0;
+  Value firstStep;
   /// First element for the current item and chunk, and from token to token.
   llvm::DenseMap<Value, Value> arrayBase, arrayRowStride;
   SmallVector<Value> outBase;
