@@ -52,24 +52,29 @@ static std::string describeShape(ArgAttr arg) {
 }
 
 namespace {
-/// Prints one enumeration: names that stand for positions, with comments.
+/// Prints one enumeration: names that stand for positions, with comments, and
+/// their number. A recurrence's own names get the prefix NAME_KIND_, so they
+/// cannot be taken for one of ours.
 class Enumeration {
 public:
-  Enumeration(llvm::raw_ostream &os, StringRef prefix)
-      : os(os), prefix(prefix) {
+  Enumeration(llvm::raw_ostream &os, StringRef name, StringRef kind)
+      : os(os), name(name), kind(kind) {
     os << "enum {\n";
   }
   ~Enumeration() {
-    os << "  " << prefix << "count = " << next << "\n};\n\n";
+    os << "  " << name << "_num_" << kind << "s = " << next << "\n};\n\n";
   }
-  void add(StringRef name, const std::string &comment) {
-    os << "  " << prefix << name << " = " << next++ << ", /* " << comment
+  void add(StringRef entry, const std::string &comment) {
+    addOwn((kind + "_" + entry).str(), comment);
+  }
+  void addOwn(StringRef entry, const std::string &comment) {
+    os << "  " << name << "_" << entry << " = " << next++ << ", /* " << comment
        << " */\n";
   }
 
 private:
   llvm::raw_ostream &os;
-  std::string prefix;
+  StringRef name, kind;
   unsigned next = 0;
 };
 } // namespace
@@ -99,7 +104,7 @@ EmitResult emitHeader(ModuleOp module, llvm::raw_ostream &os) {
 
   os << "/* in[]: inputs and parameters, then the state to begin with. */\n";
   {
-    Enumeration in(os, name + "_in_");
+    Enumeration in(os, name, "in");
     for (ArgAttr arg : signature.getAllArgs())
       if (arg.getKind() == ArgKind::In || arg.getKind() == ArgKind::Param)
         in.add(arg.getName().getValue(),
@@ -111,7 +116,7 @@ EmitResult emitHeader(ModuleOp module, llvm::raw_ostream &os) {
   }
   os << "/* out[]: outputs, then the state after the last token. */\n";
   {
-    Enumeration out(os, name + "_out_");
+    Enumeration out(os, name, "out");
     for (ArgAttr arg : signature.getArgs(ArgKind::Out))
       out.add(arg.getName().getValue(),
               describeType(arg.getType()) + " " + describeShape(arg));
@@ -122,17 +127,17 @@ EmitResult emitHeader(ModuleOp module, llvm::raw_ostream &os) {
   }
   os << "/* dims[] */\n";
   {
-    Enumeration dims(os, name + "_dim_");
-    dims.add("B", "sequences");
-    dims.add("T", "tokens of each");
-    dims.add("H", "heads");
+    Enumeration dims(os, name, "dim");
+    dims.addOwn("sequences", "B");
+    dims.addOwn("tokens", "T, of each sequence");
+    dims.addOwn("heads", "H");
     for (StringAttr dim : signature.getDimNames())
       dims.add(dim.getValue(),
                "must be " + std::to_string(*signature.getDim(dim)));
   }
   os << "/* attrs[]: every one must be given. */\n";
   {
-    Enumeration attrs(os, name + "_attr_");
+    Enumeration attrs(os, name, "attr");
     for (ArgAttr arg : signature.getArgs(ArgKind::Attr))
       attrs.add(arg.getName().getValue(),
                 arg.getDefaultValue()

@@ -46,4 +46,38 @@ def CpuEntry : Pass<"delta-cpu-entry", "::mlir::ModuleOp"> {
   let dependentDialects = ["::mlir::LLVM::LLVMDialect"];
 }
 
+def DecodeHoistReads : Pass<"delta-decode-hoist-reads", "::mlir::ModuleOp"> {
+  let summary = "Make every read of a token one of the state before it";
+  let description = [{
+    Contract in and out: stage `events`. Every state of a token is
+    `s diag(d) S + sum_j y_j c_j^T` with S the state before it, so a read of it
+    is a read of S plus products of vectors. Afterwards all reads are of the
+    recurrence's argument, and at most one decay and then the writes follow:
+    one pass over the state reads, one updates.
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect"];
+}
+
+def DecodeMap : Pass<"delta-decode-map", "::mlir::ModuleOp"> {
+  let summary = "Map events to a CPU kernel that runs token by token";
+  let description = [{
+    Contract in: stage `events`, every dim bound. Out: stage `mapped`, the
+    recurrent form of the recurrence for `--fn=decode`: for each sequence, head
+    and panel of the state's columns it goes through the tokens with the panel
+    in the first-level cache. All reads of a token and the update of the token
+    before are one pass over the panel; with one token, the state goes from the
+    initial to the final array with one read and one write of memory, and
+    large states are stored past the cache.
+
+    Expressions over the state's rows and over other dims are evaluated once a
+    token and panel; those over its columns stay in registers.
+  }];
+  let options = [
+    Option<"targetCpu", "target-cpu", "std::string", "\"\"",
+           "LLVM's name of the CPU; empty or \"native\" for this machine">];
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::math::MathDialect",
+                           "::mlir::func::FuncDialect", "::mlir::memref::MemRefDialect",
+                           "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"];
+}
+
 #endif // DELTA_TARGET_CPU_PASSES_TD

@@ -30,18 +30,18 @@ int main(void) {
   for (int i = 0; i < B * H * K * V; ++i)
     initial[i] = 1.0f + (float)i;
 
-  const void *in[delta_scaled_in_count];
-  void *out[delta_scaled_out_count];
-  int64_t dims[delta_scaled_dim_count];
-  double attrs[delta_scaled_attr_count];
+  const void *in[delta_scaled_num_ins];
+  void *out[delta_scaled_num_outs];
+  int64_t dims[delta_scaled_num_dims];
+  double attrs[delta_scaled_num_attrs];
   in[delta_scaled_in_v] = v;
   in[delta_scaled_in_p] = p;
   in[delta_scaled_in_initial_state] = initial;
   out[delta_scaled_out_o] = o;
   out[delta_scaled_out_final_state] = final;
-  dims[delta_scaled_dim_B] = B;
-  dims[delta_scaled_dim_T] = T;
-  dims[delta_scaled_dim_H] = H;
+  dims[delta_scaled_sequences] = B;
+  dims[delta_scaled_tokens] = T;
+  dims[delta_scaled_heads] = H;
   dims[delta_scaled_dim_K] = K;
   dims[delta_scaled_dim_V] = V;
   attrs[delta_scaled_attr_gain] = 0.25;
@@ -72,26 +72,26 @@ int main(void) {
   in[delta_scaled_in_initial_state] = NULL;
   expect(delta_scaled(in, out, dims, attrs, workspace, bytes) == 0,
          "no states");
-  dims[delta_scaled_dim_B] = 0;
+  dims[delta_scaled_sequences] = 0;
   expect(delta_scaled(in, out, dims, attrs, workspace, bytes) == 0, "B = 0");
-  dims[delta_scaled_dim_B] = B;
-  dims[delta_scaled_dim_T] = 0;
+  dims[delta_scaled_sequences] = B;
+  dims[delta_scaled_tokens] = 0;
   in[delta_scaled_in_v] = NULL;
   out[delta_scaled_out_final_state] = final;
   expect(delta_scaled(in, out, dims, attrs, workspace, bytes) == 0, "T = 0");
   expect(final[5] == 0, "zero initial state");
 
   /* What is refused. */
-  dims[delta_scaled_dim_T] = T;
+  dims[delta_scaled_tokens] = T;
   expect(delta_scaled(in, out, dims, attrs, workspace, bytes) ==
              delta_scaled_bad_pointer,
          "null input");
   in[delta_scaled_in_v] = v;
-  dims[delta_scaled_dim_T] = -1;
+  dims[delta_scaled_tokens] = -1;
   expect(delta_scaled(in, out, dims, attrs, workspace, bytes) ==
              delta_scaled_bad_dims,
          "negative T");
-  dims[delta_scaled_dim_T] = T;
+  dims[delta_scaled_tokens] = T;
   dims[delta_scaled_dim_V] = V + 1;
   expect(delta_scaled(in, out, dims, attrs, workspace, bytes) ==
              delta_scaled_bad_dims,
