@@ -245,8 +245,12 @@ LogicalResult Compilation::lowerOnce(Stage next) {
     break;
   }
   case Stage::Mapped: {
-    if (fn == Fn::Decode)
-      return reporter.error("decode is not available yet");
+    if (fn == Fn::Decode) {
+      mlir::delta::DecodeMapOptions decode;
+      decode.compute = chooseCompute(getSignature(), options).str();
+      pm.addPass(mlir::delta::createDecodeMap(decode));
+      break;
+    }
     pm.addPass(mlir::delta::createDeltaCpuMap());
     break;
   }

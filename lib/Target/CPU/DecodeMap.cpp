@@ -562,16 +562,20 @@ func::FuncOp DecodeMapper::build() {
 
 LogicalResult
 mlir::delta::convertEventsToDecode(ModuleOp module,
-                                   const ::delta::cpu::CpuTarget &target) {
+                                   const ::delta::cpu::CpuTarget &target,
+                                   StringRef compute) {
   std::optional<Stage> stage = getStage(module);
   RecurrenceOp events = getRecurrence(module);
   if (stage != Stage::Events || !events)
     return module.emitError()
            << "expects a module of stage events, but got "
            << (stage ? stringifyStage(*stage) : "one without a stage");
+  if (!compute.empty() && compute != "f32" && compute != "f64")
+    return module.emitError() << "expects to compute in f32 or f64, but got '"
+                              << compute << "'";
   if (failed(hoistReads(events)))
     return failure();
-  FailureOr<DecodePlan> plan = planDecode(module, target);
+  FailureOr<DecodePlan> plan = planDecode(module, target, compute);
   if (failed(plan))
     return failure();
   func::FuncOp function = DecodeMapper(*plan, module).build();
@@ -580,7 +584,7 @@ mlir::delta::convertEventsToDecode(ModuleOp module,
   SignatureAttr signature = plan->signature;
   signature = signature.withOption("fn", builder.getStringAttr("decode"));
   signature = signature.withOption("target", builder.getStringAttr("cpu"));
-  StringRef compute = plan->computeType.isF64() ? "f64" : "f32";
+  compute = plan->computeType.isF64() ? "f64" : "f32";
   signature = signature.withOption("compute", builder.getStringAttr(compute));
   events.erase();
   setSignature(module, signature);
@@ -602,7 +606,7 @@ struct DecodeMapPass : mlir::delta::impl::DecodeMapBase<DecodeMapPass> {
       getOperation().emitError() << llvm::toString(target.takeError());
       return signalPassFailure();
     }
-    if (failed(convertEventsToDecode(getOperation(), *target)))
+    if (failed(convertEventsToDecode(getOperation(), *target, compute)))
       signalPassFailure();
   }
 };

@@ -338,7 +338,8 @@ LogicalResult Planner::run() {
 
 FailureOr<DecodePlan>
 mlir::delta::planDecode(ModuleOp module,
-                        const ::delta::cpu::CpuTarget &target) {
+                        const ::delta::cpu::CpuTarget &target,
+                        StringRef compute) {
   DecodePlan plan;
   plan.events = getRecurrence(module);
   plan.signature = getSignature(module);
@@ -349,7 +350,6 @@ mlir::delta::planDecode(ModuleOp module,
       return failure();
     }
   Builder builder(module.getContext());
-  StringRef compute = plan.signature.getOption("compute");
   bool wide = compute == "f64";
   if (compute.empty())
     wide = llvm::any_of(plan.signature.getAllArgs(), [](ArgAttr arg) {

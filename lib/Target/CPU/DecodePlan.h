@@ -79,9 +79,10 @@ struct DecodePlan {
 };
 
 /// Checks that the events can be run by columns, and plans the kernel. The
-/// reads must have been hoisted.
+/// reads must have been hoisted. `compute` is as for convertEventsToDecode.
 FailureOr<DecodePlan> planDecode(ModuleOp module,
-                                 const ::delta::cpu::CpuTarget &target);
+                                 const ::delta::cpu::CpuTarget &target,
+                                 StringRef compute);
 
 } // namespace mlir::delta
 

@@ -21,9 +21,11 @@ LogicalResult hoistReads(RecurrenceOp events);
 
 /// `events` -> `mapped`: the kernel that runs token by token with the state in
 /// registers and the first-level cache (the pass delta-decode-map). Every dim
-/// must be bound. Errors are reported at the offending operation.
+/// must be bound. `compute` is "f32", "f64" or empty: f64 if any array is f64,
+/// else f32. Errors are reported at the offending operation.
 LogicalResult convertEventsToDecode(ModuleOp module,
-                                    const ::delta::cpu::CpuTarget &target);
+                                    const ::delta::cpu::CpuTarget &target,
+                                    StringRef compute = "");
 
 } // namespace mlir::delta
 

@@ -74,7 +74,9 @@ def DecodeMap : Pass<"delta-decode-map", "::mlir::ModuleOp"> {
   }];
   let options = [
     Option<"targetCpu", "target-cpu", "std::string", "\"\"",
-           "LLVM's name of the CPU; empty or \"native\" for this machine">];
+           "LLVM's name of the CPU; empty or \"native\" for this machine">,
+    Option<"compute", "compute", "std::string", "\"\"",
+           "Type computed in: f32 or f64; empty: f64 if an array is f64, else f32">];
   let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::math::MathDialect",
                            "::mlir::func::FuncDialect", "::mlir::memref::MemRefDialect",
                            "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"];
