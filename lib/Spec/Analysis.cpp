@@ -11,71 +11,14 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "Internal.h"
+#include "Analyzer.h"
 #include "Lexer.h"
-#include "Typing.h"
 
-#include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/STLExtras.h"
 
 using namespace llvm;
 
 namespace delta::spec {
-
-namespace {
-class Analyzer {
-public:
-  Analyzer(Recurrence &recurrence, DiagnosticEngine &diagnostics,
-           const NameSet &skippedNames)
-      : recurrence(recurrence), diagnostics(diagnostics),
-        typing(recurrence, diagnostics), silentNames(skippedNames),
-        hadSyntaxErrors(diagnostics.getNumErrors() != 0) {}
-
-  void run();
-
-private:
-  // Names.
-  void collectDecls(ArrayRef<Stmt *> items);
-  bool declare(Decl *decl);
-  Decl *resolve(const Identifier &id, StringRef what);
-  DimDecl *resolveDim(const Identifier &id);
-  void checkArrayName(Decl *decl);
-  void checkGradientNames();
-  void noteDeclaration(DiagnosticEngine::Builder &error, const Decl *decl);
-
-  // Items.
-  void visitItem(Stmt *item);
-  void visitDeclaration(Decl *decl);
-  void visitArgument(ArgumentDecl *decl);
-  void visitAttr(AttrDecl *decl);
-  void visitState(StateDecl *decl);
-  void visitLet(LetDecl *decl);
-  void visitAssign(AssignStmt *stmt);
-  void visitOut(OutDecl *decl);
-  void visitFor(ForStmt *stmt);
-  bool checkClass(Expr *value, UseSite site);
-  void checkUnused(ArrayRef<Stmt *> items);
-
-  // Expressions.
-  bool visit(Expr *expr);
-  bool visitName(NameExpr *expr);
-  bool visitIndex(IndexExpr *expr);
-
-  Recurrence &recurrence;
-  DiagnosticEngine &diagnostics;
-  Typing typing;
-  /// Names about which nothing more is said.
-  NameSet silentNames;
-  bool hadSyntaxErrors;
-  /// The names known at this point.
-  DenseMap<StringRef, Decl *> scope;
-  /// Every declaration of the file by name, the first one winning.
-  DenseMap<StringRef, Decl *> allDecls;
-  /// The names declared inside the current `for`.
-  SmallVector<StringRef> loopNames;
-  bool inLoop = false;
-};
-} // namespace
 
 //===----------------------------------------------------------------------===//
 // Names
@@ -169,7 +112,7 @@ Decl *Analyzer::resolve(const Identifier &id, StringRef what) {
   StringRef nearest = findNearest(id.name, names);
   std::string end =
       nearest.empty() ? "" : ("; did you mean '" + nearest + "'?").str();
-  if (nearest.empty() && what == "dim")
+  if (nearest.empty() && what == "dim" && !isReserved(id.name))
     end = "; declare it with 'dim " + shorten(id.name) + "'";
   auto error = diagnostics.error(id.loc, "unknown " + what + " '" +
                                              shorten(id.name) + "'" + end);
@@ -474,177 +417,8 @@ void Analyzer::checkUnused(ArrayRef<Stmt *> items) {
 }
 
 //===----------------------------------------------------------------------===//
-// Expressions
+// Entry point
 //===----------------------------------------------------------------------===//
-
-/// Resolves the names in `expr` and computes its type. Returns false if there
-/// is none; the reason was reported.
-bool Analyzer::visit(Expr *expr) {
-  switch (expr->getKind()) {
-  case Expr::Kind::Number:
-    expr->setConstant(true);
-    expr->setType(Type());
-    return true;
-  case Expr::Kind::Name:
-    return visitName(cast<NameExpr>(expr));
-  case Expr::Kind::Index:
-    return visitIndex(cast<IndexExpr>(expr));
-  case Expr::Kind::Negate: {
-    Expr *operand = cast<NegateExpr>(expr)->operand;
-    if (!visit(operand))
-      return false;
-    expr->setConstant(operand->isConstant());
-    expr->setType(operand->getType());
-    return true;
-  }
-  case Expr::Kind::Transpose: {
-    Expr *operand = cast<TransposeExpr>(expr)->operand;
-    if (!visit(operand))
-      return false;
-    expr->setConstant(operand->isConstant());
-    expr->setType(operand->getType().getTransposed());
-    return true;
-  }
-  case Expr::Kind::Binary: {
-    SmallVector<BinaryExpr *> spine;
-    collectLeftSpine(expr, spine);
-    bool typed = visit(spine.back()->lhs);
-    for (BinaryExpr *binary : llvm::reverse(spine)) {
-      // Both sides, so that errors in both are reported.
-      bool rhsTyped = visit(binary->rhs);
-      typed = typed && rhsTyped && typing.typeBinary(binary);
-    }
-    return typed;
-  }
-  case Expr::Kind::Power: {
-    auto *power = cast<PowerExpr>(expr);
-    bool baseTyped = visit(power->base);
-    bool exponentTyped = visit(power->exponent);
-    return baseTyped && exponentTyped && typing.typePower(power);
-  }
-  case Expr::Kind::Call: {
-    auto *call = cast<CallExpr>(expr);
-    bool typed = true;
-    for (Expr *arg : call->args)
-      typed &= visit(arg);
-    return typed && typing.typeCall(call);
-  }
-  case Expr::Kind::Eye: {
-    auto *eye = cast<EyeExpr>(expr);
-    eye->dim = resolveDim(eye->dimId);
-    if (!eye->dim)
-      return false;
-    expr->setType({eye->dim, eye->dim});
-    return true;
-  }
-  }
-  llvm_unreachable("all kinds are handled");
-}
-
-bool Analyzer::visitName(NameExpr *expr) {
-  Decl *decl = resolve(expr->id, "name");
-  expr->decl = decl;
-  if (!decl || decl->isInvalid())
-    return false;
-  switch (decl->getKind()) {
-  case Decl::Kind::Dim:
-  case Decl::Kind::Attr:
-    expr->setConstant(true);
-    expr->setType(Type());
-    return true;
-  case Decl::Kind::Argument: {
-    auto *argument = cast<ArgumentDecl>(decl);
-    if (!argument->isFamily()) {
-      expr->setType(argument->getType());
-      return true;
-    }
-    StringRef name = decl->getName();
-    auto error = diagnostics.error(expr->getLoc(),
-                                   "'" + name +
-                                       "' is a family of micro-steps and needs "
-                                       "an index, as in '" +
-                                       name + "[0]', or '" + name +
-                                       "[j]' inside 'for j "
-                                       "in " +
-                                       argument->family->getName() + "'");
-    error.range(expr->getRange());
-    noteDeclaration(error, decl);
-    return false;
-  }
-  case Decl::Kind::State:
-    expr->setType(cast<StateDecl>(decl)->getType());
-    return true;
-  case Decl::Kind::Let: {
-    const Expr *value = cast<LetDecl>(decl)->value;
-    expr->setConstant(value->isConstant());
-    expr->setType(value->getType());
-    return true;
-  }
-  case Decl::Kind::Out: {
-    auto error = diagnostics.error(expr->getLoc(),
-                                   "the out '" + decl->getName() +
-                                       "' is not a value; name it with 'let' "
-                                       "first");
-    error.range(expr->getRange());
-    noteDeclaration(error, decl);
-    return false;
-  }
-  case Decl::Kind::LoopVar: {
-    auto error = diagnostics.error(expr->getLoc(),
-                                   "the loop variable '" + decl->getName() +
-                                       "' is only an index, not a value");
-    error.range(expr->getRange());
-    noteDeclaration(error, decl);
-    return false;
-  }
-  }
-  llvm_unreachable("all kinds are handled");
-}
-
-bool Analyzer::visitIndex(IndexExpr *expr) {
-  Decl *decl = resolve(expr->id, "name");
-  Decl *index = expr->indexId.isValid()
-                    ? resolve(expr->indexId, "loop variable")
-                    : nullptr;
-  if (!decl || decl->isInvalid() || (index && index->isInvalid()))
-    return false;
-  expr->decl = dyn_cast<ArgumentDecl>(decl);
-  if (!expr->decl || !expr->decl->isFamily()) {
-    auto error = diagnostics.error(expr->getLoc(),
-                                   "'" + decl->getName() +
-                                       "' is not a family of micro-steps and "
-                                       "takes no index");
-    error.range(expr->getRange());
-    noteDeclaration(error, decl);
-    return false;
-  }
-  if (expr->indexId.isValid()) {
-    if (!index)
-      return false;
-    expr->loopVar = dyn_cast<LoopVarDecl>(index);
-    if (!expr->loopVar) {
-      auto error = diagnostics.error(
-          expr->indexId.loc, "an index is a loop variable or a whole number, "
-                             "but '" +
-                                 expr->indexId.name + "' is neither");
-      error.range(expr->indexId.getRange());
-      noteDeclaration(error, index);
-      return false;
-    }
-    if (expr->loopVar->dim != expr->decl->family) {
-      auto error = diagnostics.error(
-          expr->getLoc(), "'" + decl->getName() + "' has " +
-                              expr->decl->family->getName() +
-                              " micro-steps, but '" + expr->indexId.name +
-                              "' runs over " + expr->loopVar->dim->getName());
-      error.range(expr->getRange());
-      noteDeclaration(error, decl);
-      return false;
-    }
-  }
-  expr->setType(expr->decl->getType());
-  return true;
-}
 
 void analyze(Recurrence &recurrence, DiagnosticEngine &diagnostics,
              const NameSet &skippedNames) {
