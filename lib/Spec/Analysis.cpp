@@ -241,9 +241,12 @@ void Analyzer::visitDeclaration(Decl *decl) {
 }
 
 void Analyzer::visitArgument(ArgumentDecl *decl) {
-  if (decl->familyId.isValid() && !(decl->family = resolveDim(decl->familyId)))
-    decl->setInvalid();
-  if (decl->dimId.isValid() && !(decl->dim = resolveDim(decl->dimId)))
+  if (decl->familyId.isValid())
+    decl->family = resolveDim(decl->familyId);
+  if (decl->dimId.isValid())
+    decl->dim = resolveDim(decl->dimId);
+  if ((decl->familyId.isValid() && !decl->family) ||
+      (decl->dimId.isValid() && !decl->dim))
     decl->setInvalid();
   checkArrayName(decl);
   if (declare(decl))
@@ -252,10 +255,12 @@ void Analyzer::visitArgument(ArgumentDecl *decl) {
 
 void Analyzer::visitAttr(AttrDecl *decl) {
   if (Expr *value = decl->defaultValue) {
-    const Expr *culprit = nullptr;
-    if (!visit(value)) {
+    bool typed = visit(value);
+    const Expr *culprit =
+        typed ? findNonConstant(value, /*allowLets=*/false) : nullptr;
+    if (!typed) {
       decl->setInvalid();
-    } else if ((culprit = findNonConstant(value, /*allowLets=*/false))) {
+    } else if (culprit) {
       diagnostics
           .error(culprit->getRange().Start,
                  "an attr's default is built from numbers, dims and earlier "
@@ -383,7 +388,9 @@ void Analyzer::visitOut(OutDecl *decl) {
 
 void Analyzer::visitFor(ForStmt *stmt) {
   LoopVarDecl *var = stmt->var;
-  if (var->dimId.isValid() && !(var->dim = resolveDim(var->dimId)))
+  if (var->dimId.isValid())
+    var->dim = resolveDim(var->dimId);
+  if (!var->dim)
     var->setInvalid();
   inLoop = true;
   if (!var->getName().empty())

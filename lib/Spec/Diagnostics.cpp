@@ -62,11 +62,10 @@ static DisplayLine layOut(StringRef line) {
     } else if (c < 0x80) {
       display.cells.push_back(c < 0x20 || c == 0x7f ? "?"
                                                     : std::string(1, char(c)));
-    } else if ((length = getSequenceLength(line.substr(i)))) {
-      display.cells.push_back(line.substr(i, length).str());
     } else {
-      length = 1;
-      display.cells.push_back("?");
+      size_t sequence = getSequenceLength(line.substr(i));
+      length = std::max<size_t>(sequence, 1);
+      display.cells.push_back(sequence ? line.substr(i, length).str() : "?");
     }
     display.columnOfByte.insert(display.columnOfByte.end(), length, column);
     i += length;

@@ -25,7 +25,7 @@ std::unique_ptr<Recurrence> parse(SourceMgr &sources, unsigned bufferId,
   auto recurrence = std::make_unique<Recurrence>();
   DiagnosticEngine diagnostics;
   if (text.size() > kFileLimit) {
-    diagnostics.error(SMLoc::getFromPointer(text.data()),
+    diagnostics.error(SMLoc::getFromPointer(text.begin()),
                       "the file has " + Twine(text.size()) +
                           " bytes; the limit is " + Twine(kFileLimit));
   } else {

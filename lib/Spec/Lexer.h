@@ -76,11 +76,9 @@ struct Token {
     return kind >= Kind::Recurrence && kind <= Kind::Inf;
   }
   llvm::SMLoc getLoc() const {
-    return llvm::SMLoc::getFromPointer(text.data());
+    return llvm::SMLoc::getFromPointer(text.begin());
   }
-  llvm::SMLoc getEnd() const {
-    return llvm::SMLoc::getFromPointer(text.data() + text.size());
-  }
+  llvm::SMLoc getEnd() const { return llvm::SMLoc::getFromPointer(text.end()); }
   llvm::SMRange getRange() const { return {getLoc(), getEnd()}; }
 };
 
@@ -109,7 +107,7 @@ private:
   Token lexBadBytes();
   Token make(Token::Kind kind, size_t length);
   llvm::SMLoc locAt(size_t position) const {
-    return llvm::SMLoc::getFromPointer(text.data() + position);
+    return llvm::SMLoc::getFromPointer(text.begin() + position);
   }
   char peek(size_t ahead = 0) const {
     return position + ahead < text.size() ? text[position + ahead] : '\0';
