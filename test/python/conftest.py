@@ -11,6 +11,8 @@ import subprocess
 
 import pytest
 
+from kernels import Kernels
+
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("DELTA_BUILD", SOURCE / "build")).resolve()
 
@@ -25,6 +27,12 @@ def source():
 def golden():
     """The folder of golden vectors."""
     return SOURCE / "test" / "golden"
+
+
+@pytest.fixture(scope="session")
+def tool_path():
+    """`tool_path(NAME)`: a tool of the build as a path."""
+    return lambda name: str(BUILD / "bin" / name)
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +53,9 @@ def tool():
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def kernels(tool, tmp_path_factory):
+    """`kernels(SPEC, dtype=, chunk=, fn=, K=, V=)`: a compiled kernel."""
+    return Kernels(tool, tmp_path_factory.mktemp("kernels"))
