@@ -203,9 +203,12 @@ void Plan::chooseGeometry(const CpuMapOptions &options) {
   Geometry &g = geometry;
   g.fma = options.fma;
   g.lanes = options.vectorBits / g.bits();
-  // Two vectors across halve the loads a multiplication needs; one where the
-  // second would be empty.
-  g.panelVectors = g.stateCols <= g.lanes ? 1 : 2;
+  // Two vectors across halve the loads that a multiplication needs. One where
+  // the second would be empty, three where that leaves none empty.
+  int64_t vectors = g.roundUpToVector(g.stateCols) / g.lanes;
+  g.panelVectors = vectors == 1 ? 1 : 2;
+  if (vectors % 2 && vectors % 3 == 0 && options.registers >= 32)
+    g.panelVectors = 3;
   g.tileRows = options.registers >= 32 ? 8 : 4;
   if (options.registers < 32 && options.vectorBits > 128)
     g.tileRows = 6;
