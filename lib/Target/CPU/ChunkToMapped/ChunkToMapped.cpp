@@ -1,13 +1,15 @@
 //===- ChunkToMapped.cpp - From the chunk program to CPU loops ------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Replaces the chunk function by a kernel over work items: a plan decides
 // (Plan.h), an emitter builds the loops (Emitter.h).
 //
-//   func.func @f(%q: tensor<16x64xf32>, ...)   =>   func.func @f(%q: memref<?xf32>,
-//                                                     ..., %begin, %end, %vblocks)
+//   func.func @f(%q: tensor<16x64xf32>, ...)   =>   func.func @f(%q:
+//   memref<?xf32>,
+//                                                     ..., %begin, %end,
+//                                                     %vblocks)
 //
 // Test: test/Target/CPU/chunk-to-mapped.mlir, chunk-to-mapped-errors.mlir.
 //
@@ -62,14 +64,13 @@ LogicalResult mlir::delta::mapChunkToCpu(ModuleOp module,
   auto decision = [&](StringRef name, int64_t value) {
     return builder.getNamedAttr(name, builder.getI64IntegerAttr(value));
   };
-  setSignature(module,
-               signature.withOption(
-                   "mapping",
-                   builder.getDictionaryAttr(
-                       {decision("panel", g.panelWidth()),
-                        decision("panels", g.panels()),
-                        decision("tile_rows", g.tileRows),
-                        decision("vector_bits", options.vectorBits)})));
+  setSignature(module, signature.withOption(
+                           "mapping",
+                           builder.getDictionaryAttr(
+                               {decision("panel", g.panelWidth()),
+                                decision("panels", g.panels()),
+                                decision("tile_rows", g.tileRows),
+                                decision("vector_bits", options.vectorBits)})));
   setStage(module, Stage::Mapped);
   IRRewriter rewriter(module.getContext());
   DominanceInfo dominance;
@@ -82,8 +83,7 @@ namespace {
 struct CpuMap : mlir::delta::impl::DeltaCpuMapBase<CpuMap> {
   using Base::Base;
   void runOnOperation() override {
-    CpuMapOptions options =
-        CpuMapOptions::get(::delta::cpu::CpuTarget::host());
+    CpuMapOptions options = CpuMapOptions::get(::delta::cpu::CpuTarget::host());
     if (vectorBits) {
       if (vectorBits != 128 && vectorBits != 256 && vectorBits != 512) {
         getOperation().emitError()

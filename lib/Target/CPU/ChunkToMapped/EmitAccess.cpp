@@ -1,7 +1,7 @@
 //===- EmitAccess.cpp - Numbers, arrays and buffers -----------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Small builders, and every load and store: columns that do not exist are
 // masked, rows behind the last token are never touched.
@@ -175,9 +175,9 @@ Value Emitter::viewSlot(unsigned slot, int64_t byteInSlot, int64_t rows,
     // One view for each place, at the kernel's entry.
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(&kernel.getBody().front());
-    view = memref::ViewOp::create(
-        b, loc, MemRefType::get({rows, stride}, g.compute), arena, idx(offset),
-        ValueRange{});
+    view = memref::ViewOp::create(b, loc,
+                                  MemRefType::get({rows, stride}, g.compute),
+                                  arena, idx(offset), ValueRange{});
   }
   return view;
 }
@@ -236,8 +236,8 @@ Value Emitter::globalCol(const Cursor &cursor) {
 
 Value Emitter::loadArgument(BlockArgument argument, Cursor &cursor) {
   Value array = arrays.lookup(argument);
-  auto type = cast<FloatType>(
-      cast<MemRefType>(array.getType()).getElementType());
+  auto type =
+      cast<FloatType>(cast<MemRefType>(array.getType()).getElementType());
   Value at = add(arrayBase.lookup(argument), globalCol(cursor));
   if (getRank(argument) == 2) {
     // Rows behind the last token read the last token: never out of bounds.
@@ -273,12 +273,12 @@ void Emitter::emitPrefetch(Value step) {
     int64_t share = llvm::divideCeil(g.tokens * lines, prefetchSteps);
     for (int64_t n = 0; n < share; ++n) {
       Value line = add(mul(step, share), n);
-      Value row = lines == 1 ? line
-                             : Value(arith::DivUIOp::create(b, loc, line,
-                                                            idx(lines)));
-      Value col = lines == 1 ? idx(0)
-                             : Value(arith::RemUIOp::create(b, loc, line,
-                                                            idx(lines)));
+      Value row = lines == 1
+                      ? line
+                      : Value(arith::DivUIOp::create(b, loc, line, idx(lines)));
+      Value col = lines == 1
+                      ? idx(0)
+                      : Value(arith::RemUIOp::create(b, loc, line, idx(lines)));
       row = min(add(row, g.tokens), sub(remaining, idx(1)));
       col = min(mul(col, inLine), idx(size - 1));
       Value at = add(arrayBase.lookup(argument),

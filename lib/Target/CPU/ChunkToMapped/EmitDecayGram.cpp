@@ -1,7 +1,7 @@
 //===- EmitDecayGram.cpp - Decay-weighted Gram matrices -------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Tokens are halved down to leaves of four. A pair in different halves of a
 // node has the decay of its row from the node's middle times that of its
@@ -41,9 +41,9 @@ static bool hasAllPairs(DecayGramOp op) {
 void Emitter::emitGram(const Unit &unit) {
   auto op = cast<DecayGramOp>(unit.op);
   const Buffer &first = *plan.getBuffer(op.getGrams()[0]);
-  fillZero(viewSlot(first.slot, 0, op.getGrams().size() * g.tokens,
-                    first.stride),
-           op.getGrams().size() * g.tokens, first.stride);
+  fillZero(
+      viewSlot(first.slot, 0, op.getGrams().size() * g.tokens, first.stride),
+      op.getGrams().size() * g.tokens, first.stride);
   auto halve = [&](int64_t lo, int64_t size, auto &self) -> void {
     if (size <= kBlock)
       return;
@@ -66,8 +66,8 @@ void Emitter::emitGramNode(const Unit &unit, Value lo, int64_t left,
   const Buffer &decay = *plan.getBuffer(op.getDecay());
   int64_t width = decay.stride;
   Value w = view(decay);
-  Value scratch = viewSlot(*unit.scratch, 0, numRows * right + numCols * left,
-                           width);
+  Value scratch =
+      viewSlot(*unit.scratch, 0, numRows * right + numCols * left, width);
   int64_t colStart = numRows * right; // scratch row of the first column
   Value mid = add(lo, left);
 
@@ -78,8 +78,7 @@ void Emitter::emitGramNode(const Unit &unit, Value lo, int64_t left,
     if (carried)
       after = mulf(carried, after);
     for (auto [a, x] : llvm::enumerate(op.getRows())) {
-      Value factor =
-          op.getRowPosition(a) == Position::After ? after : carried;
+      Value factor = op.getRowPosition(a) == Position::After ? after : carried;
       Value scaled = loadVector(view(*plan.getBuffer(x)), row, at);
       if (factor)
         scaled = mulf(scaled, factor);
@@ -136,8 +135,8 @@ void Emitter::emitGramNode(const Unit &unit, Value lo, int64_t left,
     SmallVector<Value> sums =
         emitDotTile(scratch, xRows, scratch, yRows, width);
     const Buffer &first = *plan.getBuffer(op.getGrams()[0]);
-    Value grams = viewSlot(first.slot, 0, op.getGrams().size() * g.tokens,
-                           first.stride);
+    Value grams =
+        viewSlot(first.slot, 0, op.getGrams().size() * g.tokens, first.stride);
     storeSums(sums, g.dotRows, g.dotCols, grams, atRows, add(lo, c), Value());
   };
   auto pairAt = [&](Value gramRow, Value xRow, Value yRow) {
@@ -201,8 +200,8 @@ void Emitter::emitGramLeaf(const Unit &unit, Value lo) {
                 if (!x)
                   x = loadVector(view(*plan.getBuffer(op.getRows()[pair.a])),
                                  row, at);
-                acc[k] = fma(x, pair.j == i ? diagonal : column[pair.j],
-                             acc[k]);
+                acc[k] =
+                    fma(x, pair.j == i ? diagonal : column[pair.j], acc[k]);
               }
             };
             multiply(Position::Before, yi);
@@ -232,7 +231,8 @@ void Emitter::emitGramLeaf(const Unit &unit, Value lo) {
       StringRef mask = op.getMask(a, number);
       if (mask == "none")
         continue;
-      int64_t needed = kLeaf * (kLeaf - 1) / 2 + (mask == "diagonal" ? kLeaf : 0);
+      int64_t needed =
+          kLeaf * (kLeaf - 1) / 2 + (mask == "diagonal" ? kLeaf : 0);
       if (!group.empty() && size + needed > limit) {
         emitGroup(number, group);
         group.clear();

@@ -1,7 +1,7 @@
 //===- EmitElementwise.cpp - Loops over rows and vectors of columns -------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Elementwise values, masks, broadcasts and scans are evaluated at a cursor,
 // one vector of columns in one row; a group of roots shares the loop nest.
@@ -84,8 +84,8 @@ Value Emitter::evalScan(Operation *op, Cursor &cursor) {
   Value zero = zeroVector(), one = constantVector(1.0);
   Value first = one;
   if (mask.getCol() == Position::Before)
-    first = loadOperand(getOperand(mask.getW(), false, true), idx(0),
-                        cursor.col);
+    first =
+        loadOperand(getOperand(mask.getW(), false, true), idx(0), cursor.col);
   auto select = [&](Value condition, Value x, Value y) -> Value {
     return arith::SelectOp::create(b, loc, condition, x, y);
   };
@@ -118,11 +118,10 @@ Value Emitter::compute(Value value, Cursor &cursor) {
         Value identity = constantVector(rows.getValue().convertToDouble());
         // All lanes of a matrix's row exist or none; a vector mask, not a
         // branch that depends on the row.
-        Value exists = dynamicMask(
-            getRank(value) == 1
-                ? sub(valid, cursor.col)
-                : mul(sub(valid, cursor.row), g.lanes),
-            g.lanes);
+        Value exists = dynamicMask(getRank(value) == 1
+                                       ? sub(valid, cursor.col)
+                                       : mul(sub(valid, cursor.row), g.lanes),
+                                   g.lanes);
         return select(exists, x, identity);
       })
       .Case<CausalMaskOp>([&](CausalMaskOp mask) {
@@ -132,12 +131,12 @@ Value Emitter::compute(Value value, Cursor &cursor) {
       .Case<SetDiagonalOp>([&](SetDiagonalOp set) {
         Value x = eval(set.getInput(), cursor);
         Value diagonal = splat(loadElement(set.getDiagonal(), cursor.row));
-        return select(
-            evalTrueBelow(cursor, false), x,
-            select(evalTrueBelow(cursor, true), diagonal, x));
+        return select(evalTrueBelow(cursor, false), x,
+                      select(evalTrueBelow(cursor, true), diagonal, x));
       })
-      .Case<BroadcastOp>(
-          [&](BroadcastOp broadcast) { return evalBroadcast(broadcast, cursor); })
+      .Case<BroadcastOp>([&](BroadcastOp broadcast) {
+        return evalBroadcast(broadcast, cursor);
+      })
       .Case<PrefixProductOp, DecayMaskOp>(
           [&](auto) { return evalScan(op, cursor); })
       .Case<SigmoidOp>([&](SigmoidOp sigmoid) {
@@ -272,29 +271,28 @@ void Emitter::emitElementwise(const Unit &unit) {
       cursor.panel = inPanel;
       return cursor;
     };
-    carried = loop(
-        0, unit.rows, 1, carried,
-        [&](Value i, ValueRange running) -> SmallVector<Value> {
-          Value row = unit.reverse ? sub(idx(unit.rows - 1), i) : i;
-          SmallVector<Value> next(running.size());
-          for (int64_t v = 0; v < count; ++v) {
-            Cursor cursor = cursorAt(row, v);
-            for (auto [k, key] : llvm::enumerate(keys))
-              cursor.before[key] = running[k * count + v];
-            emitRoots(unit.roots, cursor);
-            for (auto [k, key] : llvm::enumerate(keys)) {
-              if (!cursor.after.lookup(key)) {
-                if (auto mask = key.getDefiningOp<DecayMaskOp>())
-                  evalScan(mask, cursor);
-                else
-                  cursor.after[key] = mulf(cursor.before.lookup(key),
-                                           eval(key, cursor));
-              }
-              next[k * count + v] = cursor.after.lookup(key);
-            }
-          }
-          return next;
-        });
+    carried = loop(0, unit.rows, 1, carried,
+                   [&](Value i, ValueRange running) -> SmallVector<Value> {
+                     Value row = unit.reverse ? sub(idx(unit.rows - 1), i) : i;
+                     SmallVector<Value> next(running.size());
+                     for (int64_t v = 0; v < count; ++v) {
+                       Cursor cursor = cursorAt(row, v);
+                       for (auto [k, key] : llvm::enumerate(keys))
+                         cursor.before[key] = running[k * count + v];
+                       emitRoots(unit.roots, cursor);
+                       for (auto [k, key] : llvm::enumerate(keys)) {
+                         if (!cursor.after.lookup(key)) {
+                           if (auto mask = key.getDefiningOp<DecayMaskOp>())
+                             evalScan(mask, cursor);
+                           else
+                             cursor.after[key] = mulf(cursor.before.lookup(key),
+                                                      eval(key, cursor));
+                         }
+                         next[k * count + v] = cursor.after.lookup(key);
+                       }
+                     }
+                     return next;
+                   });
     for (const Root &root : unit.roots) {
       if (root.kind != Root::Total)
         continue;
@@ -303,8 +301,8 @@ void Emitter::emitElementwise(const Unit &unit) {
       for (int64_t v = 0; v < count; ++v) {
         Value product = carried[k * count + v];
         if (masks[v])
-          product = arith::SelectOp::create(b, loc, masks[v], product,
-                                            zeroVector());
+          product =
+              arith::SelectOp::create(b, loc, masks[v], product, zeroVector());
         storeVector(product, view(*plan.getBuffer(root.value)), idx(0),
                     cols[v]);
       }
@@ -386,7 +384,8 @@ void Emitter::emitVectorScan(const Unit &unit) {
   Value total =
       loop(0, size, 1, {constantScalar(1.0)},
            [&](Value i, ValueRange running) -> SmallVector<Value> {
-             Value at = prefix && prefix.getReverse() ? sub(idx(size - 1), i) : i;
+             Value at =
+                 prefix && prefix.getReverse() ? sub(idx(size - 1), i) : i;
              Value next = mulf(running[0], loadElement(input, at));
              if (prefix)
                memref::StoreOp::create(
@@ -429,7 +428,8 @@ void Emitter::emitCopy(const Unit &unit) {
     Value row = min(i, sub(valid, idx(1)));
     Value at = add(arrayBase.lookup(unit.value),
                    mul(row, arrayRowStride.lookup(unit.value)));
-    Value number = convert(memref::LoadOp::create(b, loc, array, at), g.compute);
+    Value number =
+        convert(memref::LoadOp::create(b, loc, array, at), g.compute);
     memref::StoreOp::create(b, loc, number, memref, ValueRange{idx(0), i});
   });
   for (int64_t col = buffer->cols; col < buffer->stride; ++col)

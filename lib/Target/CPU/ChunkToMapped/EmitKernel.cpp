@@ -1,7 +1,7 @@
 //===- EmitKernel.cpp - The skeleton of a kernel --------------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The loops around the units:
 //
@@ -40,8 +40,7 @@ func::FuncOp Emitter::emitKernel() {
   types.append(signature.getArgs(ArgKind::Attr).size(), b.getF64Type());
   types.append(3, b.getIndexType());
   types.append(2, b.getI1Type());
-  types.push_back(
-      MemRefType::get({ShapedType::kDynamic}, b.getIntegerType(8)));
+  types.push_back(MemRefType::get({ShapedType::kDynamic}, b.getIntegerType(8)));
   types.append(3, b.getIndexType());
 
   func::FuncOp source = plan.function;
@@ -166,8 +165,8 @@ void Emitter::emitStateRows(
     SmallVector<Value> masks(g.panelVectors);
     if (g.hasPartialPanel())
       for (int64_t v = 0; v < g.panelVectors; ++v)
-        masks[v] = dynamicMask(
-            sub(idx(g.stateCols), add(colBase, v * g.lanes)), g.lanes);
+        masks[v] = dynamicMask(sub(idx(g.stateCols), add(colBase, v * g.lanes)),
+                               g.lanes);
     loop(0, g.stateRows, 1, [&](Value row) {
       Value at = add(mul(item, g.stateRows), row);
       at = add(mul(at, g.stateCols), colBase);
@@ -188,7 +187,8 @@ void Emitter::emitLoadState() {
     if (mask) {
       Value zero = arith::ConstantOp::create(
           b, loc, DenseElementsAttr::get(vector, FloatAttr::get(type, 0.0)));
-      loaded = vector::MaskedLoadOp::create(b, loc, vector, init, at, mask, zero);
+      loaded =
+          vector::MaskedLoadOp::create(b, loc, vector, init, at, mask, zero);
     } else {
       loaded = vector::LoadOp::create(b, loc, vector, init, at);
     }
@@ -237,15 +237,13 @@ void Emitter::emitItem(Value item) {
     int64_t size = getShape(argument).second;
     arrayBase[argument] = mul(headIndex, size);
     if (getRank(argument) == 0)
-      scalars[argument] =
-          convert(memref::LoadOp::create(b, loc, arrays.lookup(argument),
-                                         headIndex),
-                  g.compute);
+      scalars[argument] = convert(
+          memref::LoadOp::create(b, loc, arrays.lookup(argument), headIndex),
+          g.compute);
   }
   emitLoadState();
   emitUnits(Slice::Hoisted);
-  Value chunks =
-      arith::CeilDivSIOp::create(b, loc, numTokens, idx(g.tokens));
+  Value chunks = arith::CeilDivSIOp::create(b, loc, numTokens, idx(g.tokens));
   loop(idx(0), chunks, 1, ValueRange{},
        [&](Value chunk, ValueRange) -> SmallVector<Value> {
          emitChunk(chunk);
@@ -258,8 +256,8 @@ void Emitter::emitChunk(Value chunk) {
   Value firstToken = mul(chunk, g.tokens);
   remaining = sub(numTokens, firstToken);
   valid = min(remaining, idx(g.tokens));
-  Value owns = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, block,
-                                     idx(0));
+  Value owns =
+      arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, block, idx(0));
   ownedRows = arith::SelectOp::create(b, loc, owns, valid, idx(0));
   scalars[plan.valid] = valid;
   Value row = add(mul(batchIndex, numTokens), firstToken);
@@ -270,8 +268,7 @@ void Emitter::emitChunk(Value chunk) {
     ArgAttr arg = plan.getArg(argument);
     if (!arg || arg.getKind() != ArgKind::In)
       continue;
-    int64_t size =
-        getRank(argument) == 2 ? getShape(argument).second : 1;
+    int64_t size = getRank(argument) == 2 ? getShape(argument).second : 1;
     Value at = row;
     int64_t family = 1;
     if (arg.getFamily()) {
@@ -306,8 +303,8 @@ void Emitter::emitChunk(Value chunk) {
   if (!hasPanelUnits)
     return;
   forEachPanel([&]() {
-    firstStep = mul(arith::DivUIOp::create(b, loc, colBase, idx(g.panelWidth())),
-                    perPanel);
+    firstStep = mul(
+        arith::DivUIOp::create(b, loc, colBase, idx(g.panelWidth())), perPanel);
     emitUnits(Slice::Panel);
   });
 }

@@ -1,7 +1,7 @@
 //===- EmitMatmul.cpp - Products in register tiles ------------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Two kernels. lhs * rhs: a tile of rows x vectors is carried through the loop
 // over the contraction, one number of lhs times one vector of rhs at a time;
@@ -97,8 +97,7 @@ void Emitter::emitMatmulTile(const Unit &unit, Value row, int64_t rows,
     int64_t depth = getShape(link.getRhs()).first;
     // Above the diagonal lhs is zero.
     bool lower = link.getTriangular() && !link.getTransposeLhs() &&
-                 getShape(link.getLhs()).first == depth &&
-                 depth % kUnroll == 0;
+                 getShape(link.getLhs()).first == depth && depth % kUnroll == 0;
     if (lower && rows < depth) {
       Value end = add(row, rows + kUnroll - 1);
       end = mul(arith::DivUIOp::create(b, loc, end, idx(kUnroll)), kUnroll);
@@ -127,8 +126,8 @@ void Emitter::emitMatmul(const Unit &unit) {
     origin.mask = mask;
     loop(0, main, g.tileRows, [&](Value row) {
       if (inPanel)
-        emitPrefetch(add(firstStep, arith::DivUIOp::create(b, loc, row,
-                                                           idx(g.tileRows))));
+        emitPrefetch(add(firstStep,
+                         arith::DivUIOp::create(b, loc, row, idx(g.tileRows))));
       emitMatmulTile(unit, row, g.tileRows, col, vectors, origin);
     });
     if (inPanel)
@@ -147,8 +146,7 @@ void Emitter::emitMatmul(const Unit &unit) {
   loop(0, plain / 2 * 2 * g.lanes, 2 * g.lanes,
        [&](Value col) { emitColumns(col, 2, Value()); });
   for (int64_t v = plain / 2 * 2; v < vectors; ++v)
-    emitColumns(idx(v * g.lanes), 1,
-                v >= plain ? constantMask(tail) : Value());
+    emitColumns(idx(v * g.lanes), 1, v >= plain ? constantMask(tail) : Value());
   for (const Root &root : unit.roots)
     if (root.kind == Root::Store)
       emitZeroColumns(*plan.getBuffer(root.value), vectors * g.lanes);
@@ -170,8 +168,8 @@ SmallVector<Value> Emitter::sumLanes(ArrayRef<Value> vectors) {
   int64_t blocks = lanes / inBlock;
   auto addBlockStage = [&](ArrayRef<int64_t> low, ArrayRef<int64_t> high) {
     Stage stage;
-    for (auto [mask, from] : {std::make_pair(&stage.low, low),
-                              std::make_pair(&stage.high, high)})
+    for (auto [mask, from] :
+         {std::make_pair(&stage.low, low), std::make_pair(&stage.high, high)})
       for (int64_t block : from)
         for (int64_t lane = 0; lane < inBlock; ++lane)
           mask->push_back(block * inBlock + lane);
@@ -188,8 +186,8 @@ SmallVector<Value> Emitter::sumLanes(ArrayRef<Value> vectors) {
     // `low` and `high` count lanes of the first block, then of the second
     // vector's first block.
     for (int64_t block = 0; block < lanes / inBlock; ++block)
-      for (auto [mask, from] : {std::make_pair(&stage.low, low),
-                                std::make_pair(&stage.high, high)})
+      for (auto [mask, from] :
+           {std::make_pair(&stage.low, low), std::make_pair(&stage.high, high)})
         for (int64_t lane : from)
           mask->push_back(lane < inBlock
                               ? block * inBlock + lane
@@ -266,11 +264,10 @@ void Emitter::storeSums(ArrayRef<Value> sums, int64_t rows, int64_t cols,
             ArrayRef<int64_t>{1});
       Value col = add(atCol, c);
       if (addend)
-        part = addf(part, vector::LoadOp::create(b, loc, vectorType(count),
-                                                 addend,
-                                                 ValueRange{atRows[r], col}));
-      vector::StoreOp::create(b, loc, part, memref,
-                              ValueRange{atRows[r], col});
+        part =
+            addf(part, vector::LoadOp::create(b, loc, vectorType(count), addend,
+                                              ValueRange{atRows[r], col}));
+      vector::StoreOp::create(b, loc, part, memref, ValueRange{atRows[r], col});
       c += count;
     }
 }
@@ -282,30 +279,29 @@ void Emitter::fillZero(Value memref, int64_t rows, int64_t stride) {
   });
 }
 
-SmallVector<Value> Emitter::emitDotTile(Value x, ArrayRef<Value> xRows,
-                                        Value y, ArrayRef<Value> yRows,
-                                        int64_t width) {
+SmallVector<Value> Emitter::emitDotTile(Value x, ArrayRef<Value> xRows, Value y,
+                                        ArrayRef<Value> yRows, int64_t width) {
   int64_t rows = xRows.size(), cols = yRows.size();
   SmallVector<Value> zeros(rows * cols, zeroVector());
   int64_t vectors = width / g.lanes;
   int64_t unroll = vectors % 2 == 0 ? 2 : 1;
-  SmallVector<Value> sums = loop(
-      0, vectors * g.lanes, unroll * g.lanes, zeros,
-      [&](Value k, ValueRange carried) -> SmallVector<Value> {
-        SmallVector<Value> acc(carried);
-        for (int64_t u = 0; u < unroll; ++u) {
-          Value at = add(k, u * g.lanes);
-          SmallVector<Value> right;
-          for (Value row : yRows)
-            right.push_back(loadVector(y, row, at));
-          for (int64_t r = 0; r < rows; ++r) {
-            Value left = loadVector(x, xRows[r], at);
-            for (int64_t c = 0; c < cols; ++c)
-              acc[r * cols + c] = fma(left, right[c], acc[r * cols + c]);
-          }
-        }
-        return acc;
-      });
+  SmallVector<Value> sums =
+      loop(0, vectors * g.lanes, unroll * g.lanes, zeros,
+           [&](Value k, ValueRange carried) -> SmallVector<Value> {
+             SmallVector<Value> acc(carried);
+             for (int64_t u = 0; u < unroll; ++u) {
+               Value at = add(k, u * g.lanes);
+               SmallVector<Value> right;
+               for (Value row : yRows)
+                 right.push_back(loadVector(y, row, at));
+               for (int64_t r = 0; r < rows; ++r) {
+                 Value left = loadVector(x, xRows[r], at);
+                 for (int64_t c = 0; c < cols; ++c)
+                   acc[r * cols + c] = fma(left, right[c], acc[r * cols + c]);
+               }
+             }
+             return acc;
+           });
   return sumLanes(sums);
 }
 

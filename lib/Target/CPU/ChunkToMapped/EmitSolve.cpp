@@ -1,7 +1,7 @@
 //===- EmitSolve.cpp - Unit triangular systems ----------------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Block substitution in register tiles. A tile holds a few tokens' unknowns,
 // ordered by token and then by unknown; it starts from the right-hand sides,
@@ -36,10 +36,9 @@ void Emitter::emitSolveTile(TriSolveOp solve, Value token, int64_t tokens,
     for (int64_t t = 0; t < tokens; ++t)
       for (int64_t j = 0; j < m; ++j)
         left.push_back({block(j, l), add(token, t)});
-    tile = accumulate(tile, left,
-                      getOperand(solve.getUnknowns()[l], inPanel, true), col,
-                      vectors, idx(0), token, std::nullopt,
-                      std::min<int64_t>(tokens, 4));
+    tile = accumulate(
+        tile, left, getOperand(solve.getUnknowns()[l], inPanel, true), col,
+        vectors, idx(0), token, std::nullopt, std::min<int64_t>(tokens, 4));
   }
   for (int64_t t = 0; t < tokens; ++t)
     for (int64_t l = 0; l < m; ++l) {
@@ -48,8 +47,8 @@ void Emitter::emitSolveTile(TriSolveOp solve, Value token, int64_t tokens,
         Value number = splat(loadScalar(block(later % m, l),
                                         add(token, later / m), add(token, t)));
         for (int64_t v = 0; v < vectors; ++v)
-          tile[later * vectors + v] =
-              fma(number, tile[solved * vectors + v], tile[later * vectors + v]);
+          tile[later * vectors + v] = fma(number, tile[solved * vectors + v],
+                                          tile[later * vectors + v]);
       }
     }
   for (int64_t t = 0; t < tokens; ++t)
@@ -65,8 +64,8 @@ void Emitter::emitSolve(const Unit &unit) {
   auto solve = cast<TriSolveOp>(unit.op);
   bool inPanel = unit.slice == Slice::Panel;
   int64_t m = solve.getRhs().size();
-  int64_t tokens = llvm::bit_floor<uint64_t>(
-      std::max<int64_t>(g.tileRows / m, 1));
+  int64_t tokens =
+      llvm::bit_floor<uint64_t>(std::max<int64_t>(g.tileRows / m, 1));
   auto [rows, cols] = getShape(solve.getRhs()[0]);
   int64_t numTokens = rows;
   auto emitColumns = [&](Value col, int64_t vectors) {

@@ -1,7 +1,7 @@
 //===- Emitter.h - Builds a kernel's loops from its plan --------*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // One class whose member functions are spread over the Emit*.cpp files: the
 // kernel's skeleton, access to arrays and buffers, and one file for each kind
@@ -18,10 +18,10 @@ namespace mlir::delta::cpumap {
 
 /// A place in an elementwise loop: `lanes` columns of one row.
 struct Cursor {
-  Value row;              // index; 0 for vectors
-  Value col;              // first column; within the panel in a panel loop
-  Value mask;             // lanes that exist; null when all do
-  bool panel = false;     // in a panel loop
+  Value row;          // index; 0 for vectors
+  Value col;          // first column; within the panel in a panel loop
+  Value mask;         // lanes that exist; null when all do
+  bool panel = false; // in a panel loop
   /// What has been computed here.
   llvm::SmallDenseMap<Value, Value> known;
   /// Scans: the running value before this row, by the scan's key.
@@ -31,8 +31,8 @@ struct Cursor {
 class Emitter {
 public:
   Emitter(const Plan &plan, OpBuilder &builder)
-      : plan(plan), g(plan.geometry), b(builder),
-        loc(builder.getUnknownLoc()) {}
+      : plan(plan), g(plan.geometry), b(builder), loc(builder.getUnknownLoc()) {
+  }
 
   /// Builds the kernel of the plan's function, before which it is inserted.
   func::FuncOp emitKernel();
@@ -50,9 +50,9 @@ private:
   void forEachPanel(llvm::function_ref<void()> body);
   void emitLoadState();
   void emitStoreState();
-  void emitStateRows(llvm::function_ref<void(Value row, Value col, Value at,
-                                             Value mask)>
-                         body);
+  void emitStateRows(
+      llvm::function_ref<void(Value row, Value col, Value at, Value mask)>
+          body);
 
   //===--------------------------------------------------------------------===//
   // EmitAccess.cpp: numbers, arrays and buffers
@@ -85,8 +85,8 @@ private:
 
   using Body = llvm::function_ref<SmallVector<Value>(Value, ValueRange)>;
   /// scf.for over [begin, end) with values carried from round to round.
-  SmallVector<Value> loop(Value begin, Value end, int64_t step,
-                          ValueRange init, Body body);
+  SmallVector<Value> loop(Value begin, Value end, int64_t step, ValueRange init,
+                          Body body);
   /// The same without values; bounds known. A single round is no loop.
   void loop(int64_t begin, int64_t end, int64_t step,
             llvm::function_ref<void(Value)> body);
@@ -172,9 +172,8 @@ private:
   /// null vectors are zero.
   SmallVector<Value> sumLanes(ArrayRef<Value> vectors);
   /// Writes rows x cols sums (as sumLanes gives them) to a matrix.
-  void storeSums(ArrayRef<Value> sums, int64_t rows, int64_t cols,
-                 Value memref, ArrayRef<Value> atRows, Value atCol,
-                 Value addend);
+  void storeSums(ArrayRef<Value> sums, int64_t rows, int64_t cols, Value memref,
+                 ArrayRef<Value> atRows, Value atCol, Value addend);
   void fillZero(Value memref, int64_t rows, int64_t stride);
 
   //===--------------------------------------------------------------------===//
@@ -194,16 +193,16 @@ private:
   Location loc;
 
   func::FuncOp kernel;
-  llvm::DenseMap<Value, Value> arrays;   // chunk argument -> memref
-  llvm::DenseMap<Value, Value> scalars;  // numbers, by the chunk's value
+  llvm::DenseMap<Value, Value> arrays;  // chunk argument -> memref
+  llvm::DenseMap<Value, Value> scalars; // numbers, by the chunk's value
   SmallVector<Value> outArrays;
   Value init, final, hasInit, hasFinal, arena;
   Value numTokens, heads, vblocks;    // sizes
   Value begin, end;                   // of the work items
   Value batchIndex, headIndex, block; // of the current item
   Value firstPanel, lastPanel;        // its panels, the last excluded
-  Value remaining; // tokens from the current chunk on
-  Value valid;     // tokens of the current chunk
+  Value remaining;                    // tokens from the current chunk on
+  Value valid;                        // tokens of the current chunk
   Value ownedRows; // the same, 0 when another block writes shared outs
   Value colBase;   // first column of the current panel
   Value stateView; // the panel's part of the state

@@ -1,7 +1,7 @@
 //===- Plan.cpp - Slices and stored values of a chunk program -------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The first half of the plan: sizes, which loop each value belongs to, and
 // which values are stored. Everything follows from dependence on the state's
@@ -64,9 +64,8 @@ void cpumap::forEachOperand(Operation *op,
             .Case<TriSolveOp>([&](TriSolveOp solve) {
               return operand.getOperandNumber() >= solve.getBlocks().size();
             })
-            .Case<BroadcastOp>([&](BroadcastOp broadcast) {
-              return broadcast.getDim() == 1;
-            })
+            .Case<BroadcastOp>(
+                [&](BroadcastOp broadcast) { return broadcast.getDim() == 1; })
             .Case<SetDiagonalOp>(
                 [&](auto) { return operand.getOperandNumber() == 0; })
             .Case<PrefixProductOp, TotalProductOp>(
@@ -109,8 +108,8 @@ ArgAttr Plan::getArg(Value value) const {
   if (!argument)
     return {};
   func::FuncOp source = function;
-  auto name =
-      source.getArgAttrOfType<StringAttr>(argument.getArgNumber(), kArgNameAttr);
+  auto name = source.getArgAttrOfType<StringAttr>(argument.getArgNumber(),
+                                                  kArgNameAttr);
   return name ? signature.lookup(name.getValue()) : ArgAttr();
 }
 
@@ -140,7 +139,8 @@ LogicalResult Plan::checkProgram() {
              << "expects argument '" << arg.getName().getValue()
              << "' to have rank " << rank << ", but got " << argument.getType();
     if (arg.getKind() == ArgKind::In)
-      geometry.tokens = cast<RankedTensorType>(argument.getType()).getDimSize(0);
+      geometry.tokens =
+          cast<RankedTensorType>(argument.getType()).getDimSize(0);
   }
   if (!state || !valid)
     return function.emitError(
@@ -223,12 +223,11 @@ void Plan::chooseGeometry(const CpuMapOptions &options) {
 LogicalResult Plan::findSlices() {
   for (BlockArgument argument : function.getArguments()) {
     ArgAttr arg = getArg(argument);
-    slices[argument] =
-        argument == state ? Slice::Panel
-        : arg && (arg.getKind() == ArgKind::Param ||
-                  arg.getKind() == ArgKind::Attr)
-            ? Slice::Hoisted
-            : Slice::Free;
+    slices[argument] = argument == state ? Slice::Panel
+                       : arg && (arg.getKind() == ArgKind::Param ||
+                                 arg.getKind() == ArgKind::Attr)
+                           ? Slice::Hoisted
+                           : Slice::Free;
   }
   for (Operation &op : function.front().without_terminator()) {
     Slice slice = Slice::Hoisted;
@@ -246,7 +245,8 @@ LogicalResult Plan::findSlices() {
       return failure();
     for (Value result : op.getResults()) {
       slices[result] = slice;
-      if (slice == Slice::Panel && getShape(result).second != geometry.stateCols)
+      if (slice == Slice::Panel &&
+          getShape(result).second != geometry.stateCols)
         return op.emitError() << "expects what is computed from the state to "
                                  "have its "
                               << geometry.stateCols << " columns, but got "
@@ -281,7 +281,8 @@ void Plan::sinkIntoPanels() {
     if (slices.lookup(op.getResult(0)) != Slice::Free ||
         isa<SumOp, DecayGramOp, DecayMaskOp>(op))
       continue;
-    if (auto matmul = dyn_cast<MatmulOp>(op); matmul && matmul.getTransposeRhs())
+    if (auto matmul = dyn_cast<MatmulOp>(op);
+        matmul && matmul.getTransposeRhs())
       continue;
     if (getRank(op.getResult(0)) == 1 && !isa<TotalProductOp>(op))
       continue;
@@ -308,7 +309,8 @@ static bool readsFromMemory(OpOperand &operand) {
       .Case<TriSolveOp, DecayGramOp, DecayMaskOp>([](auto) { return true; })
       .Case<BroadcastOp, PrefixProductOp, TotalProductOp>(
           [&](auto) { return getRank(operand.get()) == 1; })
-      .Case<SetDiagonalOp>([&](auto) { return operand.getOperandNumber() == 1; })
+      .Case<SetDiagonalOp>(
+          [&](auto) { return operand.getOperandNumber() == 1; })
       .Case<func::ReturnOp>([&](auto) { return getRank(operand.get()) == 1; })
       .Default([](auto) { return false; });
 }
@@ -325,9 +327,9 @@ void Plan::findStored() {
     Operation *op = value.getDefiningOp();
     if (!op || !isInline(value))
       return false;
-    return isExpensive(op) || llvm::any_of(op->getOperands(), [&](Value operand) {
-             return self(operand, self);
-           });
+    return isExpensive(op) ||
+           llvm::any_of(op->getOperands(),
+                        [&](Value operand) { return self(operand, self); });
   };
   auto mustStore = [&](Value value) {
     if (getRank(value) == 0 || value == state)

@@ -1,7 +1,7 @@
 //===- Plan.h - What a chunk program's kernel consists of -------*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The decisions between a chunk program and its loops: which values depend on
 // which loop (slices), which are stored and which are recomputed in registers,
@@ -28,13 +28,13 @@ enum class Slice {
 
 /// Sizes that everything shares.
 struct Geometry {
-  int64_t tokens = 0;             // C
-  int64_t stateRows = 0;          // A
-  int64_t stateCols = 0;          // B
-  FloatType compute;              // element type computed in
-  int64_t lanes = 0;              // elements a vector register
-  int64_t panelVectors = 0;       // vectors across a panel
-  int64_t tileRows = 0;           // rows of a matmul's register tile
+  int64_t tokens = 0;               // C
+  int64_t stateRows = 0;            // A
+  int64_t stateCols = 0;            // B
+  FloatType compute;                // element type computed in
+  int64_t lanes = 0;                // elements a vector register
+  int64_t panelVectors = 0;         // vectors across a panel
+  int64_t tileRows = 0;             // rows of a matmul's register tile
   int64_t dotRows = 0, dotCols = 0; // of a dot-product tile
   bool fma = true;
 
@@ -97,14 +97,14 @@ struct Unit {
   };
   Kind kind;
   Slice slice;
-  unsigned position = 0;        // of the operation in the program
-  Operation *op = nullptr;      // Scalar, Dot, Gram, Solve, Sum, VectorScan
-  Value value;                  // Copy, OutScalars
-  unsigned out = 0;             // OutScalars
-  SmallVector<MatmulOp> chain;  // Matmul: from the first product to the last
-  SmallVector<Root> roots;      // Elementwise, Matmul
-  bool reverse = false;         // Elementwise: from the last row to the first
-  int64_t rows = 0, cols = 0;   // Elementwise
+  unsigned position = 0;       // of the operation in the program
+  Operation *op = nullptr;     // Scalar, Dot, Gram, Solve, Sum, VectorScan
+  Value value;                 // Copy, OutScalars
+  unsigned out = 0;            // OutScalars
+  SmallVector<MatmulOp> chain; // Matmul: from the first product to the last
+  SmallVector<Root> roots;     // Elementwise, Matmul
+  bool reverse = false;        // Elementwise: from the last row to the first
+  int64_t rows = 0, cols = 0;  // Elementwise
   std::optional<unsigned> scratch; // slot used within the unit only
 
   /// The product's result, whose uses may lie in `roots`.
@@ -124,8 +124,8 @@ public:
   func::FuncOp function;
   SignatureAttr signature;
   BlockArgument state, valid;
-  SmallVector<Value> outs;   // the function's results but the state
-  std::vector<Unit> units;   // hoisted, then free, then panel slice
+  SmallVector<Value> outs; // the function's results but the state
+  std::vector<Unit> units; // hoisted, then free, then panel slice
   std::vector<Slot> slots;
   unsigned stateSlot = 0;
   int64_t arenaBytes = 0;

@@ -1,7 +1,7 @@
 //===- PlanUnits.cpp - Pieces of a kernel, their order and their memory ---===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The second half of the plan: loop nests are formed (chains of products with
 // what follows them, elementwise values of one shape), put in an order, and
@@ -22,8 +22,8 @@ using namespace mlir::delta::cpumap;
 // Forming units
 //===----------------------------------------------------------------------===//
 
-static unsigned getPosition(Value value,
-                            const llvm::DenseMap<Operation *, unsigned> &order) {
+static unsigned
+getPosition(Value value, const llvm::DenseMap<Operation *, unsigned> &order) {
   Operation *op = value.getDefiningOp();
   return op ? order.lookup(op) + 1 : 0;
 }
@@ -152,9 +152,8 @@ void Plan::buildUnits() {
     if (unit.kind != Unit::Matmul)
       continue;
     Value result = unit.getChainResult();
-    bool readsWholeState = llvm::any_of(unit.chain, [&](MatmulOp link) {
-      return link.getRhs() == state;
-    });
+    bool readsWholeState = llvm::any_of(
+        unit.chain, [&](MatmulOp link) { return link.getRhs() == state; });
     bool others = false; // readers that need the buffer
     SmallVector<unsigned> readers;
     for (auto [index, other] : llvm::enumerate(units)) {
@@ -164,14 +163,13 @@ void Plan::buildUnits() {
       collectUnitReads(other, reads);
       if (!reads.contains(result))
         continue;
-      bool fits =
-          other.kind == Unit::Elementwise && other.roots.size() == 1 &&
-          other.slice == unit.slice &&
-          other.roots[0].kind != Root::Total &&
-          std::make_pair(other.rows, other.cols) == getShape(result) &&
-          !(other.roots[0].kind == Root::Store &&
-            (isRowScan(other.roots[0].value.getDefiningOp()))) &&
-          !(other.roots[0].kind == Root::State && readsWholeState);
+      bool fits = other.kind == Unit::Elementwise && other.roots.size() == 1 &&
+                  other.slice == unit.slice &&
+                  other.roots[0].kind != Root::Total &&
+                  std::make_pair(other.rows, other.cols) == getShape(result) &&
+                  !(other.roots[0].kind == Root::Store &&
+                    (isRowScan(other.roots[0].value.getDefiningOp()))) &&
+                  !(other.roots[0].kind == Root::State && readsWholeState);
       if (fits)
         readers.push_back(index);
       else
@@ -232,8 +230,8 @@ void Plan::collectUnitReads(const Unit &unit,
 //===----------------------------------------------------------------------===//
 
 static bool writesState(const Unit &unit) {
-  return llvm::any_of(unit.roots,
-                      [](const Root &root) { return root.kind == Root::State; });
+  return llvm::any_of(
+      unit.roots, [](const Root &root) { return root.kind == Root::State; });
 }
 
 /// true: last row first, false: first row first, nothing: either.
@@ -292,7 +290,8 @@ LogicalResult Plan::schedule() {
           indices.push_back(index);
       return indices;
     };
-    auto findReady = [&](ArrayRef<unsigned> indices) -> std::optional<unsigned> {
+    auto findReady =
+        [&](ArrayRef<unsigned> indices) -> std::optional<unsigned> {
       for (unsigned index : indices)
         if (isReady(pending[index], none))
           return index;
@@ -415,9 +414,10 @@ void Plan::allocate() {
     Buffer buffer;
     std::tie(buffer.rows, buffer.cols) = getShape(value);
     buffer.panelLocal = getSlice(value) == Slice::Panel;
-    buffer.stride = buffer.panelLocal               ? g.panelWidth()
-                    : buffer.cols == g.stateCols ? g.paddedCols()
-                                                    : g.roundUpToVector(buffer.cols);
+    buffer.stride = buffer.panelLocal ? g.panelWidth()
+                    : buffer.cols == g.stateCols
+                        ? g.paddedCols()
+                        : g.roundUpToVector(buffer.cols);
     return buffer;
   };
   auto bind = [&](Value value, unsigned index) {
@@ -468,10 +468,9 @@ void Plan::allocate() {
       }
       int64_t width = describe(gram.getDecay()).stride;
       int64_t maxHalf = llvm::PowerOf2Ceil(g.tokens) / 2;
-      unit.scratch =
-          addSlot((gram.getRows().size() + gram.getCols().size()) *
-                      maxHalf * width,
-                  index, index);
+      unit.scratch = addSlot((gram.getRows().size() + gram.getCols().size()) *
+                                 maxHalf * width,
+                             index, index);
       break;
     }
     default:
