@@ -46,6 +46,7 @@ namespace {
 struct StateForm {
   struct Dyad {
     Value y, c;
+    Location loc;
   };
   Value scalar, diagonal;
   SmallVector<Dyad> writes;
@@ -94,7 +95,7 @@ LogicalResult mlir::delta::hoistReads(RecurrenceOp events) {
       if (!before)
         return failure();
       StateForm form = *before;
-      form.writes.push_back({write.getY(), write.getC()});
+      form.writes.push_back({write.getY(), write.getC(), loc});
       forms[write.getResult()] = std::move(form);
       old.push_back(&op);
     } else if (auto read = dyn_cast<ReadOp>(op)) {
@@ -131,8 +132,7 @@ LogicalResult mlir::delta::hoistReads(RecurrenceOp events) {
   if (w)
     result = DecayOp::create(rewriter, yield.getLoc(), result, w);
   for (const StateForm::Dyad &dyad : form->writes)
-    result =
-        WriteOp::create(rewriter, yield.getLoc(), result, dyad.y, dyad.c);
+    result = WriteOp::create(rewriter, dyad.loc, result, dyad.y, dyad.c);
   yield->setOperand(0, result);
   for (Operation *op : llvm::reverse(old))
     rewriter.eraseOp(op);

@@ -268,8 +268,10 @@ SmallVector<DecodeMapper::Columns> DecodeMapper::emitPass(const Pass &pass) {
 }
 
 void DecodeMapper::emitFinalPass(Pass pass) {
-  // Streaming stores need vectors that never straddle their own alignment.
-  if (plan.columns % plan.lanes != 0) {
+  // Streaming stores need vectors that never straddle their own alignment, and
+  // pay only in long pieces.
+  int64_t width = slices.back().offset + slices.back().width;
+  if (plan.columns % plan.lanes != 0 || width < plan.wideColumns) {
     emitPass(pass);
     return;
   }
@@ -435,8 +437,7 @@ void DecodeMapper::emitPanel(Value state, Value firstColumn, int64_t width) {
   Value base = values.add(state, firstColumn);
   Panel init = {args.init, base, plan.columns};
   Panel final = {args.final, base, plan.columns};
-  Panel arena = {values.view(0, plan.rows * plan.panelColumns),
-                 values.index(0), plan.panelColumns};
+  Panel arena = {values.view(0, plan.rows * width), values.index(0), width};
   emitIf(
       cmp(arith::CmpIPredicate::sgt, args.T, values.index(0)), {},
       [&]() -> SmallVector<Value> {
@@ -462,12 +463,31 @@ void DecodeMapper::emitItem(Value item) {
                                   args.vblocks);
   };
   Value from = split(block), to = split(values.add(block, values.index(1)));
+  auto start = [&](Value panel) {
+    values.startItem(sequence, head, cmp(P::eq, panel, values.index(0)));
+    return values.mul(panel, plan.panelColumns);
+  };
+  int64_t whole = plan.columns / plan.panelColumns;
+  int64_t rest = plan.columns % plan.panelColumns;
+
+  // Several whole panels at once, as long as there are enough.
+  int64_t group = plan.wideColumns / plan.panelColumns;
+  if (group > 1) {
+    Value wholeTo = arith::MinUIOp::create(b, to, values.index(whole));
+    // A block may hold nothing but the last, partial panel.
+    wholeTo = arith::MaxUIOp::create(b, wholeTo, from);
+    Value groups =
+        arith::DivUIOp::create(b, arith::SubIOp::create(b, wholeTo, from),
+                               values.index(group));
+    emitFor(values.index(0), groups, [&](Value index) {
+      Value panel = values.add(from, values.mul(index, group));
+      emitPanel(state, start(panel), plan.wideColumns);
+    });
+    from = values.add(from, values.mul(groups, group));
+  }
+  // What is left, and the blocks of few panels.
   emitFor(from, to, [&](Value panel) {
-    Value isFirst = cmp(P::eq, panel, values.index(0));
-    values.startItem(sequence, head, isFirst);
-    Value firstColumn = values.mul(panel, plan.panelColumns);
-    int64_t whole = plan.columns / plan.panelColumns;
-    int64_t rest = plan.columns % plan.panelColumns;
+    Value firstColumn = start(panel);
     if (rest == 0) {
       emitPanel(state, firstColumn, plan.panelColumns);
       return;

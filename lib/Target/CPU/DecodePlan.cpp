@@ -293,32 +293,36 @@ void Planner::expandColumns() {
   plan.carried = carried.takeVector();
 }
 
-/// A panel is as wide as its accumulators and coefficients fit the registers
-/// and its rows the first-level cache.
+/// Blocks of columns are made of narrow panels, so that few heads can be split
+/// over many threads; where there are enough of them, several are done at once,
+/// which reads longer pieces of memory and evaluates whole vectors less often.
+/// Columns are independent: the bits do not depend on which is which.
 void Planner::chooseShape() {
   unsigned bytes = plan.computeType.getIntOrFloatBitWidth() / 8;
   plan.lanes = target.getVectorBits() / 8 / bytes;
-  // Registers: one for each factor of a row, and for each vector of columns an
-  // accumulator a read, a coefficient a write and the row itself.
-  int64_t perVector = plan.reads.size() + plan.writes.size() + 1;
-  int64_t factors = plan.reads.size() + plan.writes.size() + 1;
-  int64_t registers = target.getNumVectorRegisters();
-  int64_t vectors = 8;
-  while (vectors > 1 && vectors * perVector + factors > registers)
-    vectors /= 2;
-  constexpr int64_t kPanelBytes = 32 * 1024;
-  while (vectors > 1 &&
-         vectors * plan.lanes * bytes * plan.rows > kPanelBytes)
-    vectors /= 2;
-  plan.panelColumns = std::min<int64_t>(vectors * plan.lanes, plan.columns);
+  int64_t narrow = 2 * plan.lanes;
+  plan.panelColumns = std::min(narrow, plan.columns);
   plan.panels = llvm::divideCeil(plan.columns, plan.panelColumns);
+
+  // Every vector of columns keeps an accumulator a read in a register (what is
+  // written can come from memory), and the rows should stay in a core's cache.
+  constexpr int64_t kPanelBytes = 256 * 1024;
+  int64_t reads = plan.reads.size();
+  int64_t registers = target.getNumVectorRegisters() - 4;
+  plan.wideColumns = plan.panelColumns;
+  for (int64_t columns = narrow; columns <= 8 * plan.lanes &&
+                                 columns <= plan.columns;
+       columns *= 2)
+    if (columns / plan.lanes * reads <= registers &&
+        columns * bytes * plan.rows <= kPanelBytes)
+      plan.wideColumns = columns;
 
   auto reserve = [&](int64_t elements) {
     int64_t offset = plan.workspace;
     plan.workspace += llvm::alignTo(elements * bytes, 64);
     return offset;
   };
-  reserve(plan.rows * plan.panelColumns);
+  reserve(plan.rows * plan.wideColumns);
   for (Value vector : buffered) {
     // Whole vectors of lanes, so that both copies stay aligned.
     int64_t size =

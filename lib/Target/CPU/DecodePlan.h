@@ -63,6 +63,7 @@ struct DecodePlan {
   // Shape of the code.
   unsigned lanes = 1;       // of a vector register
   int64_t panelColumns = 1; // of a whole panel
+  int64_t wideColumns = 1;  // of the panels done at once, where there are many
   int64_t panels = 1;
   /// Byte offset of each buffered vector: two copies, for even and odd tokens.
   llvm::MapVector<Value, int64_t> bufferOffset;
