@@ -86,6 +86,30 @@ LogicalResult RecurrenceOp::verifyRegions() {
 // ForOp
 //===----------------------------------------------------------------------===//
 
+// Written by hand because a region that is not the operation state's while it is
+// parsed leaves dangling uses behind when something in it is malformed.
+ParseResult ForOp::parse(OpAsmParser &parser, OperationState &result) {
+  StringAttr dim;
+  OpAsmParser::UnresolvedOperand init;
+  Type type;
+  if (parser.parseAttribute(dim, "dim", result.attributes) ||
+      parser.parseKeyword("init") || parser.parseLParen() ||
+      parser.parseOperand(init) || parser.parseRParen() ||
+      parser.parseOptionalAttrDict(result.attributes) ||
+      parser.parseColonType(type) ||
+      parser.resolveOperand(init, type, result.operands))
+    return failure();
+  result.addTypes(type);
+  return parser.parseRegion(*result.addRegion());
+}
+
+void ForOp::print(OpAsmPrinter &printer) {
+  printer << ' ' << getDimAttr() << " init(" << getInit() << ')';
+  printer.printOptionalAttrDict((*this)->getAttrs(), {"dim"});
+  printer << " : " << getResult().getType() << ' ';
+  printer.printRegion(getBody());
+}
+
 LogicalResult ForOp::verifyRegions() {
   Block &block = getBody().front();
   Type type = getResult().getType();

@@ -92,7 +92,7 @@ def Delta_ForOp : Delta_Op<"for", [AllTypesMatch<["init", "result"]>,
   let arguments = (ins StrAttr:$dim, Delta_Matrix:$init);
   let results = (outs Delta_Matrix:$result);
   let regions = (region SizedRegion<1>:$body);
-  let assemblyFormat = "$dim `init` `(` $init `)` attr-dict `:` type($result) $body";
+  let hasCustomAssemblyFormat = 1;
   let hasRegionVerifier = 1;
 }
 
