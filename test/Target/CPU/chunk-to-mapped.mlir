@@ -166,3 +166,49 @@ module attributes {delta.stage = "chunk", delta.signature = #delta.signature<arg
 // CHECK-NEXT: %[[LAST:.*]] = arith.minsi %{{.*}}, %[[END]] : index
 // CHECK: scf.for %{{.*}} = %c0{{.*}} to %[[LAST]]
 // CHECK: return
+
+// -----
+
+// Sizes that are no multiple of anything: columns that do not exist are masked
+// where arrays and the state's edges are touched, and nowhere else.
+
+module attributes {delta.stage = "chunk", delta.signature = #delta.signature<args = [
+    #delta.arg<kind = in, name = "q", type = bf16, axes = [K]>,
+    #delta.arg<kind = in, name = "v", type = f32, axes = [V]>,
+    #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+    #delta.arg<kind = out, name = "o", type = bf16, axes = [V]>],
+    dims = {K = 12, V = 40}, options = {fn = "forward", target = "cpu", compute = "f32", chunk = 16}>} {
+  func.func @odd(
+      %q: tensor<16x12xf32> {delta.arg = "q"}, %v: tensor<16x40xf32> {delta.arg = "v"},
+      %S: tensor<12x40xf32> {delta.arg = "S"}, %valid: index) -> (tensor<12x40xf32>, tensor<16x40xf32>) {
+    %qm = delta.identity_rows %q, %valid value 0.0 : tensor<16x12xf32>
+    %vm = delta.identity_rows %v, %valid value 0.0 : tensor<16x40xf32>
+    %o = delta.matmul %qm, %S : tensor<16x12xf32>, tensor<12x40xf32> -> tensor<16x40xf32>
+    %s = delta.matmul %qm, %vm acc(%S : tensor<12x40xf32>) transpose_lhs : tensor<16x12xf32>, tensor<16x40xf32> -> tensor<12x40xf32>
+    return %s, %o : tensor<12x40xf32>, tensor<16x40xf32>
+  }
+}
+
+// Three vectors in one panel.
+// CHECK: mapping = {panel = 48 : i64, panels = 1 : i64
+// CHECK-LABEL: func.func @odd(
+// CHECK-SAME: %[[Q:[^:]*]]: memref<?xbf16>, %[[V:[^:]*]]: memref<?xf32>, %[[INIT:[^:]*]]: memref<?xf32>, %[[O:[^:]*]]: memref<?xbf16>, %[[FINAL:[^:]*]]: memref<?xf32>
+// CHECK-COUNT-3: vector.maskedload %[[INIT]]
+// CHECK: vector.maskedload %[[Q]]{{.*}} : memref<?xbf16>, vector<16xi1>, vector<16xbf16> into vector<16xbf16>
+// CHECK-NEXT: arith.extf
+// CHECK: vector.store %{{.*}} : memref<16x16xf32>, vector<16xf32>
+// 12 = 3 x 4 steps of the contraction; a tile of 8 x 3.
+// CHECK: scf.for {{.*}} = %c0{{.*}} to %c12{{.*}} step %c4{{.*}} iter_args
+// CHECK-NOT: masked
+// CHECK-COUNT-96: math.fma
+// CHECK-NOT: masked
+// CHECK: scf.yield
+// CHECK: arith.truncf %{{.*}} : vector<16xf32> to vector<16xbf16>
+// CHECK-NEXT: vector.maskedstore %[[O]]
+// CHECK-COUNT-3: vector.maskedload %[[V]]
+// The state's 12 rows: a tile of 8, then one of 4.
+// CHECK-COUNT-96: math.fma
+// CHECK: scf.yield
+// CHECK-COUNT-48: math.fma
+// CHECK: scf.yield
+// CHECK: vector.maskedstore %[[FINAL]]

@@ -22,6 +22,8 @@ using namespace mlir::delta::cpumap;
 
 /// Bytes that memory gives at a time.
 static constexpr int64_t kLineBytes = 64;
+/// Lines of one array that are asked for without a loop.
+static constexpr int64_t kUnrolledLines = 4;
 
 //===----------------------------------------------------------------------===//
 // Numbers
@@ -64,6 +66,14 @@ Value Emitter::mul(Value a, int64_t c) {
   if (std::optional<int64_t> x = getConstant(a))
     return idx(*x * c);
   return arith::MulIOp::create(b, loc, a, idx(c));
+}
+
+Value Emitter::div(Value a, int64_t c) {
+  if (c == 1)
+    return a;
+  if (std::optional<int64_t> x = getConstant(a))
+    return idx(*x / c);
+  return arith::DivUIOp::create(b, loc, a, idx(c));
 }
 
 Value Emitter::min(Value a, Value c) {
@@ -271,22 +281,24 @@ void Emitter::emitPrefetch(Value step) {
     // An array need not begin with a line: a row may end in one line more.
     int64_t lines = llvm::divideCeil(size - 1, inLine) + 1;
     int64_t share = llvm::divideCeil(g.tokens * lines, prefetchSteps);
-    for (int64_t n = 0; n < share; ++n) {
-      Value line = add(mul(step, share), n);
-      Value row = lines == 1
-                      ? line
-                      : Value(arith::DivUIOp::create(b, loc, line, idx(lines)));
-      Value col = lines == 1
-                      ? idx(0)
-                      : Value(arith::RemUIOp::create(b, loc, line, idx(lines)));
+    Value first = mul(step, share);
+    auto ask = [&](Value n) {
+      Value line = add(first, n);
+      Value row = div(line, lines);
+      Value col = min(mul(sub(line, mul(row, lines)), inLine), idx(size - 1));
       row = min(add(row, g.tokens), sub(remaining, idx(1)));
-      col = min(mul(col, inLine), idx(size - 1));
       Value at = add(arrayBase.lookup(argument),
                      add(mul(row, arrayRowStride.lookup(argument)), col));
       memref::PrefetchOp::create(b, loc, arrays.lookup(argument), at,
                                  /*isWrite=*/false, /*localityHint=*/2,
                                  /*isDataCache=*/true);
+    };
+    if (share > kUnrolledLines) {
+      loop(0, share, 1, ask);
+      continue;
     }
+    for (int64_t n = 0; n < share; ++n)
+      ask(idx(n));
   }
 }
 

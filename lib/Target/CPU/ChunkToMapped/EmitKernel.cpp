@@ -303,8 +303,7 @@ void Emitter::emitChunk(Value chunk) {
   if (!hasPanelUnits)
     return;
   forEachPanel([&]() {
-    firstStep = mul(
-        arith::DivUIOp::create(b, loc, colBase, idx(g.panelWidth())), perPanel);
+    firstStep = mul(div(colBase, g.panelWidth()), perPanel);
     emitUnits(Slice::Panel);
   });
 }

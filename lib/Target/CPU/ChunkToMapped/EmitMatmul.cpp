@@ -100,7 +100,7 @@ void Emitter::emitMatmulTile(const Unit &unit, Value row, int64_t rows,
                  getShape(link.getLhs()).first == depth && depth % kUnroll == 0;
     if (lower && rows < depth) {
       Value end = add(row, rows + kUnroll - 1);
-      end = mul(arith::DivUIOp::create(b, loc, end, idx(kUnroll)), kUnroll);
+      end = mul(div(end, kUnroll), kUnroll);
       tile = accumulate(tile, left, rhs, col, vectors, idx(0), end,
                         std::nullopt, kUnroll);
     } else {
@@ -126,8 +126,7 @@ void Emitter::emitMatmul(const Unit &unit) {
     origin.mask = mask;
     loop(0, main, g.tileRows, [&](Value row) {
       if (inPanel)
-        emitPrefetch(add(firstStep,
-                         arith::DivUIOp::create(b, loc, row, idx(g.tileRows))));
+        emitPrefetch(add(firstStep, div(row, g.tileRows)));
       emitMatmulTile(unit, row, g.tileRows, col, vectors, origin);
     });
     if (inPanel)

@@ -64,6 +64,7 @@ private:
   Value sub(Value a, Value b);
   Value mul(Value a, Value b);
   Value mul(Value a, int64_t b);
+  Value div(Value a, int64_t b); // of a number that is not negative
   Value min(Value a, Value b);
   VectorType vectorType() { return vectorType(g.lanes); }
   VectorType vectorType(int64_t lanes) {

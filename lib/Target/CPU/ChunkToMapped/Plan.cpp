@@ -56,10 +56,8 @@ void cpumap::forEachOperand(Operation *op,
     bool columnwise =
         TypeSwitch<Operation *, bool>(op)
             .Case<MatmulOp>([&](MatmulOp matmul) {
-              if (operand.get() == matmul.getLhs() &&
-                  &operand == &matmul.getLhsMutable())
-                return false;
-              return !matmul.getTransposeRhs();
+              return operand.getOperandNumber() > 0 &&
+                     !matmul.getTransposeRhs();
             })
             .Case<TriSolveOp>([&](TriSolveOp solve) {
               return operand.getOperandNumber() >= solve.getBlocks().size();
