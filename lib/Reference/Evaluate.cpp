@@ -401,11 +401,11 @@ LogicalResult delta::reference::evaluate(mlir::ModuleOp module,
   };
   int64_t threads =
       problem.threads ? problem.threads : std::thread::hardware_concurrency();
-  std::vector<std::thread> helpers;
+  std::vector<std::thread> workers;
   for (int64_t i = 1; i < std::min(threads, sequences); ++i)
-    helpers.emplace_back(work);
+    workers.emplace_back(work);
   work();
-  for (std::thread &helper : helpers)
-    helper.join();
+  for (std::thread &worker : workers)
+    worker.join();
   return success();
 }

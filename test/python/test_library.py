@@ -9,7 +9,7 @@ reference evaluator, and compiled as forward and decode in three precisions.
 import numpy as np
 import pytest
 
-from kernels import from_bf16, run_npz, to_bf16
+from kernels import rounded, run_npz, widened
 from recurrences import LIBRARY, draw, error, evaluate
 
 NAMES = sorted(LIBRARY)
@@ -38,6 +38,31 @@ def test_reference_without_a_state_and_with_a_scale(tool, tmp_path, name):
     assert_close(got, evaluate(name, x, scale=0.3), 1e-12)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_stage_means_the_same(tool, tmp_path, name):
+    """Stage by stage: evaluated in float64, and the later ones compiled."""
+    B, T, H, K, V, n = 1, 37, 2, 7, 5, 2
+    x = draw(name, B, T, H, K, V, n=n, decay="extreme")
+    np.savez(tmp_path / "in.npz", **x)
+    expected = evaluate(name, x)
+    dims = ["-D", f"K={K}", "-D", f"V={V}"]
+    if name == "gated_delta_product":
+        dims += ["-D", f"n={n}"]
+    scale = f"scale={1 if LIBRARY[name].scale == '1' else K ** -0.5!r}"
+    for stage in ("step", "events", "chunk", "mapped"):
+        ir = tmp_path / f"{stage}.mlir"
+        tool("delta-compile", name, f"--emit={stage}", "-o", ir, "--dtype=f64",
+             *dims)
+        if stage != "mapped":
+            tool("delta-eval", ir, "--input", tmp_path / "in.npz", "--output",
+                 tmp_path / "eval.npz", "--attr", scale)
+            with np.load(tmp_path / "eval.npz") as got:
+                assert_close(dict(got), expected, 1e-12)
+        if stage in ("chunk", "mapped"):
+            got = run_npz(tool, tmp_path, ir, x)
+            assert_close(got, expected, 1e-12)
+
+
 @pytest.mark.parametrize("form", ["decode", 16, 32, 64])
 @pytest.mark.parametrize("name", NAMES)
 def test_f64(kernels, name, form):
@@ -59,15 +84,15 @@ def test_f64(kernels, name, form):
 
 
 def as_stored(kernel, x):
-    """The arrays rounded as the kernel's own types round them."""
+    """The arrays rounded as the kernel's own types round them, in float32."""
     types = {arg["name"]: arg["type"] for arg in kernel.signature.args}
     types["initial_state"] = kernel.signature.state["type"]
-    return {key: from_bf16(to_bf16(value)) if types[key] == "bf16"
-            else value.astype(np.float32) for key, value in x.items()}
+    return {key: np.float32(widened(rounded(value, types[key]), types[key]))
+            for key, value in x.items()}
 
 
 @pytest.mark.parametrize("fn", ["forward", "decode"])
-@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "f16"])
 @pytest.mark.parametrize("name", NAMES)
 def test_working_precisions(kernels, name, dtype, fn):
     """At most three times the error of a token loop in the same precision."""
@@ -78,8 +103,7 @@ def test_working_precisions(kernels, name, dtype, fn):
                                    decay=decay))
         got, exact = kernel(x), evaluate(name, x)
         emulated = evaluate(name, x, dtype=np.float32)
-        if dtype == "bf16":
-            emulated["o"] = from_bf16(to_bf16(emulated["o"]))
+        emulated["o"] = widened(rounded(emulated["o"], dtype), dtype)
         for key in exact:
             assert np.all(np.isfinite(got[key])), key
             limit = 3 * max(error(emulated[key], exact[key]), 1e-7)
