@@ -117,3 +117,16 @@ def test_delta_run_checks_itself(tool, name):
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["o", "final_state"]
     assert all(line.endswith(" ok") for line in lines)
+
+
+@pytest.mark.parametrize("options", [[], ["--fn=decode"]],
+                         ids=["forward", "decode"])
+def test_threads_do_not_change_a_bit(tool, tmp_path, monkeypatch, options):
+    x = draw("kda", B=1, T=60, H=3, K=24, V=80)
+    results = []
+    for threads in ("1", "2", "7"):
+        monkeypatch.setenv("DELTA_NUM_THREADS", threads)
+        results.append(run_npz(tool, tmp_path, "kda", x, *options))
+    for other in results[1:]:
+        for key, value in results[0].items():
+            np.testing.assert_array_equal(other[key], value, err_msg=key)

@@ -439,6 +439,36 @@ def test_extreme_decays_are_finite_and_errors_flat(kernels, name, dtype):
             assert error(got[key], expected[key]) <= limit, (key, decay)
 
 
+@pytest.mark.parametrize("lo", [-0.25, -0.6065306597126334, -1, -2.5, -4, -5,
+                                -20, -87])
+def test_declared_ranges_only_choose_schemes(kernels, source, tmp_path, lo):
+    """Gates at the very ends of a declared range, where schemes would break."""
+    file = tmp_path / "ranged.delta"
+    text = (source / "specs/kda.delta").read_text()
+    file.write_text(text.replace("[-inf, 0]", f"[{lo}, 0]"))
+    B, T, H, K, V = 1, 70, 1, 40, 24
+    rng = np.random.default_rng(0)
+    gates = {"low": np.full([B, T, H, K], lo), "zero": np.zeros([B, T, H, K]),
+             "either": rng.choice([lo, 0], [B, T, H, K]),
+             "channels": np.where(np.arange(K) % 2, lo, np.zeros([B, T, H, 1])),
+             "between": rng.uniform(lo, 0, [B, T, H, K])}
+    for dtype, type, limit in (("f64", np.float64, LIMIT),
+                               ("f32", np.float32, 2e-6)):
+        for chunk in (16, 64):
+            kernel = kernels(file, dtype=dtype, chunk=chunk, K=K, V=V)
+            for kind, g in gates.items():
+                x = {**draw("kda", B, T, H, K, V), "g": g}
+                # The bound as declared, never beyond it after rounding.
+                x["g"] = np.maximum(x["g"].astype(type), type(lo))
+                got = kernel(x)
+                x = {key: value.astype(type) for key, value in x.items()}
+                assert_close(got, evaluate("kda", x), limit)
+                y = {**x, "g": np.concatenate([x["g"][:, :35],
+                                               x["g"][:, 35:] * 0], axis=1)}
+                np.testing.assert_array_equal(kernel(y)["o"][:, :35],
+                                              got["o"][:, :35], err_msg=kind)
+
+
 # --- 8: exact memories --------------------------------------------------------
 
 
