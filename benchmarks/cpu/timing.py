@@ -7,7 +7,7 @@ import statistics
 import time
 
 
-def round_robin(contenders, rounds, slice_seconds=0.15, rest_seconds=0.005):
+def round_robin(contenders, rounds, slice_seconds=0.15, rest_seconds=0.05):
     """Time each function of the dict `contenders`, in turn, `rounds` times.
 
     In its turn a contender runs once to warm caches, then for about

@@ -25,6 +25,7 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/IRMapping.h"
+#include "mlir/IR/Matchers.h"
 #include "llvm/ADT/TypeSwitch.h"
 
 #define DEBUG_TYPE "delta-step-to-events"
@@ -75,8 +76,12 @@ private:
                                              Value state);
   LogicalResult processOp(Operation *op);
   LogicalResult processFor(ForOp op);
+  /// A micro-step's index must lie below its family's dim.
+  LogicalResult checkMicroIndex(MicroOp op);
   FailureOr<MatrixForm> computeMatrix(Operation *op);
   FailureOr<MatrixForm> multiply(MatmulOp op);
+  FailureOr<MatrixForm> multiplyElementwise(Operation *op, MatrixForm a,
+                                            MatrixForm b);
   FailureOr<Value> applyTransposed(Operation *op, const MatrixForm &form, Value x);
   FailureOr<Value> apply(Operation *op, const MatrixForm &form, Value x);
   /// The scalar s of an operand that is `delta.broadcast s`.
@@ -263,9 +268,9 @@ FailureOr<MatrixForm> EventBuilder::computeMatrix(Operation *op) {
           return scaled(getForm(mul.getRhs()), s);
         if (Value s = getBroadcastScalar(mul.getRhs()))
           return scaled(getForm(mul.getLhs()), s);
-        outside(op) << "an elementwise product of matrices; only scalars, "
-                       "diag(...) and rank-one terms may multiply the state";
-        return failure();
+        FailureOr<MatrixForm> form = multiplyElementwise(
+            op, forms.lookup(mul.getLhs()), forms.lookup(mul.getRhs()));
+        return form;
       })
       .Case<arith::DivFOp>([&](arith::DivFOp div) -> FailureOr<MatrixForm> {
         if (Value s = getBroadcastScalar(div.getRhs()))
@@ -283,6 +288,46 @@ FailureOr<MatrixForm> EventBuilder::computeMatrix(Operation *op) {
       });
 }
 
+/// Turns the dyads around if the form describes a transpose.
+static void straighten(MatrixForm &form) {
+  if (!form.transposed)
+    return;
+  for (auto &dyad : form.dyads)
+    std::swap(dyad.x, dyad.y);
+  form.transposed = false;
+}
+
+/// (x y^T) .* (a b^T) = (x .* a)(y .* b)^T, and only the diagonal of the other
+/// factor meets a diagonal matrix.
+FailureOr<MatrixForm> EventBuilder::multiplyElementwise(Operation *op,
+                                                        MatrixForm a,
+                                                        MatrixForm b) {
+  if (a.dependsOnState() || b.dependsOnState()) {
+    outside(op) << "an elementwise product of matrices; only scalars, "
+                   "diag(...) and rank-one terms may multiply the state";
+    return failure();
+  }
+  Location loc = op->getLoc();
+  straighten(a);
+  straighten(b);
+  MatrixForm form;
+  auto addDiagonal = [&](Value term) {
+    form.diagonal = form.diagonal ? vectors.add(loc, form.diagonal, term) : term;
+  };
+  for (auto &p : a.dyads)
+    for (auto &q : b.dyads)
+      form.dyads.push_back(
+          {vectors.mul(loc, p.x, q.x), vectors.mul(loc, p.y, q.y)});
+  for (auto &[diagonal, dyads] :
+       {std::pair(a.diagonal, b.dyads), std::pair(b.diagonal, a.dyads)})
+    if (diagonal)
+      for (auto &dyad : dyads)
+        addDiagonal(vectors.mul(loc, diagonal, vectors.mul(loc, dyad.x, dyad.y)));
+  if (a.diagonal && b.diagonal)
+    addDiagonal(vectors.mul(loc, a.diagonal, b.diagonal));
+  return form;
+}
+
 FailureOr<MatrixForm> EventBuilder::multiply(MatmulOp op) {
   Location loc = op.getLoc();
   MatrixForm lhs = getForm(op.getLhs()), rhs = getForm(op.getRhs());
@@ -296,13 +341,6 @@ FailureOr<MatrixForm> EventBuilder::multiply(MatmulOp op) {
                    "vectors may be read with it";
     return failure();
   }
-  auto straighten = [](MatrixForm &form) {
-    if (!form.transposed)
-      return;
-    for (auto &dyad : form.dyads)
-      std::swap(dyad.x, dyad.y);
-    form.transposed = false;
-  };
   straighten(lhs);
   straighten(rhs);
   MatrixForm form;
@@ -408,12 +446,32 @@ LogicalResult EventBuilder::processOp(Operation *op) {
     forms[op->getResult(0)] = std::move(*form);
     return success();
   }
+  if (auto micro = dyn_cast<MicroOp>(op))
+    if (failed(checkMicroIndex(micro)))
+      return failure();
   for (Value operand : op->getOperands())
     if (!mapping.contains(operand)) {
       outside(op) << "'" << op->getName() << "' is applied to a matrix";
       return failure();
     }
   builder.clone(*op, mapping);
+  return success();
+}
+
+LogicalResult EventBuilder::checkMicroIndex(MicroOp op) {
+  StringRef dim = mlir::delta::getDimNames(op.getFamily().getType())[0];
+  std::optional<int64_t> size = signature.getDim(dim);
+  if (!size)
+    return op.emitError() << "needs the size of dim '" << dim
+                          << "' to unroll the micro-steps; bind it with -D "
+                          << dim << "=...";
+  IntegerAttr index;
+  if (!matchPattern(mapping.lookup(op.getIndex()), m_Constant(&index)))
+    return op.emitError("the index of a micro-step must be a constant or the "
+                        "loop's variable");
+  if (index.getInt() < 0 || index.getInt() >= *size)
+    return op.emitError() << "index " << index.getInt() << " is not below "
+                          << dim << " = " << *size;
   return success();
 }
 

@@ -123,3 +123,24 @@ module attributes {delta.stage = "step", delta.signature = #delta.signature<args
     delta.yield %S2, %v : !S, !V
   }
 }
+
+// -----
+
+!V = tensor<?xf64, #delta.dims<V>>
+!K = tensor<?xf64, #delta.dims<K>>
+!S = tensor<?x?xf64, #delta.dims<K, V>>
+!nK = tensor<?x?xf64, #delta.dims<n, K>>
+
+module attributes {delta.stage = "step", delta.signature = #delta.signature<args = [
+    #delta.arg<kind = in, name = "k", type = f32, axes = [K], family = n>,
+    #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+    #delta.arg<kind = out, name = "o", type = f32, axes = [V]>], dims = {n = 2 : i64}>} {
+  delta.recurrence @index {
+  ^bb0(%k: !nK, %S: !S):
+    %two = arith.constant 2 : index
+    // expected-error @below {{index 2 is not below n = 2}}
+    %k2 = delta.micro %k[%two] : !nK -> !K
+    %o = delta.matvec %S, %k2 {transpose} : (!S, !K) -> !V
+    delta.yield %S, %o : !S, !V
+  }
+}

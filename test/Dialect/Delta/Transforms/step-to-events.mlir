@@ -117,3 +117,32 @@ module attributes {delta.stage = "step", delta.signature = #delta.signature<args
     delta.yield %S1, %o : !S, !V
   }
 }
+
+// -----
+
+!K = tensor<?xf64, #delta.dims<K>>
+!V = tensor<?xf64, #delta.dims<V>>
+!S = tensor<?x?xf64, #delta.dims<K, V>>
+
+// Elementwise products of matrices free of the state are dyads again.
+
+module attributes {delta.stage = "step", delta.signature = #delta.signature<args = [
+    #delta.arg<kind = in, name = "k", type = f32, axes = [K]>,
+    #delta.arg<kind = in, name = "q", type = f32, axes = [K]>,
+    #delta.arg<kind = in, name = "v", type = f32, axes = [V]>,
+    #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+    #delta.arg<kind = out, name = "o", type = f32, axes = [V]>]>} {
+  // CHECK-LABEL: delta.recurrence @hadamard
+  // CHECK: ^bb0(%[[K:.*]]: tensor<?xf64, #delta.dims<K>>, %[[Q:.*]]: tensor<?xf64, #delta.dims<K>>, %[[V:.*]]: tensor<?xf64, #delta.dims<V>>, %[[S:.*]]: tensor<?x?xf64, #delta.dims<K, V>>):
+  delta.recurrence @hadamard {
+  ^bb0(%k: !K, %q: !K, %v: !V, %S: !S):
+    %kv = delta.outer %k, %v : (!K, !V) -> !S
+    %qv = delta.outer %q, %v : (!K, !V) -> !S
+    // CHECK: %[[KQ:.*]] = arith.mulf %[[K]], %[[Q]]
+    // CHECK: %[[VV:.*]] = arith.mulf %[[V]], %[[V]]
+    %p = arith.mulf %kv, %qv : !S
+    // CHECK: delta.write %[[S]], %[[KQ]], %[[VV]]
+    %S2 = arith.addf %S, %p : !S
+    delta.yield %S2, %v : !S, !V
+  }
+}
