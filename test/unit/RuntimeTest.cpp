@@ -141,6 +141,10 @@ static void testCheck() {
   // Absolute when the reference is zero, fine when there is nothing.
   EXPECT(compare(vectorOf({3, 4}), vectorOf({0, 0})).relError == 5);
   EXPECT(compare(vectorOf({}), vectorOf({})).passes(0));
+  // What f32 cannot tell from zero is zero.
+  NdArray zero = std::move(*NdArray::zeros(DType::F32, {1}));
+  EXPECT(compare(zero, vectorOf({1e-80})).relError == 1e-80);
+  EXPECT(compare(zero, vectorOf({1e-30})).relError == 1);
   // Neither overflow nor underflow of the squares.
   EXPECT(std::fabs(
              compare(vectorOf({2e300, 0}), vectorOf({1e300, 0})).relError - 1) <

@@ -23,9 +23,10 @@ namespace delta::runtime {
 
 /// How far an array is from its reference.
 struct CheckResult {
-  double relError = 0; ///< |x - r| / |r| in the 2-norm; |x - r| when r = 0
-  double maxAbs = 0;   ///< the largest |x - r|
-  bool finite = true;  ///< no NaN or infinity in either
+  /// |x - r| / |r| in the 2-norm; |x - r| when r = 0, as x's type sees it.
+  double relError = 0;
+  double maxAbs = 0;  ///< the largest |x - r|
+  bool finite = true; ///< no NaN or infinity in either
 
   /// Finite and within `limit`.
   bool passes(double limit) const { return finite && relError <= limit; }
