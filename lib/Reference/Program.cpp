@@ -264,11 +264,14 @@ LogicalResult Program::compile(mlir::Block &block, Code &code) {
     slot(argument);
   for (Operation &op : block.without_terminator()) {
     Maybe done;
-    for (auto compileOne : {&Program::compileElementwise,
-                            &Program::compileShared, &Program::compileStep,
-                            &Program::compileEvents, &Program::compileChunk})
-      if ((done = (this->*compileOne)(&op, code)))
+    for (auto compileOne :
+         {&Program::compileElementwise, &Program::compileShared,
+          &Program::compileStep, &Program::compileEvents,
+          &Program::compileChunk}) {
+      done = (this->*compileOne)(&op, code);
+      if (done)
         break;
+    }
     if (!done)
       return op.emitOpError("is not known to the reference evaluator");
     if (failed(*done))

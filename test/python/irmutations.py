@@ -1,6 +1,6 @@
 # Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""Small changes to IR that keep it well-typed: other operands, other operations.
+"""Small changes to IR that keep it well-typed: other operands, operations.
 
 What comes out may have left the class, and then must be diagnosed; or it is
 another recurrence, which the passes must preserve like any other. It works on
@@ -30,7 +30,7 @@ def split(text):
 
 
 def mutate(text, rng):
-    """The module with one to three operands replaced by values of their type."""
+    """The module with some operands replaced by values of their type."""
     lines = text.split("\n")
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
         values, uses = {}, []

@@ -158,8 +158,8 @@ LIBRARY = {
     "comba": _recurrence(comba, _QKV + "p:K:unit g::gate beta::fraction"),
     "iplr": _recurrence(iplr, _QKV + "a:K:unit b:K:against"),
     "dplr": _recurrence(dplr, _QKV + "a:K:unit b:K:against gk:K:gate"),
-    "rwkv7": _recurrence(rwkv7, "r:K w:K:gate k:K:unit v:V a:K:unit b:K:against",
-                         "1"),
+    "rwkv7": _recurrence(
+        rwkv7, "r:K w:K:gate k:K:unit v:V a:K:unit b:K:against", "1"),
     "gated_delta_product":
         _recurrence(gated_delta_product,
                     "q:K k:nK:unit v:nV g::gate beta:n:fraction"),
