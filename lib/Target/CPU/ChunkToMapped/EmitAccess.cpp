@@ -302,6 +302,25 @@ void Emitter::emitPrefetch(Value step) {
   }
 }
 
+/// Asks for the lines of an out that a tile is about to write, so that its
+/// stores do not queue for them.
+void Emitter::emitOutPrefetch(unsigned out, Value row, int64_t rows, Value col,
+                              int64_t vectors, bool inPanel) {
+  Value array = outArrays[out];
+  Type type = cast<MemRefType>(array.getType()).getElementType();
+  int64_t cols = getShape(plan.outs[out]).second;
+  int64_t inLine = kLineBytes * 8 / type.getIntOrFloatBitWidth();
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < vectors * g.lanes; c += inLine) {
+      Value at = add(inPanel ? add(colBase, col) : col, c);
+      at = min(at, idx(cols - 1));
+      Value token = min(add(row, r), sub(valid, idx(1)));
+      at = add(add(outBase[out], mul(token, mul(heads, cols))), at);
+      memref::PrefetchOp::create(b, loc, array, at, /*isWrite=*/true,
+                                 /*localityHint=*/3, /*isDataCache=*/true);
+    }
+}
+
 void Emitter::storeOut(unsigned out, Value value, const Cursor &cursor) {
   Value array = outArrays[out];
   auto type =

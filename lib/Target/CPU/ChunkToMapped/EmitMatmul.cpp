@@ -81,6 +81,9 @@ void Emitter::emitMatmulTile(const Unit &unit, Value row, int64_t rows,
       cursor.mask = masks[v];
     return cursor;
   };
+  for (const Root &root : unit.roots)
+    if (root.kind == Root::Out)
+      emitOutPrefetch(root.out, row, rows, col, vectors, origin.panel);
   Tile tile;
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t v = 0; v < vectors; ++v) {

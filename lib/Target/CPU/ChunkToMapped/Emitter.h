@@ -119,6 +119,8 @@ private:
   Value globalCol(const Cursor &cursor);
   Value loadArgument(BlockArgument argument, Cursor &cursor);
   void emitPrefetch(Value step);
+  void emitOutPrefetch(unsigned out, Value row, int64_t rows, Value col,
+                       int64_t vectors, bool inPanel);
   void storeOut(unsigned out, Value vector, const Cursor &cursor);
 
   //===--------------------------------------------------------------------===//
