@@ -80,6 +80,9 @@ LogicalResult checkOutput(StringRef path, bool binary, Reporter &reporter) {
   if (!sys::fs::status(path, status)) {
     if (status.type() == sys::fs::file_type::directory_file)
       return cannotWrite(path, "it is a directory", reporter);
+    // Renaming over a protected file would succeed.
+    if (!sys::fs::can_write(path))
+      return cannotWrite(path, "Permission denied", reporter);
     return success();
   }
   StringRef folder = sys::path::parent_path(path);
@@ -88,18 +91,22 @@ LogicalResult checkOutput(StringRef path, bool binary, Reporter &reporter) {
   return success();
 }
 
+LogicalResult flushOutput(Reporter &reporter) {
+  outs().flush();
+  std::error_code code = outs().error();
+  if (!code)
+    return success();
+  outs().clear_error();
+  return cannotWrite("-", code.message(), reporter);
+}
+
 LogicalResult writeOutput(StringRef path, StringRef contents, bool binary,
                           Reporter &reporter) {
   if (failed(checkOutput(path, binary, reporter)))
     return failure();
   if (path == "-") {
     outs() << contents;
-    outs().flush();
-    if (std::error_code code = outs().error()) {
-      outs().clear_error();
-      return cannotWrite("standard output", code.message(), reporter);
-    }
-    return success();
+    return flushOutput(reporter);
   }
   sys::fs::file_status status;
   if (!sys::fs::status(path, status) &&

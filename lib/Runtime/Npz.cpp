@@ -17,6 +17,7 @@
 #include <cerrno>
 #include <cstring>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <unordered_map>
 #include <zip.h>
 
@@ -263,6 +264,9 @@ Status writeNpz(const std::string &path,
   if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode))
     return cannot(S_ISDIR(info.st_mode) ? "it is a directory"
                                         : "it is not a regular file");
+  // Nor may it replace a protected one.
+  if (::access(path.c_str(), F_OK) == 0 && ::access(path.c_str(), W_OK) != 0)
+    return cannot(systemError());
 
   std::vector<ArraySource> sources(arrays.size());
   for (size_t i = 0; i < arrays.size(); ++i) {

@@ -11,6 +11,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Run.h"
+#include "delta/Driver/Output.h"
 #include "delta/Runtime/MachineLimits.h"
 
 #include "llvm/Support/Format.h"
@@ -53,8 +54,7 @@ LogicalResult bench(StringRef name, driver::KernelCall &call,
                    "share=%.3f\n",
                    name.str().c_str(), median, bytes, bytes / median / 1e9,
                    flops / median / 1e9, floor / median);
-  outs().flush();
-  return success();
+  return driver::flushOutput(reporter);
 }
 
 } // namespace delta::run

@@ -11,6 +11,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Run.h"
+#include "delta/Driver/Output.h"
 
 #include "delta/Runtime/Check.h"
 #include "delta/Target/CPU/Jit.h"
@@ -167,7 +168,8 @@ FailureOr<Exit> Session::compare() {
     if (!result->passes(limit))
       status = Exit::Mismatch;
   }
-  outs().flush();
+  if (failed(flushOutput(reporter)))
+    return failure();
   return status;
 }
 

@@ -28,6 +28,9 @@ llvm::LogicalResult writeOutput(llvm::StringRef path, llvm::StringRef contents,
 llvm::LogicalResult checkOutput(llvm::StringRef path, bool binary,
                                 Reporter &reporter);
 
+/// Flushes standard output, and reports what could not be written.
+llvm::LogicalResult flushOutput(Reporter &reporter);
+
 } // namespace delta::driver
 
 #endif // DELTA_DRIVER_OUTPUT_H
