@@ -198,3 +198,46 @@ def test_powers(apply, dtype, power):
       %1 = math.powf %0, %p : vector<WIDTHxTYPE>"""
     got = apply(body, x)
     assert ulps(got, x.astype(np.longdouble) ** np.longdouble(power)) <= 3
+
+
+@pytest.mark.parametrize("narrow", ["f16", "bf16"])
+def test_conversions_by_bits(tool, tmp_path, narrow):
+    """What stands in for a CPU's conversions is exact, every value of f16."""
+    import re
+    bits = np.arange(65536, dtype=np.uint16)
+    if narrow == "f16":
+        values = bits.view(np.float16).astype(np.float32)
+    else:
+        values = (bits.astype(np.uint32) << 16).view(np.float32)
+    values = values[np.isfinite(values)]
+    rng = np.random.default_rng(0)
+    # Halfway between neighbours and beside it, and everything else.
+    middles = (values[:-1].astype(np.float64) + values[1:]) / 2
+    values = np.concatenate([values, middles, np.nextafter(
+        middles.astype(np.float32), np.float32(np.inf)), rng.normal(size=10000),
+        [np.inf, -np.inf, np.nan, 65519.9, 65520, 65536, 1e30]])
+    values = values.astype(np.float32)
+    values = values[~(np.abs(values) < np.finfo(np.float32).tiny)]
+    x = np.zeros(-(-len(values) // 16) * 16, np.float32)
+    x[:len(values)] = values
+    module = MODULE.replace("TYPE", "f32").replace("WIDTH", "16")
+    module = module.replace("STEP", "c16").format(body="""
+      %half = arith.truncf %0 : vector<16xf32> to vector<16xNARROW>
+      %1 = arith.extf %half : vector<16xNARROW> to vector<16xf32>""")
+    module = module.replace("NARROW", narrow)
+    (tmp_path / "f.mlir").write_text(module)
+    done = tool("delta-opt", tmp_path / "f.mlir", "--delta-expand-narrow-floats")
+    assert not re.search(r"arith\.(extf|truncf)", done.stdout)
+    (tmp_path / "g.mlir").write_text(done.stdout)
+    np.savez(tmp_path / "in.npz", x=x.reshape(1, -1, 1, 16))
+    tool("delta-kernel", tmp_path / "g.mlir", "--input", tmp_path / "in.npz",
+         "--output", tmp_path / "out.npz", "--no-final")
+    got = np.load(tmp_path / "out.npz")["y"].reshape(-1)
+    if narrow == "f16":
+        with np.errstate(over="ignore"):
+            want = x.astype(np.float16).astype(np.float32)
+    else:
+        u = x.view(np.uint32)
+        u = (u + 0x7fff + (u >> 16 & 1)) & np.uint32(0xffff0000)
+        want = np.where(np.isnan(x), x, u.view(np.float32))
+    np.testing.assert_array_equal(got, want)

@@ -18,12 +18,10 @@
 #include "mlir/Conversion/SCFToControlFlow/SCFToControlFlow.h"
 #include "mlir/Conversion/VectorToLLVM/ConvertVectorToLLVMPass.h"
 #include "mlir/Conversion/VectorToSCF/VectorToSCF.h"
-#include "mlir/Dialect/Arith/Transforms/Passes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/MemRef/Transforms/Passes.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassRegistry.h"
-#include "mlir/Transforms/GreedyPatternRewriteDriver.h"
 
 #define DEBUG_TYPE "delta-cpu-to-llvm"
 
@@ -156,29 +154,16 @@ struct FinishPass : PassWrapper<FinishPass, OperationPass<ModuleOp>> {
   }
 };
 
-/// bf16 without hardware for it: bit operations instead of libgcc calls.
-struct ExpandBf16Pass : PassWrapper<ExpandBf16Pass, OperationPass<ModuleOp>> {
-  MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(ExpandBf16Pass)
-  StringRef getArgument() const override { return "delta-cpu-expand-bf16"; }
-  StringRef getDescription() const override {
-    return "Convert between f32 and bf16 by bit operations";
-  }
-  void runOnOperation() override {
-    RewritePatternSet patterns(&getContext());
-    arith::populateExpandBFloat16Patterns(patterns);
-    if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
-      signalPassFailure();
-  }
-};
-
 } // namespace
 
 void mlir::delta::buildCpuToLLVMPipeline(
     OpPassManager &pm, const ::delta::cpu::CpuTarget &target) {
   pm.addPass(std::make_unique<CheckMappedPass>());
   pm.addPass(createExpandMath());
-  if (!target.hasBf16Conversion())
-    pm.addPass(std::make_unique<ExpandBf16Pass>());
+  ExpandNarrowFloatsOptions narrow;
+  narrow.f16 = !target.hasF16Conversion();
+  narrow.bf16 = !target.hasBf16Conversion();
+  pm.addPass(createExpandNarrowFloats(narrow));
   pm.addPass(createConvertVectorToSCFPass());
   pm.addPass(memref::createExpandStridedMetadataPass());
   pm.addPass(createLowerAffinePass());

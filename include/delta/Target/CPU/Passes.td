@@ -28,6 +28,20 @@ def ExpandMath : Pass<"delta-expand-math"> {
   let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::math::MathDialect"];
 }
 
+def ExpandNarrowFloats : Pass<"delta-expand-narrow-floats"> {
+  let summary = "Convert 16-bit floats without help of a run-time library";
+  let description = [{
+    LLVM converts between f32 and f16 or bf16 by calls of the compiler's
+    run-time library where the CPU cannot. With `f16` and `bf16` these
+    conversions become bit operations, rounding to nearest even. Conversions
+    between 16 and 64 bits go through f32 in any case.
+  }];
+  let options = [
+    Option<"f16", "f16", "bool", "true", "Expand conversions of f16">,
+    Option<"bf16", "bf16", "bool", "true", "Expand conversions of bf16">];
+  let dependentDialects = ["::mlir::arith::ArithDialect"];
+}
+
 def CpuEntry : Pass<"delta-cpu-entry", "::mlir::ModuleOp"> {
   let summary = "Add the C entry points of a CPU kernel";
   let description = [{
