@@ -1,7 +1,7 @@
 //===- AotHeader.cpp - The C header of a kernel ---------------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Prints what a C programmer needs to call a kernel: the order of the arrays as
 // enumerators, their shapes and types, the sizes compiled for, the workspace
@@ -92,10 +92,13 @@ EmitResult emitHeader(ModuleOp module, llvm::raw_ostream &os) {
 
   os << "/* " << kernel << ": a kernel made by delta (" << fn << ").\n"
      << " *\n"
-     << " * All arrays are row-major and contiguous and need no more than their\n"
-     << " * elements' alignment. B, T and H (sequences, tokens, heads) are free,\n"
+     << " * All arrays are row-major and contiguous and need no more than "
+        "their\n"
+     << " * elements' alignment. B, T and H (sequences, tokens, heads) are "
+        "free,\n"
      << " * 0 included; the other sizes are those compiled for. The functions\n"
-     << " * keep nothing between calls and may run in several threads at once,\n"
+     << " * keep nothing between calls and may run in several threads at "
+        "once,\n"
      << " * each with a workspace of its own.\n"
      << " */\n"
      << "#ifndef " << guard << "\n#define " << guard << "\n\n"
@@ -107,9 +110,9 @@ EmitResult emitHeader(ModuleOp module, llvm::raw_ostream &os) {
     Enumeration in(os, name, "in");
     for (ArgAttr arg : signature.getAllArgs())
       if (arg.getKind() == ArgKind::In || arg.getKind() == ArgKind::Param)
-        in.add(arg.getName().getValue(),
-               "const " + describeType(arg.getType()) + " " +
-                   describeShape(arg));
+        in.add(arg.getName().getValue(), "const " +
+                                             describeType(arg.getType()) + " " +
+                                             describeShape(arg));
     ArgAttr state = signature.getState();
     in.add("initial_state", "const " + describeType(state.getType()) + " " +
                                 describeShape(state) + ", or NULL: zero");
@@ -154,8 +157,8 @@ EmitResult emitHeader(ModuleOp module, llvm::raw_ostream &os) {
       {"bad_pointer", kBadPointer}};
   for (auto [code, status] : codes)
     os << "  " << name << "_" << code << " = " << int(status)
-       << (status == kBadPointer ? "" : ",") << " /* "
-       << describeStatus(status) << " */\n";
+       << (status == kBadPointer ? "" : ",") << " /* " << describeStatus(status)
+       << " */\n";
   os << "};\n\n";
 
   os << "/* Runs the kernel in the calling thread. `workspace`: at least\n"
@@ -165,11 +168,13 @@ EmitResult emitHeader(ModuleOp module, llvm::raw_ostream &os) {
      << "int " << name << "(const void *const *in, void *const *out,\n"
      << "    const int64_t *dims, const double *attrs, void *workspace,\n"
      << "    size_t workspace_bytes);\n\n"
-     << "/* Runs a part of it: work items [begin, end) of B * H * vblocks, where\n"
+     << "/* Runs a part of it: work items [begin, end) of B * H * vblocks, "
+        "where\n"
      << " * item (b * H + h) * vblocks + j is the j-th block of the state's\n"
      << " * columns of head h of sequence b. 1 <= vblocks <= " << name
      << "_panels().\n"
-     << " * Items may run in any order and in several threads; the results are\n"
+     << " * Items may run in any order and in several threads; the results "
+        "are\n"
      << " * the same bits for any split. */\n"
      << "int " << name << "_range(const void *const *in, void *const *out,\n"
      << "    const int64_t *dims, const double *attrs, void *workspace,\n"

@@ -1,7 +1,7 @@
 //===- AotObject.cpp - Object files and shared libraries ------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The object is made in this process; only a shared library needs a linker,
 // which is looked for on PATH.
@@ -116,17 +116,17 @@ EmitResult emitSharedLibrary(ModuleOp module, const CpuTarget &target,
     if (!linkedPath.empty())
       llvm::sys::fs::remove(linkedPath);
   });
-  if (std::error_code error = llvm::sys::fs::createTemporaryFile(
-          "delta-link", "log", logPath))
+  if (std::error_code error =
+          llvm::sys::fs::createTemporaryFile("delta-link", "log", logPath))
     return fail("cannot create a temporary file: " + error.message());
-  if (std::error_code error = llvm::sys::fs::createUniqueFile(
-          path + ".%%%%%%", linkedPath)) {
+  if (std::error_code error =
+          llvm::sys::fs::createUniqueFile(path + ".%%%%%%", linkedPath)) {
     linkedPath.clear();
     return fail("cannot write '" + path + "': " + error.message());
   }
 
-  llvm::SmallVector<StringRef> arguments = {linker, "-shared", "-o",
-                                            linkedPath, objectPath};
+  llvm::SmallVector<StringRef> arguments = {linker, "-shared", "-o", linkedPath,
+                                            objectPath};
   if (isDriver)
     arguments.push_back("-lm");
   std::optional<StringRef> redirects[] = {StringRef(""), StringRef(logPath),
@@ -137,9 +137,9 @@ EmitResult emitSharedLibrary(ModuleOp module, const CpuTarget &target,
   if (status != 0) {
     if (auto log = llvm::MemoryBuffer::getFile(logPath))
       error += (*log)->getBuffer().rtrim();
-    return fail("'" + linker + "' could not link the shared library: " +
-                (error.empty() ? "exit status " + std::to_string(status)
-                               : error));
+    return fail(
+        "'" + linker + "' could not link the shared library: " +
+        (error.empty() ? "exit status " + std::to_string(status) : error));
   }
   if (std::error_code code = llvm::sys::fs::rename(linkedPath, path))
     return fail("cannot write '" + path + "': " + code.message());

@@ -1,7 +1,7 @@
 //===- CpuTarget.cpp - What the CPU being compiled for can do -------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Asks LLVM's subtarget tables, so that a named CPU is answered for in the
 // same way as the host.

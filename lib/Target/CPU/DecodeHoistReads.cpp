@@ -1,7 +1,7 @@
 //===- DecodeHoistReads.cpp - All reads of a token first ------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Every state of a token is s diag(d) S + sum_j y_j c_j^T, S the state before
 // the token, so a read of it is a read of S and some products of vectors:

@@ -1,7 +1,7 @@
 //===- DecodeMap.cpp - The recurrent form on the CPU ----------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Builds the kernel that runs token by token. For a panel of columns, with M
 // the state before a token, z its reads, and (d, y, c) its update:
@@ -105,10 +105,9 @@ private:
   }
   Value land(Value x, Value y) { return arith::AndIOp::create(b, x, y); }
   /// if (condition) thenBody else elseBody, both returning values of `types`.
-  SmallVector<Value>
-  emitIf(Value condition, TypeRange types,
-         function_ref<SmallVector<Value>()> thenBody,
-         function_ref<SmallVector<Value>()> elseBody);
+  SmallVector<Value> emitIf(Value condition, TypeRange types,
+                            function_ref<SmallVector<Value>()> thenBody,
+                            function_ref<SmallVector<Value>()> elseBody);
   void emitIf(Value condition, function_ref<void()> body);
   void emitFor(Value from, Value to, function_ref<void(Value)> body);
 
@@ -321,8 +320,8 @@ void DecodeMapper::emitTokens(const Panel &init, const Panel &final,
                               const Panel &arena) {
   using P = arith::CmpIPredicate;
   Value zero = values.index(0), one = values.index(1);
-  Value direct = land(cmp(P::eq, args.T, one),
-                      land(args.hasInit, args.hasFinal));
+  Value direct =
+      land(cmp(P::eq, args.T, one), land(args.hasInit, args.hasFinal));
 
   Scalars scalars = values.emitToken(zero);
   SmallVector<Type> types;
@@ -431,8 +430,7 @@ void DecodeMapper::emitNoTokens(const Panel &init, const Panel &final) {
 void DecodeMapper::emitPanel(Value state, Value firstColumn, int64_t width) {
   slices.clear();
   for (int64_t offset = 0; offset < width; offset += plan.lanes)
-    slices.push_back(
-        {offset, std::min<int64_t>(plan.lanes, width - offset)});
+    slices.push_back({offset, std::min<int64_t>(plan.lanes, width - offset)});
   column = firstColumn;
   Value base = values.add(state, firstColumn);
   Panel init = {args.init, base, plan.columns};
@@ -476,9 +474,8 @@ void DecodeMapper::emitItem(Value item) {
     Value wholeTo = arith::MinUIOp::create(b, to, values.index(whole));
     // A block may hold nothing but the last, partial panel.
     wholeTo = arith::MaxUIOp::create(b, wholeTo, from);
-    Value groups =
-        arith::DivUIOp::create(b, arith::SubIOp::create(b, wholeTo, from),
-                               values.index(group));
+    Value groups = arith::DivUIOp::create(
+        b, arith::SubIOp::create(b, wholeTo, from), values.index(group));
     emitFor(values.index(0), groups, [&](Value index) {
       Value panel = values.add(from, values.mul(index, group));
       emitPanel(state, start(panel), plan.wideColumns);
@@ -525,8 +522,8 @@ func::FuncOp DecodeMapper::createFunction() {
     types.push_back(array(arg.getType()));
   types.push_back(state);
   types.append(signature.getArgs(ArgKind::Attr).size(), b.getF64Type());
-  types.append({index, index, index, i1, i1, array(b.getI8Type()), index,
-                index, index});
+  types.append(
+      {index, index, index, i1, i1, array(b.getI8Type()), index, index, index});
 
   b.setInsertionPointToEnd(module.getBody());
   auto function = func::FuncOp::create(
@@ -551,9 +548,8 @@ func::FuncOp DecodeMapper::createFunction() {
     args.outs.push_back(body->getArgument(next++));
   args.final = body->getArgument(next++);
   next = takeInputs(/*attrs=*/true, next);
-  for (Value *value : {&args.B, &args.T, &args.H, &args.hasInit,
-                       &args.hasFinal, &args.arena, &args.begin, &args.end,
-                       &args.vblocks})
+  for (Value *value : {&args.B, &args.T, &args.H, &args.hasInit, &args.hasFinal,
+                       &args.arena, &args.begin, &args.end, &args.vblocks})
     *value = body->getArgument(next++);
   return function;
 }
@@ -567,23 +563,20 @@ func::FuncOp DecodeMapper::build() {
   int64_t bytes = element.getIntOrFloatBitWidth() / 8;
   Value size = values.mul(arith::MulIOp::create(b, args.B, args.H),
                           plan.rows * plan.columns * bytes);
-  Value address =
-      memref::ExtractAlignedPointerAsIndexOp::create(b, args.final);
+  Value address = memref::ExtractAlignedPointerAsIndexOp::create(b, args.final);
   Value source = memref::ExtractAlignedPointerAsIndexOp::create(b, args.init);
-  Value low = arith::AndIOp::create(b, address,
-                                    values.index(plan.lanes * bytes - 1));
-  streaming = land(cmp(P::sgt, size, values.index(kStreamingBytes)),
-                   land(cmp(P::eq, low, values.index(0)),
-                        cmp(P::ne, address, source)));
+  Value low =
+      arith::AndIOp::create(b, address, values.index(plan.lanes * bytes - 1));
+  streaming =
+      land(cmp(P::sgt, size, values.index(kStreamingBytes)),
+           land(cmp(P::eq, low, values.index(0)), cmp(P::ne, address, source)));
   emitFor(args.begin, args.end, [&](Value item) { emitItem(item); });
   func::ReturnOp::create(b);
   return function;
 }
 
-LogicalResult
-mlir::delta::convertEventsToDecode(ModuleOp module,
-                                   const ::delta::cpu::CpuTarget &target,
-                                   StringRef compute) {
+LogicalResult mlir::delta::convertEventsToDecode(
+    ModuleOp module, const ::delta::cpu::CpuTarget &target, StringRef compute) {
   std::optional<Stage> stage = getStage(module);
   RecurrenceOp events = getRecurrence(module);
   if (stage != Stage::Events || !events)
@@ -591,8 +584,8 @@ mlir::delta::convertEventsToDecode(ModuleOp module,
            << "expects a module of stage events, but got "
            << (stage ? stringifyStage(*stage) : "one without a stage");
   if (!compute.empty() && compute != "f32" && compute != "f64")
-    return module.emitError() << "expects to compute in f32 or f64, but got '"
-                              << compute << "'";
+    return module.emitError()
+           << "expects to compute in f32 or f64, but got '" << compute << "'";
   if (failed(hoistReads(events)))
     return failure();
   FailureOr<DecodePlan> plan = planDecode(module, target, compute);

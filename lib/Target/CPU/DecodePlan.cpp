@@ -1,7 +1,7 @@
 //===- DecodePlan.cpp - Where the values of a token are evaluated ---------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Finds out what depends on the state, which vectors are needed whole, in which
 // order loops must run, and how wide a panel of the state is.
@@ -72,8 +72,8 @@ private:
 
   DecodePlan &plan;
   const ::delta::cpu::CpuTarget &target;
-  DenseSet<Value> onState;    // values that depend on the state
-  DenseSet<Value> varying;    // scalars and vectors that depend on the token
+  DenseSet<Value> onState;      // values that depend on the state
+  DenseSet<Value> varying;      // scalars and vectors that depend on the token
   llvm::SetVector<Value> whole; // vectors evaluated in loops
   llvm::SetVector<Value> buffered;
 };
@@ -140,7 +140,8 @@ LogicalResult Planner::classify(Operation *op) {
     varying.insert(op->getResult(0));
     return success();
   }
-  if (auto dim = dyn_cast<DimOp>(op); dim && !plan.signature.getDim(dim.getName()))
+  if (auto dim = dyn_cast<DimOp>(op);
+      dim && !plan.signature.getDim(dim.getName()))
     return op->emitError() << "expects the size of dim '" << dim.getName()
                            << "', which the recurrent form on the cpu needs";
   if (isa<BroadcastOp, DimOp, SigmoidOp, SoftplusOp>(op) ||
@@ -310,9 +311,8 @@ void Planner::chooseShape() {
   int64_t reads = plan.reads.size();
   int64_t registers = target.getNumVectorRegisters() - 4;
   plan.wideColumns = plan.panelColumns;
-  for (int64_t columns = narrow; columns <= 8 * plan.lanes &&
-                                 columns <= plan.columns;
-       columns *= 2)
+  for (int64_t columns = narrow;
+       columns <= 8 * plan.lanes && columns <= plan.columns; columns *= 2)
     if (columns / plan.lanes * reads <= registers &&
         columns * bytes * plan.rows <= kPanelBytes)
       plan.wideColumns = columns;
@@ -325,8 +325,7 @@ void Planner::chooseShape() {
   reserve(plan.rows * plan.wideColumns);
   for (Value vector : buffered) {
     // Whole vectors of lanes, so that both copies stay aligned.
-    int64_t size =
-        llvm::alignTo(plan.getSize(getAxis(vector)), 64 / bytes);
+    int64_t size = llvm::alignTo(plan.getSize(getAxis(vector)), 64 / bytes);
     plan.bufferOffset[vector] = reserve(2 * size);
   }
 }
@@ -341,8 +340,7 @@ LogicalResult Planner::run() {
 }
 
 FailureOr<DecodePlan>
-mlir::delta::planDecode(ModuleOp module,
-                        const ::delta::cpu::CpuTarget &target,
+mlir::delta::planDecode(ModuleOp module, const ::delta::cpu::CpuTarget &target,
                         StringRef compute) {
   DecodePlan plan;
   plan.events = getRecurrence(module);

@@ -1,7 +1,7 @@
 //===- DecodePlan.h - Where the values of a token are evaluated -*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // A token's values are of three kinds. Scalars are SSA values. Vectors that are
 // needed whole (what is read with, written along or summed) are evaluated in
@@ -31,8 +31,8 @@ struct InputRef {
 struct DecodePlan {
   RecurrenceOp events;
   SignatureAttr signature;
-  Type computeType;  // f32 or f64
-  int64_t rows = 0;  // of the state
+  Type computeType; // f32 or f64
+  int64_t rows = 0; // of the state
   int64_t columns = 0;
   StringAttr columnDim;
 

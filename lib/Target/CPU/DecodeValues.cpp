@@ -1,7 +1,7 @@
 //===- DecodeValues.cpp - A token's values as code ------------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Arithmetic keeps its operations and changes its types: f64 tensors of the
 // events become scalars and vectors of the computed type.
@@ -80,9 +80,9 @@ Value DecodeValues::broadcast(Value scalar, int64_t width) {
 }
 
 Value DecodeValues::view(int64_t offset, int64_t elements) {
-  return memref::ViewOp::create(
-      b, MemRefType::get({elements}, plan.computeType), args.arena,
-      index(offset), ValueRange());
+  return memref::ViewOp::create(b,
+                                MemRefType::get({elements}, plan.computeType),
+                                args.arena, index(offset), ValueRange());
 }
 
 //===----------------------------------------------------------------------===//
@@ -169,8 +169,7 @@ Value DecodeValues::cloneElementwise(Operation *op, ValueRange operands) {
   return b.create(state)->getResult(0);
 }
 
-Value DecodeValues::evaluateScalar(Value value, Value token,
-                                   Scalars &scalars) {
+Value DecodeValues::evaluateScalar(Value value, Value token, Scalars &scalars) {
   Value &slot = scalars[value];
   if (slot)
     return slot;
@@ -234,10 +233,11 @@ Value DecodeValues::evaluate(Value value, Value offset, int64_t width,
 // A token's scalars and whole vectors
 //===----------------------------------------------------------------------===//
 
-SmallVector<Value>
-DecodeValues::emitLoopBody(const DecodePlan::Loop &loop, unsigned level,
-                           Value offset, int64_t width, Value token,
-                           const Scalars &scalars, ValueRange partial) {
+SmallVector<Value> DecodeValues::emitLoopBody(const DecodePlan::Loop &loop,
+                                              unsigned level, Value offset,
+                                              int64_t width, Value token,
+                                              const Scalars &scalars,
+                                              ValueRange partial) {
   DenseMap<Value, Value> memo;
   auto get = [&](Value vector) {
     return evaluate(vector, offset, width, token, scalars, memo, level);
@@ -274,8 +274,7 @@ void DecodeValues::emitLoop(StringAttr dim, const DecodePlan::Loop &loop,
   auto reduce = [&](ValueRange vectors) {
     for (auto [total, vector] : llvm::zip(totals, vectors)) {
       Value sum = vector::ReductionOp::create(
-          b, vector::CombiningKind::ADD, vector,
-          arith::FastMathFlags::reassoc);
+          b, vector::CombiningKind::ADD, vector, arith::FastMathFlags::reassoc);
       total = total ? arith::AddFOp::create(b, total, sum).getResult() : sum;
     }
   };
@@ -285,8 +284,8 @@ void DecodeValues::emitLoop(StringAttr dim, const DecodePlan::Loop &loop,
     SmallVector<Value> zeros;
     Value zero = arith::ConstantOp::create(b, b.getZeroAttr(vectorOf(lanes)));
     zeros.append(loop.sums.size(), zero);
-    auto forOp = scf::ForOp::create(b, index(0), index(whole), index(lanes),
-                                    zeros);
+    auto forOp =
+        scf::ForOp::create(b, index(0), index(whole), index(lanes), zeros);
     {
       OpBuilder::InsertionGuard guard(b);
       b.setInsertionPointToStart(forOp.getBody());
@@ -322,9 +321,9 @@ Scalars DecodeValues::emitToken(Value token) {
   for (unsigned position : plan.scalarOuts) {
     Value memref = args.outs[position];
     Type element = cast<MemRefType>(memref.getType()).getElementType();
-    memref::StoreOp::create(b, convert(scalars.lookup(outs[position + 1]),
-                                       element),
-                            memref, getOutOffset(position, token));
+    memref::StoreOp::create(
+        b, convert(scalars.lookup(outs[position + 1]), element), memref,
+        getOutOffset(position, token));
   }
   return scalars;
 }

@@ -1,7 +1,7 @@
 //===- DecodeValues.h - A token's values as code ----------------*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Builds what DecodePlan has planned, apart from the passes over the state:
 // inputs, scalars, the loops over whole vectors, expressions over columns.

@@ -1,7 +1,7 @@
 //===- ExpandMath.cpp - Elementary functions as polynomials ---------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Rewrites exp, exp2, log, log1p, tanh, rsqrt, pow, sigmoid and softplus on
 // scalars and vectors into arith and math.fma, so that a vector costs little
@@ -42,9 +42,9 @@ namespace {
 /// Numbers of one element type that the expansions are made of. Polynomials
 /// are in ascending order.
 struct Numbers {
-  int mantissa;        // explicit bits of the mantissa
-  double rounder;      // 1.5 * 2^mantissa: adding it rounds to an integer
-  double ln2Hi, ln2Lo; // log 2 in two parts; n * ln2Hi is exact
+  int mantissa;            // explicit bits of the mantissa
+  double rounder;          // 1.5 * 2^mantissa: adding it rounds to an integer
+  double ln2Hi, ln2Lo;     // log 2 in two parts; n * ln2Hi is exact
   double expMax, expMin;   // largest x with finite, least with normal e^x
   double exp2Max, exp2Min; // the same for 2^x (the first is excluded)
   double tanhMin;          // -2|x| from where on tanh is +-1
@@ -63,41 +63,32 @@ static const double kExp2F32[] = {0.693147182,   0.240226507,  0.0555041097,
 static const double kLogF32[] = {0.333333313,  -0.24999997,  0.200007156,
                                  -0.166678026, 0.142490402,  -0.124256544,
                                  0.1168558,    -0.114800684, 0.0697158501};
-static const double kExpF64[] = {
-    0.5,
-    0.16666666666666671,
-    0.041666666666666671,
-    0.0083333333333261289,
-    0.0013888888888883744,
-    0.00019841269874840768,
-    2.4801587325562125e-05,
-    2.7557255374658744e-06,
-    2.7557273624866478e-07,
-    2.510522763655176e-08,
-    2.0914694560351592e-09};
+static const double kExpF64[] = {0.5,
+                                 0.16666666666666671,
+                                 0.041666666666666671,
+                                 0.0083333333333261289,
+                                 0.0013888888888883744,
+                                 0.00019841269874840768,
+                                 2.4801587325562125e-05,
+                                 2.7557255374658744e-06,
+                                 2.7557273624866478e-07,
+                                 2.510522763655176e-08,
+                                 2.0914694560351592e-09};
 static const double kExp2F64[] = {
-    0.69314718055994529,     0.24022650695910072,    0.055504108664821625,
-    0.0096181291076284803,   0.0013333558146406436,  0.00015403530393370715,
-    1.5252733841601815e-05,  1.3215486808727859e-06, 1.0178057064573359e-07,
-    7.0548972926916273e-09,  4.4558220250149153e-10, 2.5729344553386755e-11};
-static const double kLogF64[] = {
-    0.66666666666666696, 0.39999999999899322, 0.2857142862605887,
-    0.22222211121185237, 0.18182890116710865, 0.15331688649850531,
-    0.14616856909240356};
+    0.69314718055994529,    0.24022650695910072,    0.055504108664821625,
+    0.0096181291076284803,  0.0013333558146406436,  0.00015403530393370715,
+    1.5252733841601815e-05, 1.3215486808727859e-06, 1.0178057064573359e-07,
+    7.0548972926916273e-09, 4.4558220250149153e-10, 2.5729344553386755e-11};
+static const double kLogF64[] = {0.66666666666666696, 0.39999999999899322,
+                                 0.2857142862605887,  0.22222211121185237,
+                                 0.18182890116710865, 0.15331688649850531,
+                                 0.14616856909240356};
 
 static const Numbers &getNumbers(Type type) {
-  static const Numbers f32 = {23,
-                              0x1.8p23,
-                              0x1.62e4p-1,
-                              0x1.7f7d1cf79abcap-20,
-                              88.7228317,
-                              -87.3365402,
-                              128.0,
-                              -126.0,
-                              -40.0,
-                              kExpF32,
-                              kExp2F32,
-                              kLogF32};
+  static const Numbers f32 = {
+      23,         0x1.8p23,    0x1.62e4p-1, 0x1.7f7d1cf79abcap-20,
+      88.7228317, -87.3365402, 128.0,       -126.0,
+      -40.0,      kExpF32,     kExp2F32,    kLogF32};
   static const Numbers f64 = {52,
                               0x1.8p52,
                               0x1.62e42fefa2p-1,
@@ -263,8 +254,8 @@ Value Emitter::log(Value x) {
   Value y;
   if (single) {
     Value cube = mul(mul(f, f), f);
-    Value tail = fma(cube, polynomial(numbers.log, f),
-                     mul(n, num(numbers.ln2Lo)));
+    Value tail =
+        fma(cube, polynomial(numbers.log, f), mul(n, num(numbers.ln2Lo)));
     y = fma(n, num(numbers.ln2Hi), add(f, sub(tail, half)));
   } else {
     Value s = div(f, add(f, num(2.0)));
@@ -301,8 +292,7 @@ Value Emitter::tanh(Value x) {
   Value least = num(numbers.tanhMin);
   t = select(cmp(P::OLT, t, least), least, t);
   auto [p, n] = reducedExp(t);
-  Value scale =
-      real(iadd(bits(num(1.0)), shl(n, numbers.mantissa)));
+  Value scale = real(iadd(bits(num(1.0)), shl(n, numbers.mantissa)));
   Value e = fma(scale, p, sub(scale, num(1.0)));
   Value y = div(neg(e), add(e, num(2.0)));
   // The bits of a NaN may have spoilt `scale`.
@@ -388,7 +378,8 @@ struct ExpandRsqrt : OpRewritePattern<math::RsqrtOp> {
   LogicalResult matchAndRewrite(math::RsqrtOp op,
                                 PatternRewriter &rewriter) const override {
     Type element = getElementTypeOrSelf(op.getType());
-    if (!isScalarOrVector(op.getType()) || !(element.isF32() || element.isF64()))
+    if (!isScalarOrVector(op.getType()) ||
+        !(element.isF32() || element.isF64()))
       return rewriter.notifyMatchFailure(op, "neither f32 nor f64");
     Emitter emitter(rewriter, op.getLoc(), op.getType());
     Value root = math::SqrtOp::create(rewriter, op.getLoc(), op.getOperand());
@@ -403,7 +394,8 @@ struct ExpandPow : OpRewritePattern<math::PowFOp> {
   LogicalResult matchAndRewrite(math::PowFOp op,
                                 PatternRewriter &rewriter) const override {
     Type element = getElementTypeOrSelf(op.getType());
-    if (!isScalarOrVector(op.getType()) || !(element.isF32() || element.isF64()))
+    if (!isScalarOrVector(op.getType()) ||
+        !(element.isF32() || element.isF64()))
       return rewriter.notifyMatchFailure(op, "neither f32 nor f64");
     FloatAttr exponent;
     DenseFPElementsAttr splat;
@@ -447,17 +439,17 @@ struct ExpandMathPass : mlir::delta::impl::ExpandMathBase<ExpandMathPass> {
 } // namespace
 
 void mlir::delta::populateExpandMathPatterns(RewritePatternSet &patterns) {
-  patterns.add<
-      ExpandUnary<math::ExpOp, &Emitter::exp>,
-      ExpandUnary<math::Exp2Op, &Emitter::exp2>,
-      ExpandUnary<math::LogOp, &Emitter::log>,
-      ExpandUnary<math::Log1pOp, &Emitter::log1p>,
-      ExpandUnary<math::TanhOp, &Emitter::tanh>,
-      ExpandUnary<SigmoidOp, &Emitter::sigmoid>,
-      ExpandUnary<SoftplusOp, &Emitter::softplus>, ComputeInF32<math::ExpOp>,
-      ComputeInF32<math::Exp2Op>, ComputeInF32<math::LogOp>,
-      ComputeInF32<math::Log1pOp>, ComputeInF32<math::TanhOp>,
-      ComputeInF32<math::SqrtOp>, ComputeInF32<math::RsqrtOp>,
-      ComputeInF32<math::PowFOp>, ComputeInF32<SigmoidOp>,
-      ComputeInF32<SoftplusOp>, ExpandRsqrt, ExpandPow>(patterns.getContext());
+  patterns.add<ExpandUnary<math::ExpOp, &Emitter::exp>,
+               ExpandUnary<math::Exp2Op, &Emitter::exp2>,
+               ExpandUnary<math::LogOp, &Emitter::log>,
+               ExpandUnary<math::Log1pOp, &Emitter::log1p>,
+               ExpandUnary<math::TanhOp, &Emitter::tanh>,
+               ExpandUnary<SigmoidOp, &Emitter::sigmoid>,
+               ExpandUnary<SoftplusOp, &Emitter::softplus>,
+               ComputeInF32<math::ExpOp>, ComputeInF32<math::Exp2Op>,
+               ComputeInF32<math::LogOp>, ComputeInF32<math::Log1pOp>,
+               ComputeInF32<math::TanhOp>, ComputeInF32<math::SqrtOp>,
+               ComputeInF32<math::RsqrtOp>, ComputeInF32<math::PowFOp>,
+               ComputeInF32<SigmoidOp>, ComputeInF32<SoftplusOp>, ExpandRsqrt,
+               ExpandPow>(patterns.getContext());
 }

@@ -1,7 +1,7 @@
 //===- ExpandNarrowFloats.cpp - f16 and bf16 on any CPU -------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Where the CPU cannot convert between f32 and f16 or bf16, LLVM calls a
 // function of the compiler's run-time library for each element, which an
@@ -61,15 +61,11 @@ struct Bits {
   Value land(Value x, uint32_t y) {
     return arith::AndIOp::create(b, x, num(y));
   }
-  Value add(Value x, uint32_t y) {
-    return arith::AddIOp::create(b, x, num(y));
-  }
+  Value add(Value x, uint32_t y) { return arith::AddIOp::create(b, x, num(y)); }
   Value shr(Value x, uint32_t y) {
     return arith::ShRUIOp::create(b, x, num(y));
   }
-  Value shl(Value x, uint32_t y) {
-    return arith::ShLIOp::create(b, x, num(y));
-  }
+  Value shl(Value x, uint32_t y) { return arith::ShLIOp::create(b, x, num(y)); }
   Value below(Value x, uint32_t y) {
     return arith::CmpIOp::create(b, arith::CmpIPredicate::ult, x, num(y));
   }
@@ -85,8 +81,7 @@ template <typename Op> struct ConvertThroughF32 : OpRewritePattern<Op> {
                                 PatternRewriter &rewriter) const override {
     unsigned from =
         getElementTypeOrSelf(op.getIn().getType()).getIntOrFloatBitWidth();
-    unsigned to =
-        getElementTypeOrSelf(op.getType()).getIntOrFloatBitWidth();
+    unsigned to = getElementTypeOrSelf(op.getType()).getIntOrFloatBitWidth();
     if (std::max(from, to) != 64 || std::min(from, to) != 16)
       return rewriter.notifyMatchFailure(op, "not between 16 and 64 bits");
     Type middle = withElement(op.getType(), rewriter.getF32Type());
@@ -115,7 +110,8 @@ struct ExtendF16 : OpRewritePattern<arith::ExtFOp> {
     Value base = bits.real(bits.num(113u << 23));
     Value denormal = bits.ofReal(arith::SubFOp::create(
         bits.b, bits.real(bits.add(size, 113u << 23)), base));
-    Value result = bits.select(bits.below(size, 0x7c00u << 13), normal, special);
+    Value result =
+        bits.select(bits.below(size, 0x7c00u << 13), normal, special);
     result = bits.select(bits.below(size, 0x0400u << 13), denormal, result);
     result = arith::OrIOp::create(bits.b, result, sign);
     rewriter.replaceOp(op, bits.real(result));
@@ -140,13 +136,13 @@ struct TruncateF16 : OpRewritePattern<arith::TruncFOp> {
     normal = bits.shr(arith::AddIOp::create(bits.b, normal, odd), 13);
     // Denormal: adding 1/2 rounds at the right place.
     Value half = bits.num(0x3f000000);
-    Value denormal = arith::SubIOp::create(
-        bits.b,
-        bits.ofReal(arith::AddFOp::create(bits.b, bits.real(size),
-                                          bits.real(half))),
-        half);
-    Value special = bits.select(bits.below(size, 0x7f800001u),
-                                bits.num(0x7c00), bits.num(0x7e00));
+    Value denormal =
+        arith::SubIOp::create(bits.b,
+                              bits.ofReal(arith::AddFOp::create(
+                                  bits.b, bits.real(size), bits.real(half))),
+                              half);
+    Value special = bits.select(bits.below(size, 0x7f800001u), bits.num(0x7c00),
+                                bits.num(0x7e00));
     Value result = bits.select(bits.below(size, 0x47800000u), normal, special);
     result = bits.select(bits.below(size, 0x38800000u), denormal, result);
     result = arith::OrIOp::create(bits.b, result, sign);

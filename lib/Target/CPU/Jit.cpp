@@ -1,7 +1,7 @@
 //===- Jit.cpp - Kernels compiled in this process -------------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The JIT loads the same object file that ahead-of-time compilation writes, so
 // that both run the same instructions; ORC links it against this process.
@@ -49,14 +49,13 @@ std::unique_ptr<JitKernel> JitKernel::compile(ModuleOp module) {
   kernel->impl->jit = std::move(*jit);
   llvm::orc::LLJIT &session = *kernel->impl->jit;
   // Functions of libm that were not expanded.
-  auto symbols =
-      llvm::orc::DynamicLibrarySearchGenerator::GetForCurrentProcess(
-          session.getDataLayout().getGlobalPrefix());
+  auto symbols = llvm::orc::DynamicLibrarySearchGenerator::GetForCurrentProcess(
+      session.getDataLayout().getGlobalPrefix());
   if (!symbols)
     return fail(symbols.takeError());
   session.getMainJITDylib().addGenerator(std::move(*symbols));
-  if (llvm::Error error = session.addObjectFile(
-          std::make_unique<llvm::SmallVectorMemoryBuffer>(
+  if (llvm::Error error =
+          session.addObjectFile(std::make_unique<llvm::SmallVectorMemoryBuffer>(
               std::move(*object), kernel->name,
               /*RequiresNullTerminator=*/false)))
     return fail(std::move(error));
@@ -65,8 +64,7 @@ std::unique_ptr<JitKernel> JitKernel::compile(ModuleOp module) {
   if (!range)
     return fail(range.takeError());
   kernel->entry.range = range->toPtr<RangeFunction>();
-  auto workspace =
-      session.lookup("delta_" + kernel->name + "_workspace_bytes");
+  auto workspace = session.lookup("delta_" + kernel->name + "_workspace_bytes");
   if (!workspace)
     return fail(workspace.takeError());
   kernel->entry.workspaceBytes = workspace->toPtr<size_t (*)()>()();

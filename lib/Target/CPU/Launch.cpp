@@ -1,7 +1,7 @@
 //===- Launch.cpp - Running a CPU kernel on a thread pool -----------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Splits batch x heads x column blocks over the threads of a pool. The number
 // of column blocks is the smallest that gives every thread an item, because

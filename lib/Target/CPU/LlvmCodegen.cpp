@@ -1,7 +1,7 @@
 //===- LlvmCodegen.cpp - From stage llvm to machine code ------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The passes over LLVM IR are few, chosen for compile time: a kernel arrives
 // vectorised and unrolled, so what is left to do is to clean up addresses, to
@@ -57,8 +57,8 @@ static void relaxFma(llvm::Module &module) {
         if (!call || call->getIntrinsicID() != llvm::Intrinsic::fma)
           continue;
         llvm::IRBuilder<> builder(call);
-        llvm::Value *product = builder.CreateFMul(call->getArgOperand(0),
-                                                  call->getArgOperand(1));
+        llvm::Value *product =
+            builder.CreateFMul(call->getArgOperand(0), call->getArgOperand(1));
         llvm::Value *sum = builder.CreateFAdd(product, call->getArgOperand(2));
         call->replaceAllUsesWith(sum);
         call->eraseFromParent();
@@ -95,10 +95,10 @@ static LogicalResult optimise(llvm::Module &module,
   return success();
 }
 
-std::unique_ptr<llvm::Module>
-translateToLLVMIR(ModuleOp module, llvm::LLVMContext &context,
-                              const CpuTarget &target,
-                              llvm::TargetMachine &machine) {
+std::unique_ptr<llvm::Module> translateToLLVMIR(ModuleOp module,
+                                                llvm::LLVMContext &context,
+                                                const CpuTarget &target,
+                                                llvm::TargetMachine &machine) {
   OwningOpRef<ModuleOp> copy;
   std::optional<mlir::delta::Stage> stage = mlir::delta::getStage(module);
   if (stage == mlir::delta::Stage::Mapped) {
@@ -145,14 +145,14 @@ static LogicalResult emit(ModuleOp module, const CpuTarget &target,
     return failure();
   llvm::legacy::PassManager codegen;
   if ((*machine)->addPassesToEmitFile(codegen, stream, nullptr, type))
-    return module.emitError() << "cannot emit code for "
-                              << (*machine)->getTargetTriple().str();
+    return module.emitError()
+           << "cannot emit code for " << (*machine)->getTargetTriple().str();
   codegen.run(*ir);
   return success();
 }
 
-FailureOr<llvm::SmallVector<char, 0>>
-compileToObject(ModuleOp module, const CpuTarget &target) {
+FailureOr<llvm::SmallVector<char, 0>> compileToObject(ModuleOp module,
+                                                      const CpuTarget &target) {
   llvm::SmallVector<char, 0> bytes;
   llvm::raw_svector_ostream stream(bytes);
   if (failed(emit(module, target, llvm::CodeGenFileType::ObjectFile, stream)))
@@ -160,8 +160,8 @@ compileToObject(ModuleOp module, const CpuTarget &target) {
   return bytes;
 }
 
-FailureOr<std::string>
-compileToAssembly(ModuleOp module, const CpuTarget &target) {
+FailureOr<std::string> compileToAssembly(ModuleOp module,
+                                         const CpuTarget &target) {
   llvm::SmallString<0> text;
   llvm::raw_svector_ostream stream(text);
   if (failed(emit(module, target, llvm::CodeGenFileType::AssemblyFile, stream)))
@@ -169,8 +169,8 @@ compileToAssembly(ModuleOp module, const CpuTarget &target) {
   return text.str().str();
 }
 
-FailureOr<std::string>
-compileToLLVMIRText(ModuleOp module, const CpuTarget &target) {
+FailureOr<std::string> compileToLLVMIRText(ModuleOp module,
+                                           const CpuTarget &target) {
   llvm::Expected<std::unique_ptr<llvm::TargetMachine>> machine =
       target.createTargetMachine();
   if (!machine)

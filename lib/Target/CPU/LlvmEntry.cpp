@@ -1,7 +1,7 @@
 //===- LlvmEntry.cpp - The C entry points of a CPU kernel -----------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Wraps the kernel @NAME of a module in the LLVM dialect, whose memrefs have
 // become descriptors, into functions that take bare pointers and check what
@@ -122,8 +122,8 @@ Value EntryBuilder::countElements(ArgAttr arg) {
   return arg.getKind() == ArgKind::State ? count : mul(sizeT, count);
 }
 
-void EntryBuilder::appendMemref(SmallVectorImpl<Value> &operands,
-                                Value pointer, Value count) {
+void EntryBuilder::appendMemref(SmallVectorImpl<Value> &operands, Value pointer,
+                                Value count) {
   // Allocated and aligned pointer, offset, size, stride.
   operands.append({pointer, pointer, num(0), count, num(1)});
 }
@@ -173,25 +173,24 @@ void EntryBuilder::buildRange() {
   for (Value size : {sizeB, sizeT, sizeH})
     returnIf(cmp(P::slt, size, zero), ::delta::cpu::kBadDims);
   for (auto [index, dim] : llvm::enumerate(signature.getDimNames()))
-    returnIf(cmp(P::ne, load(i64, dims, 3 + index),
-                 num(*signature.getDim(dim))),
-             ::delta::cpu::kBadDims);
+    returnIf(
+        cmp(P::ne, load(i64, dims, 3 + index), num(*signature.getDim(dim))),
+        ::delta::cpu::kBadDims);
 
   // A kernel without workspace takes any pointer, null too.
   if (workspace > 0) {
     returnIf(cmp(P::ult, bytes, num(workspace)), ::delta::cpu::kBadWorkspace);
     Value address = LLVM::PtrToIntOp::create(b, i64, arena);
-    Value low = LLVM::AndOp::create(
-        b, address, num(::delta::cpu::kWorkspaceAlignment - 1));
-    Value bad = LLVM::OrOp::create(b, cmp(P::ne, low, zero),
-                                   cmp(P::eq, address, zero));
+    Value low = LLVM::AndOp::create(b, address,
+                                    num(::delta::cpu::kWorkspaceAlignment - 1));
+    Value bad =
+        LLVM::OrOp::create(b, cmp(P::ne, low, zero), cmp(P::eq, address, zero));
     returnIf(bad, ::delta::cpu::kBadWorkspace);
   }
   Value items = mul(mul(sizeB, sizeH), vblocks);
-  for (Value bad :
-       {cmp(P::slt, vblocks, num(1)), cmp(P::sgt, vblocks, num(panels)),
-        cmp(P::slt, begin, zero), cmp(P::sgt, begin, end),
-        cmp(P::sgt, end, items)})
+  for (Value bad : {cmp(P::slt, vblocks, num(1)),
+                    cmp(P::sgt, vblocks, num(panels)), cmp(P::slt, begin, zero),
+                    cmp(P::sgt, begin, end), cmp(P::sgt, end, items)})
     returnIf(bad, ::delta::cpu::kBadRange);
 
   // Pointers; null is fine where an array has no elements.

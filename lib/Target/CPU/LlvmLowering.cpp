@@ -1,7 +1,7 @@
 //===- LlvmLowering.cpp - From stage mapped to stage llvm -----------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Checks that a module is a mapped CPU kernel and runs upstream's conversions
 // on it, between our expansion of elementary functions and our entry points.
@@ -65,9 +65,8 @@ LogicalResult mlir::delta::verifyMappedKernel(ModuleOp module) {
            << "expects a kernel mapped for the cpu, but got one for " << target;
   for (StringAttr dim : signature.getDimNames())
     if (!signature.getDim(dim))
-      return module.emitError()
-             << "expects the size of dim '" << dim.getValue() << "' in '"
-             << kSignatureAttr << "'";
+      return module.emitError() << "expects the size of dim '" << dim.getValue()
+                                << "' in '" << kSignatureAttr << "'";
 
   func::FuncOp kernel;
   for (auto function : module.getOps<func::FuncOp>()) {
@@ -90,10 +89,9 @@ LogicalResult mlir::delta::verifyMappedKernel(ModuleOp module) {
   }
   SmallVector<Type> expected = getKernelTypes(signature);
   if (kernel.getNumArguments() != expected.size())
-    return kernel.emitError()
-           << "expects " << expected.size()
-           << " arguments for the signature, but has "
-           << kernel.getNumArguments();
+    return kernel.emitError() << "expects " << expected.size()
+                              << " arguments for the signature, but has "
+                              << kernel.getNumArguments();
   for (auto [index, type] : llvm::enumerate(expected))
     if (kernel.getArgument(index).getType() != type)
       return kernel.emitError()
@@ -109,8 +107,7 @@ namespace {
 
 /// First step of the pipeline. A pipeline cannot refuse its options, so this
 /// pass reports those too.
-struct CheckMappedPass
-    : PassWrapper<CheckMappedPass, OperationPass<ModuleOp>> {
+struct CheckMappedPass : PassWrapper<CheckMappedPass, OperationPass<ModuleOp>> {
   MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(CheckMappedPass)
   explicit CheckMappedPass(std::string badOption = "")
       : badOption(std::move(badOption)) {}

@@ -42,9 +42,11 @@ static cl::opt<std::string> input("input", cl::desc("arrays (.npz)"),
                                   cl::cat(category));
 static cl::opt<std::string> output("output", cl::desc("where results go"),
                                    cl::cat(category));
-static cl::opt<std::string> emit("emit", cl::desc("ir, asm, obj, so or header, to --output (obj, so) "
-                                  "or standard output"),
-                                 cl::cat(category));
+static cl::opt<std::string>
+    emit("emit",
+         cl::desc("ir, asm, obj, so or header, to --output (obj, so) "
+                  "or standard output"),
+         cl::cat(category));
 static cl::opt<std::string> cpu("cpu", cl::desc("CPU that --emit is for"),
                                 cl::cat(category));
 static cl::list<std::string> attrs("attr", cl::desc("NAME=VALUE"),
@@ -219,8 +221,7 @@ int main(int argc, char **argv) {
       raw_fd_ostream stream(output, error);
       if (error)
         return fail("cannot write '" + output + "': " + error.message());
-      return static_cast<int>(
-          delta::cpu::emitObject(*module, *target, stream));
+      return static_cast<int>(delta::cpu::emitObject(*module, *target, stream));
     }
     mlir::FailureOr<std::string> text =
         emit == "asm" ? delta::cpu::compileToAssembly(*module, *target)
@@ -239,8 +240,8 @@ int main(int argc, char **argv) {
     outs() << "compile_s=" << now() - start << '\n';
   const delta::cpu::KernelEntry &entry = kernel->getEntry();
   if (input.empty()) {
-    outs() << "workspace=" << entry.workspaceBytes
-           << " panels=" << entry.panels << '\n';
+    outs() << "workspace=" << entry.workspaceBytes << " panels=" << entry.panels
+           << '\n';
     return 0;
   }
   Arrays call;
@@ -258,10 +259,10 @@ int main(int argc, char **argv) {
     int64_t items = call.dims[0] * call.dims[2] * vblocks;
     // Backwards, so that nothing can lean on the order.
     for (int64_t item = items; item-- > 0;)
-      if (int code = entry.range(call.in.data(), call.out.data(),
-                                 call.dims.data(), call.attrs.data(),
-                                 workspace->data(), entry.workspaceBytes, item,
-                                 item + 1, vblocks))
+      if (int code =
+              entry.range(call.in.data(), call.out.data(), call.dims.data(),
+                          call.attrs.data(), workspace->data(),
+                          entry.workspaceBytes, item, item + 1, vblocks))
         return code;
     return 0;
   };

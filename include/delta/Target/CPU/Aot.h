@@ -1,7 +1,7 @@
 //===- Aot.h - Kernels compiled ahead of time -------------------*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Object file, shared library and C header of a kernel. They need nothing of
 // delta: libc and libm are all they are linked with.

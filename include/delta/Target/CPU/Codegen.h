@@ -1,7 +1,7 @@
 //===- Codegen.h - From stage llvm to machine code --------------*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Translation of a module of stage `llvm` to LLVM IR, its optimisation and the
 // emission of object code, all in this process.

@@ -1,7 +1,7 @@
 //===- CpuTarget.h - What the CPU being compiled for can do -----*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // A CPU by name and features, and the questions that mapping and code
 // generation ask about it. Nothing here looks at the machine except host().

@@ -1,7 +1,7 @@
 //===- Decode.h - The recurrent form, token by token ------------*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // What inference runs: `events` -> `mapped` without chunks, for any program.
 //

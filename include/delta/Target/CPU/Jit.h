@@ -1,7 +1,7 @@
 //===- Jit.h - Kernels compiled in this process -----------------*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Compiles a module of stage `mapped` or `llvm` and loads it into this process.
 //

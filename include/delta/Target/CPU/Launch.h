@@ -1,7 +1,7 @@
 //===- Launch.h - Running a CPU kernel on a thread pool ---------*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The C interface of a compiled kernel and the launcher over it. Run-time code:
 // it knows nothing of how the kernel was made.
@@ -84,8 +84,7 @@ private:
 
 /// One call; the workspaces live only as long as it does.
 int launch(const KernelEntry &entry, const void *const *in, void *const *out,
-           const int64_t *dims, const double *attrs,
-           runtime::ThreadPool &pool);
+           const int64_t *dims, const double *attrs, runtime::ThreadPool &pool);
 
 } // namespace delta::cpu
 

@@ -1,7 +1,7 @@
 //===- Passes.h - Passes of the CPU target ----------------------*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The passes of Passes.td, the pipeline `delta-cpu-to-llvm`, and the library
 // functions behind them.
