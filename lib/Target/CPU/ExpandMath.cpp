@@ -12,7 +12,7 @@
 // The polynomials are Chebyshev fits of the quotients named beside them. All
 // steps are exact where hardware has no fused multiply-add too: the high parts
 // of log 2 have enough trailing zeros. Test: test/Target/CPU/expand-math.mlir,
-// accuracy: test/Target/CPU/expand-math-ulp.test.
+// accuracy: test/python/test_expand_math.py.
 //
 //===----------------------------------------------------------------------===//
 

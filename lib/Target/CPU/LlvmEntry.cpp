@@ -12,7 +12,7 @@
 //   int delta_NAME(in, out, dims, attrs, workspace, bytes)
 //   size_t delta_NAME_workspace_bytes(void), int64_t delta_NAME_panels(void)
 //
-// Test: test/Target/CPU/cpu-entry.mlir.
+// Test: test/Target/CPU/cpu-to-llvm.mlir, test/Integration/cpu/aot.test.
 //
 //===----------------------------------------------------------------------===//
 
