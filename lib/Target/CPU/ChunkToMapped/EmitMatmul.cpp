@@ -121,7 +121,8 @@ void Emitter::emitMatmulTile(const Unit &unit, Value row, int64_t rows,
 
 void Emitter::emitMatmul(const Unit &unit) {
   bool inPanel = unit.slice == Slice::Panel;
-  auto [rows, cols] = getShape(unit.getChainResult());
+  int64_t rows, cols;
+  std::tie(rows, cols) = getShape(unit.getChainResult());
   int64_t main = rows / g.tileRows * g.tileRows;
   auto emitColumns = [&](Value col, int64_t vectors, Value mask) {
     Cursor origin;
@@ -309,7 +310,8 @@ SmallVector<Value> Emitter::emitDotTile(Value x, ArrayRef<Value> xRows, Value y,
 
 void Emitter::emitDot(const Unit &unit) {
   auto matmul = cast<MatmulOp>(unit.op);
-  auto [rows, cols] = getShape(matmul.getResult());
+  int64_t rows, cols;
+  std::tie(rows, cols) = getShape(matmul.getResult());
   const Buffer &buffer = *plan.getBuffer(matmul.getResult());
   Value result = view(buffer);
   Operand lhs = getOperand(matmul.getLhs(), false, false);
@@ -358,7 +360,8 @@ void Emitter::emitDot(const Unit &unit) {
 /// lhs^T * rhs^T, which no chunk program needs in a hurry.
 void Emitter::emitScalarDot(MatmulOp matmul, const Operand &lhs,
                             const Operand &rhs, Value result, Value addend) {
-  auto [rows, cols] = getShape(matmul.getResult());
+  int64_t rows, cols;
+  std::tie(rows, cols) = getShape(matmul.getResult());
   int64_t depth = getShape(matmul.getLhs()).first;
   loop(0, rows, 1, [&](Value row) {
     loop(0, cols, 1, [&](Value col) {

@@ -239,7 +239,7 @@ static std::optional<bool> getDirection(const Root &root) {
   if (root.kind != Root::Store)
     return std::nullopt;
   Operation *op = root.value.getDefiningOp();
-  if (op && isa<DecayMaskOp>(op))
+  if (isa_and_nonnull<DecayMaskOp>(op))
     return false;
   if (auto prefix = dyn_cast_or_null<PrefixProductOp>(op))
     return prefix.getReverse();
