@@ -108,6 +108,12 @@ class Generator:
         if depth == 0 or self.maybe(0.35):
             return self.pick(type, lambda: self.input(dim, "normal"))
         sub = lambda: self.vector(dim, depth - 1)
+        matrix = lambda: self.rng.choice([
+            lambda: binary("*", sub(), self.transpose(self.unit(dim))),
+            lambda: binary("+", Expr("eye", [dim], (dim, dim), PRIMARY),
+                           binary("*", sub(), self.transpose(self.unit(dim)))),
+            lambda: call("diag", sub()),
+        ])()
         return self.rng.choice([
             lambda: binary(self.rng.choice(["+", "-", ".*"]), sub(), sub()),
             lambda: binary("*", self.scalar(depth - 1), sub()),
@@ -126,6 +132,8 @@ class Generator:
             lambda: binary("*", call("diag", sub()), self.unit(dim)),
             lambda: binary("*", binary("*", sub(), self.transpose(
                 self.unit(dim))), self.unit(dim)),
+            lambda: binary("*", binary(".*", matrix(), matrix()),
+                           self.unit(dim)),
         ])()
 
     def gain(self, depth=1):
@@ -195,8 +203,21 @@ class Generator:
             dyad = binary("*", binary("*", self.gain(), k), self.transpose(k))
             return binary("-", diagonal, dyad)
         b = binary("*", number("0.3"), self.unit(A))
-        dyad = binary("*", b, self.transpose(self.unit(A)))
+        dyad = self.reshaped(binary("*", b, self.transpose(self.unit(A))))
         return binary(self.rng.choice("+-"), diagonal, dyad)
+
+    def reshaped(self, dyad):
+        """A state-free dyad, sometimes written in an uncommon way."""
+        rows, cols = dyad.type
+        return self.rng.choice([
+            *[lambda: dyad] * 5,
+            lambda: binary("/", dyad, number("2")),
+            lambda: negate(dyad),
+            lambda: self.transpose(binary("*", self.unit(cols),
+                                          self.transpose(self.unit(rows)))),
+            lambda: binary("*", call("diag", self.unit(rows)), dyad),
+            lambda: binary("*", dyad, call("diag", self.unit(cols))),
+        ])()
 
     # --- The state ------------------------------------------------------------
 
@@ -259,7 +280,7 @@ class Generator:
         v = self.vector(D, 1)
         if self.maybe(0.2):
             k = binary("*", self.gain(), k)
-        return binary("*", k, self.transpose(v))
+        return self.reshaped(binary("*", k, self.transpose(v)))
 
     def assign(self):
         """S = D S + dyads, written in one of many ways."""
