@@ -3,8 +3,6 @@
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The rewrites of events live beside the analysis they need, in
-// lib/Dialect/Delta/IR/DeltaEventPatterns.cpp.
 //
 //===----------------------------------------------------------------------===//
 

@@ -25,6 +25,7 @@ def Delta_IdentityRowsOp : Delta_Op<"identity_rows", [Pure, AllTypesMatch<["inpu
   let arguments = (ins AnyTypeOf<[Delta_Vector, Delta_Matrix]>:$input, Index:$valid, F64Attr:$value);
   let results = (outs AnyTypeOf<[Delta_Vector, Delta_Matrix]>:$result);
   let assemblyFormat = "$input `,` $valid `value` $value attr-dict `:` type($input)";
+  let hasFolder = 1;
 }
 
 def Delta_PrefixProductOp : Delta_Op<"prefix_product", [Pure, AllTypesMatch<["input", "result"]>]> {
@@ -87,6 +88,7 @@ def Delta_CausalMaskOp : Delta_Op<"causal_mask", [Pure, AllTypesMatch<["input", 
   let arguments = (ins Delta_Matrix:$input, UnitAttr:$diagonal);
   let results = (outs Delta_Matrix:$result);
   let assemblyFormat = "$input (`diagonal` $diagonal^)? attr-dict `:` type($input)";
+  let hasFolder = 1;
 }
 
 def Delta_SetDiagonalOp : Delta_Op<"set_diagonal", [Pure, AllTypesMatch<["input", "result"]>]> {

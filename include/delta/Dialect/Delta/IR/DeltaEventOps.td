@@ -17,12 +17,15 @@ def Delta_DecayOp : Delta_Op<"decay", [Pure, AllTypesMatch<["state", "result"]>]
     `result[i, j] = w[i] * state[i, j]`, or `w * state` for a scalar w. w may be
     any real number; declared ranges only choose faster schemes.
 
+    A decay by 1 folds to its state.
+
     Constraints:
     - C1: a vector w has the state's first axis.
   }];
   let arguments = (ins Delta_Matrix:$state, Delta_Value:$w);
   let results = (outs Delta_Matrix:$result);
   let assemblyFormat = "$state `,` $w attr-dict `:` type($state) `,` type($w)";
+  let hasFolder = 1;
   let hasVerifier = 1;
 
 }
@@ -46,7 +49,7 @@ def Delta_WriteOp : Delta_Op<"write", [Pure, AllTypesMatch<["state", "result"]>]
   let summary = "writes a rank-one term: S + y c^T";
   let description = [{
     `result[i, j] = state[i, j] + y[i] * c[j]`. The coefficient c may depend,
-    linearly, on earlier reads (feedback).
+    linearly, on earlier reads (feedback). A write of zero folds to its state.
 
     Constraints:
     - C1: y has the state's first axis, c its second.
@@ -54,6 +57,7 @@ def Delta_WriteOp : Delta_Op<"write", [Pure, AllTypesMatch<["state", "result"]>]
   let arguments = (ins Delta_Matrix:$state, Delta_Vector:$y, Delta_Vector:$c);
   let results = (outs Delta_Matrix:$result);
   let assemblyFormat = "$state `,` $y `,` $c attr-dict `:` type($state) `,` type($y) `,` type($c)";
+  let hasFolder = 1;
   let hasVerifier = 1;
 
 }

@@ -151,6 +151,7 @@ def Delta_TransposeOp : Delta_Op<"transpose", [Pure]> {
   let arguments = (ins Delta_Matrix:$matrix);
   let results = (outs Delta_Matrix:$result);
   let assemblyFormat = "$matrix attr-dict `:` type($matrix) `->` type($result)";
+  let hasFolder = 1;
   let hasVerifier = 1;
 }
 
