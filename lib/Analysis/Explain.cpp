@@ -179,12 +179,15 @@ LogicalResult mlir::delta::explainChunk(ModuleOp module, llvm::raw_ostream &os) 
   os << "  chunk of " << work.tokens << " tokens, state " << work.rows << " x "
      << work.columns << ", computed in " << signature.getOption("compute") << '\n';
   if (gram && gram.getScheme() == DecayScheme::Anchored)
-    os << "  decay: one factor anchored at the start of each leaf of " << leaf
-       << " tokens; the declared range keeps its inverse below e^64\n";
+    os << "  decay: the declared range keeps 1/prefix below e^64 over leaves of "
+       << leaf
+       << " tokens, so one factor anchored at a leaf's start is allowed; a "
+          "target may still halve them, as the CPU does at no cost\n";
   else if (gram)
     os << "  decay: dyadic; tokens in different leaves of " << leaf
-       << " are split at a block's midpoint, inside a leaf running products; "
-          "no factor exceeds 1 for a decay in [0, 1] and none is divided by\n";
+       << " are split at a block's midpoint, inside a leaf products over the "
+          "tokens between; no factor exceeds 1 for a decay in [0, 1] and none "
+          "is divided by\n";
   os << "  matrix products a chunk: " << work.g << " Grams (g = 2 C^2 K), "
      << work.s << " mixes (s = 2 C^2 V), " << work.h
      << " with the state (h = 2 C K V)";
