@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kernels import run_npz
-from recurrences import LIBRARY, error, evaluate
+from numpy_recurrences import LIBRARY, error, evaluate
 
 FILES = sorted((pathlib.Path(__file__).parents[1] / "golden").glob("*.npz"))
 LIMIT = 1e-5

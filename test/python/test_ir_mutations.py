@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from irmutations import mutate
-from recurrences import error
+from numpy_recurrences import error
 from specgen import generate
 
 COUNT = 16  # for each base

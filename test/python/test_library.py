@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Every recurrence of the library against NumPy, in every form.
 
-The kernels are held against the recurrences of recurrences.py: by the
+The kernels are held against the recurrences of numpy_recurrences.py: by the
 reference evaluator, and compiled as forward and decode in three precisions.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kernels import rounded, run_npz, widened
-from recurrences import LIBRARY, draw, error, evaluate
+from numpy_recurrences import LIBRARY, draw, error, evaluate
 
 NAMES = sorted(LIBRARY)
 TOKENS = [0, 1, 15, 16, 17, 100]

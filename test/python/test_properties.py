@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from kernels import from_bf16, run_npz, to_bf16
-from recurrences import EXTREME, LIBRARY, draw, error, evaluate
+from numpy_recurrences import EXTREME, LIBRARY, draw, error, evaluate
 
 NAMES = sorted(LIBRARY)
 K, V, CHUNK = 20, 12, 16

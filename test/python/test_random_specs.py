@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from kernels import run_npz
-from recurrences import error
+from numpy_recurrences import error
 from specgen import generate
 
 BEGIN, END = map(int, os.environ.get("DELTA_RANDOM_SPECS", "0:60").split(":"))

@@ -8,7 +8,7 @@ It is the oracle of everything else, so it is held against NumPy here.
 import numpy as np
 import pytest
 
-from recurrences import error, evaluate, outer, read, rows, times
+from numpy_recurrences import error, evaluate, outer, read, rows, times
 
 LIMIT = 1e-13
 
