@@ -368,6 +368,7 @@ FailureOr<BoundArrays> bindArrays(SignatureAttr signature,
 }
 
 FailureOr<BoundArrays> makeRandomArrays(SignatureAttr signature,
+                                        ArrayRef<std::string> dims,
                                         const RandomOptions &random,
                                         const NamedValues<int64_t> &given,
                                         Reporter &reporter) {
@@ -377,8 +378,7 @@ FailureOr<BoundArrays> makeRandomArrays(SignatureAttr signature,
   bound.H = random.H;
   for (auto &[name, size] : given)
     bound.dims[name] = size;
-  for (mlir::StringAttr dim : signature.getDimNames()) {
-    StringRef name = dim.getValue();
+  for (StringRef name : dims) {
     auto it = random.dims.find(name.str());
     if (it == random.dims.end()) {
       if (bound.dims.contains(name))

@@ -84,12 +84,16 @@ std::string Compilation::getName() {
   return cpu::getKernelName(*module);
 }
 
+std::vector<std::string> Compilation::getDimNames() {
+  return driver::getDimNames(*module);
+}
+
 NamedValues<int64_t> Compilation::getKnownDims() {
   NamedValues<int64_t> dims;
   SignatureAttr signature = getSignature();
-  for (mlir::StringAttr name : signature.getDimNames())
-    if (std::optional<int64_t> size = signature.getDim(name.getValue()))
-      dims[name.str()] = *size;
+  for (const std::string &name : driver::getDimNames(*module))
+    if (std::optional<int64_t> size = signature.getDim(name))
+      dims[name] = *size;
   return dims;
 }
 
@@ -164,17 +168,17 @@ LogicalResult Compilation::applyOptions(bool fromSpec) {
 
 LogicalResult Compilation::bindDims(const StringMap<int64_t> &dims) {
   SignatureAttr signature = getSignature();
-  for (mlir::StringAttr name : signature.getDimNames()) {
-    auto it = dims.find(name.getValue());
+  for (const std::string &name : driver::getDimNames(*module)) {
+    auto it = dims.find(name);
     if (it == dims.end())
       continue;
-    std::optional<int64_t> bound = signature.getDim(name.getValue());
+    std::optional<int64_t> bound = signature.getDim(name);
     if (bound && *bound != it->second)
-      return reporter.error("dim '" + name.getValue() + "' is " +
-                            Twine(*bound) + " in the module, but " +
-                            Twine(it->second) + " in the arrays");
+      return reporter.error("dim '" + name + "' is " + Twine(*bound) +
+                            " in the module, but " + Twine(it->second) +
+                            " in the arrays");
     if (!bound)
-      signature = signature.withDim(name.getValue(), it->second);
+      signature = signature.withDim(name, it->second);
   }
   mlir::delta::setSignature(*module, signature);
   return success();
@@ -323,10 +327,10 @@ LogicalResult Compilation::explainFurther() {
   if (getStage() != Stage::Events || fn == Fn::Decode)
     return success();
   SignatureAttr signature = getSignature();
-  for (mlir::StringAttr name : signature.getDimNames()) {
-    if (signature.getDim(name.getValue()))
+  for (const std::string &name : driver::getDimNames(*module)) {
+    if (signature.getDim(name))
       continue;
-    reporter.note("with -D " + name.getValue() +
+    reporter.note("with -D " + name +
                   "=SIZE the chunk program is explained, too");
     return success();
   }

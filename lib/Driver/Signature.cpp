@@ -14,6 +14,7 @@
 
 #include "delta/Runtime/Check.h"
 #include "delta/Runtime/Suggest.h"
+#include "delta/Spec/Evaluate.h"
 
 using namespace llvm;
 using mlir::delta::ArgAttr;
@@ -50,21 +51,11 @@ LogicalResult unknownName(StringRef option, StringRef name, StringRef what,
                         name + "'" + runtime::didYouMean(name.str(), known));
 }
 
-std::vector<std::string> getDimNames(SignatureAttr signature) {
-  std::vector<std::string> names;
-  for (mlir::StringAttr name : signature.getDimNames())
-    names.push_back(name.str());
-  return names;
-}
-
 /// Binds the dims given. K and V are dims of every spec, used or not.
 LogicalResult applyDims(mlir::ModuleOp module, const CompilerOptions &options,
                         Reporter &reporter) {
   SignatureAttr signature = mlir::delta::getSignature(module);
-  std::vector<std::string> known = getDimNames(signature);
-  // A dim may be needed as a number only.
-  module.walk(
-      [&](mlir::delta::DimOp op) { known.push_back(op.getName().str()); });
+  std::vector<std::string> known = getDimNames(module);
   for (auto &[name, size] : options.dims) {
     if (!is_contained(known, name)) {
       if (name == "K" || name == "V")
@@ -162,6 +153,28 @@ LogicalResult compareOption(SignatureAttr signature, StringRef flag,
 }
 
 } // namespace
+
+std::vector<std::string> getDimNames(mlir::ModuleOp module) {
+  SignatureAttr signature = mlir::delta::getSignature(module);
+  std::vector<std::string> names;
+  auto add = [&](const std::string &name) {
+    if (!is_contained(names, name))
+      names.push_back(name);
+  };
+  for (mlir::StringAttr name : signature.getDimNames())
+    add(name.str());
+  module.walk([&](mlir::delta::DimOp op) { add(op.getName().str()); });
+  for (ArgAttr arg : signature.getArgs(ArgKind::Attr))
+    if (mlir::StringAttr text = arg.getDefaultValue())
+      for (const std::string &name : spec::getConstantNames(text))
+        if (!signature.lookup(name))
+          add(name);
+  // Sizes that an earlier stage has used up already.
+  if (mlir::DictionaryAttr sizes = signature.getDims())
+    for (mlir::NamedAttribute size : sizes)
+      add(size.getName().str());
+  return names;
+}
 
 LogicalResult applyToSpec(mlir::ModuleOp module, const CompilerOptions &options,
                           Reporter &reporter) {

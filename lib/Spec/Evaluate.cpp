@@ -184,4 +184,32 @@ Expected<double> evaluateConstant(StringRef text,
   return value;
 }
 
+SmallVector<std::string> getConstantNames(StringRef text) {
+  SmallVector<std::string> names;
+  Recurrence arena;
+  DiagnosticEngine diagnostics;
+  const Expr *root = parseExpression(text, arena, diagnostics);
+  if (!root)
+    return names;
+  SmallVector<const Expr *> worklist{root};
+  while (!worklist.empty()) {
+    const Expr *expr = worklist.pop_back_val();
+    if (auto *name = dyn_cast<NameExpr>(expr)) {
+      if (!is_contained(names, name->id.name))
+        names.push_back(name->id.name.str());
+    } else if (auto *negate = dyn_cast<NegateExpr>(expr)) {
+      worklist.push_back(negate->operand);
+    } else if (auto *transpose = dyn_cast<TransposeExpr>(expr)) {
+      worklist.push_back(transpose->operand);
+    } else if (auto *binary = dyn_cast<BinaryExpr>(expr)) {
+      worklist.append({binary->rhs, binary->lhs});
+    } else if (auto *power = dyn_cast<PowerExpr>(expr)) {
+      worklist.append({power->exponent, power->base});
+    } else if (auto *call = dyn_cast<CallExpr>(expr)) {
+      append_range(worklist, reverse(call->args));
+    }
+  }
+  return names;
+}
+
 } // namespace delta::spec

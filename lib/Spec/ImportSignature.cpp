@@ -150,11 +150,12 @@ bool SignatureBuilder::readTypes() {
     names.push_back(argument->getName());
   for (const OutDecl *out : recurrence.getOuts())
     names.push_back(out->getName());
+  names.push_back(recurrence.getState().getName());
   for (const auto &[name, type] : options.dtypeOf) {
     if (!llvm::is_contained(names, name)) {
       StringRef nearest = findNearest(name, names);
       auto error = mlir::emitError(loc)
-                   << "no input, param or out is named '" << name
+                   << "no input, param, out or state is named '" << name
                    << "', so it cannot have the type " << type;
       if (!nearest.empty())
         error << "; did you mean '" << nearest << "'?";
@@ -221,7 +222,8 @@ ir::SignatureAttr SignatureBuilder::run() {
                             /*family=*/nullptr, attr->valueRange,
                             attr->defaultValue));
     } else if (auto *state = dyn_cast<StateDecl>(declare->decl)) {
-      args.push_back(getArg(ir::ArgKind::State, state, otherType,
+      args.push_back(getArg(ir::ArgKind::State, state,
+                            getType(state, /*vector=*/false),
                             {state->rows, state->cols}));
     }
   }

@@ -80,7 +80,8 @@ LogicalResult Session::bind() {
   SignatureAttr signature = compilation.getSignature();
   FailureOr<BoundArrays> bound =
       options.random
-          ? makeRandomArrays(signature, *options.random, given, reporter)
+          ? makeRandomArrays(signature, compilation.getDimNames(),
+                             *options.random, given, reporter)
           : readArrays(signature, options.input, given, reporter);
   if (failed(bound))
     return failure();

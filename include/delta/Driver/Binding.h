@@ -54,13 +54,13 @@ llvm::FailureOr<BoundArrays> bindArrays(mlir::delta::SignatureAttr signature,
                                         const NamedValues<int64_t> &given,
                                         Reporter &reporter);
 
-/// Makes random arrays. Vectors along the state's rows have unit length,
+/// Makes random arrays; `dims` are all dims that need a size. Vectors along the state's rows have unit length,
 /// scalars per token lie in (0, 1), log-decays are negative, declared ranges
 /// are kept, everything else is normal. Reports dims without a size.
 llvm::FailureOr<BoundArrays>
 makeRandomArrays(mlir::delta::SignatureAttr signature,
-                 const RandomOptions &random, const NamedValues<int64_t> &given,
-                 Reporter &reporter);
+                 llvm::ArrayRef<std::string> dims, const RandomOptions &random,
+                 const NamedValues<int64_t> &given, Reporter &reporter);
 
 /// Reports values that are NaN or outside their declared range, naming array,
 /// index, value and range. `where` begins the message (the file's name).

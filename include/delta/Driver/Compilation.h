@@ -68,6 +68,8 @@ public:
   std::string getName();
   Fn getFn() const { return fn; }
 
+  /// Every dim that the module needs the size of.
+  std::vector<std::string> getDimNames();
   /// Sizes that the module's signature fixes.
   NamedValues<int64_t> getKnownDims();
 

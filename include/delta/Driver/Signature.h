@@ -17,7 +17,15 @@
 #include "delta/Driver/Options.h"
 #include "delta/Driver/Report.h"
 
+#include <string>
+#include <vector>
+
 namespace delta::driver {
+
+/// Every dim that the module needs the size of: those of the arrays in order of
+/// first use, then those that are only numbers in an expression or an attr's
+/// default.
+std::vector<std::string> getDimNames(mlir::ModuleOp module);
 
 /// Applies dims and attr values to a module made from a spec.
 llvm::LogicalResult applyToSpec(mlir::ModuleOp module,

@@ -14,8 +14,11 @@
 #ifndef DELTA_SPEC_EVALUATE_H
 #define DELTA_SPEC_EVALUATE_H
 
+#include "llvm/ADT/SmallVector.h"
 #include "llvm/ADT/StringMap.h"
 #include "llvm/Support/Error.h"
+
+#include <string>
 
 namespace delta::spec {
 
@@ -26,6 +29,10 @@ namespace delta::spec {
 llvm::Expected<double> evaluateConstant(llvm::StringRef text,
                                         const llvm::StringMap<int64_t> &dims,
                                         const llvm::StringMap<double> &attrs);
+
+/// The names that `text` is computed from, in order of first use. Empty for a
+/// text with a syntax error.
+llvm::SmallVector<std::string> getConstantNames(llvm::StringRef text);
 
 } // namespace delta::spec
 

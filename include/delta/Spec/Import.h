@@ -29,7 +29,7 @@ struct ImportOptions {
   /// f32, and so is a vector input that only serves as an exponent; all are
   /// f64 if this is.
   std::string dtype = "f32";
-  /// Of single inputs, params and outs, by name.
+  /// Of single inputs, params, outs and the state, by name.
   llvm::ArrayRef<std::pair<std::string, std::string>> dtypeOf = {};
 };
 
