@@ -16,6 +16,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <unordered_map>
@@ -251,6 +252,60 @@ Status addMember(zip_t *zip, const std::string &name,
   return Status();
 }
 
+/// An archive that grows in memory.
+struct MemoryArchive {
+  zip_source_t *source = nullptr;
+  ~MemoryArchive() {
+    if (source)
+      zip_source_free(source);
+  }
+
+  /// Opens it for writing; the source outlives the handle.
+  ZipHandle open(std::string &why) {
+    zip_error_t error;
+    zip_error_init(&error);
+    source = zip_source_buffer_create(nullptr, 0, /*freep=*/0, &error);
+    ZipHandle zip(source ? zip_open_from_source(source, ZIP_TRUNCATE, &error)
+                         : nullptr);
+    if (!zip) {
+      why = takeMessage(error);
+      return zip;
+    }
+    zip_error_fini(&error);
+    zip_source_keep(source);
+    return zip;
+  }
+
+  /// Writes what was closed into an existing file.
+  Status writeTo(const std::string &path) {
+    int file = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+    if (file < 0)
+      return Status::error(systemError());
+    Status status;
+    if (zip_source_open(source) != 0) {
+      status = Status::error(zip_error_strerror(zip_source_error(source)));
+    } else {
+      std::vector<char> chunk(1 << 16);
+      zip_int64_t count;
+      while (status.ok() && (count = zip_source_read(source, chunk.data(),
+                                                     chunk.size())) > 0)
+        for (zip_int64_t done = 0; done < count && status.ok();) {
+          ssize_t wrote = ::write(file, chunk.data() + done, count - done);
+          if (wrote >= 0)
+            done += wrote;
+          else if (errno != EINTR)
+            status = Status::error(systemError());
+        }
+      if (status.ok() && count < 0)
+        status = Status::error(zip_error_strerror(zip_source_error(source)));
+      zip_source_close(source);
+    }
+    if (::close(file) != 0 && status.ok())
+      status = Status::error(systemError());
+    return status;
+  }
+};
+
 } // namespace
 
 Status writeNpz(const std::string &path,
@@ -261,9 +316,10 @@ Status writeNpz(const std::string &path,
   // libzip replaces the file by renaming, which would turn a device or pipe
   // into a plain file.
   struct stat info;
-  if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode))
-    return cannot(S_ISDIR(info.st_mode) ? "it is a directory"
-                                        : "it is not a regular file");
+  bool exists = ::stat(path.c_str(), &info) == 0;
+  bool inPlace = exists && !S_ISREG(info.st_mode);
+  if (exists && S_ISDIR(info.st_mode))
+    return cannot("it is a directory");
   // Nor may it replace a protected one.
   if (::access(path.c_str(), F_OK) == 0 && ::access(path.c_str(), W_OK) != 0)
     return cannot(systemError());
@@ -283,12 +339,21 @@ Status writeNpz(const std::string &path,
     source.header = makeNpyHeader(*source.array);
   }
 
-  int code = 0;
-  ZipHandle zip(zip_open(path.c_str(), ZIP_CREATE | ZIP_TRUNCATE, &code));
-  if (!zip) {
-    zip_error_t error;
-    zip_error_init_with_code(&error, code);
-    return cannot(takeMessage(error));
+  MemoryArchive memory;
+  ZipHandle zip;
+  if (inPlace) {
+    std::string why;
+    zip = memory.open(why);
+    if (!zip)
+      return cannot(why);
+  } else {
+    int code = 0;
+    zip.reset(zip_open(path.c_str(), ZIP_CREATE | ZIP_TRUNCATE, &code));
+    if (!zip) {
+      zip_error_t error;
+      zip_error_init_with_code(&error, code);
+      return cannot(takeMessage(error));
+    }
   }
   for (size_t i = 0; i < arrays.size(); ++i)
     if (Status status = addMember(zip.get(), arrays[i].first, sources[i]);
@@ -298,6 +363,9 @@ Status writeNpz(const std::string &path,
   if (zip_close(zip.get()) != 0)
     return cannot(zip_strerror(zip.get()));
   zip.release();
+  if (inPlace)
+    if (Status status = memory.writeTo(path); !status.ok())
+      return cannot(status.message());
   return Status();
 }
 
