@@ -16,6 +16,7 @@
 #include "delta/Analysis/Explain.h"
 #include "delta/Analysis/WorkCount.h"
 #include "delta/Dialect/Delta/Transforms/Passes.h"
+#include "delta/Dialect/Warp/IR/Warp.h"
 #include "delta/Driver/Input.h"
 #include "delta/Driver/Output.h"
 #include "delta/Driver/Signature.h"
@@ -48,7 +49,7 @@ namespace delta::driver {
 void registerDialects(mlir::DialectRegistry &registry) {
   mlir::registerAllDialects(registry);
   mlir::registerAllExtensions(registry);
-  registry.insert<mlir::delta::DeltaDialect>();
+  registry.insert<mlir::delta::DeltaDialect, mlir::delta::warp::WarpDialect>();
   cpu::registerTranslations(registry);
 }
 

@@ -1,6 +1,7 @@
 //===- delta-opt.cpp - Runs delta's and upstream's passes -----------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The usual MLIR driver over the dialects and passes of this project.
@@ -9,6 +10,7 @@
 
 #include "delta/Dialect/Delta/IR/Delta.h"
 #include "delta/Dialect/Delta/Transforms/Passes.h"
+#include "delta/Dialect/Warp/IR/Warp.h"
 #include "delta/Target/CPU/ChunkToMapped/Passes.h"
 #include "delta/Target/CPU/Passes.h"
 #include "mlir/InitAllDialects.h"
@@ -20,7 +22,7 @@ int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
   mlir::registerAllDialects(registry);
   mlir::registerAllExtensions(registry);
-  registry.insert<mlir::delta::DeltaDialect>();
+  registry.insert<mlir::delta::DeltaDialect, mlir::delta::warp::WarpDialect>();
   mlir::registerAllPasses();
   mlir::delta::registerDeltaTransformsPasses();
   mlir::delta::registerCpuPasses();

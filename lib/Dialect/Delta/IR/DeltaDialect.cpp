@@ -99,13 +99,20 @@ RecurrenceOp mlir::delta::getRecurrence(ModuleOp module) {
   return *ops.begin();
 }
 
-/// Is `op`, an operation of this dialect, allowed in `stage`?
+/// The dialect of GPU kernels in stage mapped, which this one does not link.
+static constexpr StringLiteral kWarpNamespace("delta_warp");
+
+/// Is `op`, an operation of this dialect or of the warp dialect, allowed in
+/// `stage`?
 static bool isAllowedIn(Operation *op, Stage stage) {
   bool step = stage == Stage::Step, events = stage == Stage::Events,
-       chunk = stage == Stage::Chunk;
+       chunk = stage == Stage::Chunk, mapped = stage == Stage::Mapped;
+  if (op->getDialect()->getNamespace() == kWarpNamespace)
+    return mapped;
   return TypeSwitch<Operation *, bool>(op)
-      .Case<BroadcastOp, SumOp, SigmoidOp, SoftplusOp>(
-          [&](auto) { return step || events || chunk; })
+      .Case<BroadcastOp, SumOp>([&](auto) { return step || events || chunk; })
+      .Case<SigmoidOp, SoftplusOp>(
+          [&](auto) { return step || events || chunk || mapped; })
       .Case<RecurrenceOp, YieldOp, MicroOp, DimOp>(
           [&](auto) { return step || events; })
       .Case<ForOp, OuterOp, MatvecOp, TransposeOp, DiagOp, EyeOp>(
@@ -155,7 +162,10 @@ LogicalResult DeltaDialect::verifyOperationAttribute(Operation *op,
   }
   Operation *stranger = nullptr;
   module.walk([&](Operation *nested) {
-    if (!isa_and_nonnull<DeltaDialect>(nested->getDialect()) ||
+    Dialect *dialect = nested->getDialect();
+    if (!dialect ||
+        (!isa<DeltaDialect>(dialect) &&
+         dialect->getNamespace() != kWarpNamespace) ||
         isAllowedIn(nested, *stage))
       return WalkResult::advance();
     stranger = nested;

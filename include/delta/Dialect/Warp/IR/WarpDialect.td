@@ -10,6 +10,7 @@
 include "mlir/IR/OpBase.td"
 include "mlir/IR/AttrTypeBase.td"
 include "mlir/IR/EnumAttr.td"
+include "mlir/IR/TensorEncoding.td"
 
 def Warp_Dialect : Dialect {
   let name = "delta_warp";
@@ -45,10 +46,13 @@ class Warp_Attr<string name, string attrMnemonic, list<Trait> traits = []>
   let mnemonic = attrMnemonic;
 }
 
-def Warp_FragmentAttr : Warp_Attr<"Fragment", "fragment"> {
+def Warp_EncodingMethods : DeclareAttrInterfaceMethods<VerifiableTensorEncoding>;
+
+def Warp_FragmentAttr : Warp_Attr<"Fragment", "fragment", [Warp_EncodingMethods]> {
   let summary = "A matrix spread by rows over the lanes of a warp";
   let description = [{
-    Rows and columns are multiples of 8. See the dialect's description.
+    Rows and columns are multiples of 8; elements are f32, bf16, f16, i32 or
+    i1. See the dialect's description.
   }];
 }
 
@@ -58,7 +62,7 @@ def Warp_Axis : I32EnumAttr<"Axis", "axis of a fragment", [
   let genSpecializedAttr = 0;
 }
 
-def Warp_AlongAttr : Warp_Attr<"Along", "along"> {
+def Warp_AlongAttr : Warp_Attr<"Along", "along", [Warp_EncodingMethods]> {
   let summary = "A vector along one axis of fragments";
   let parameters = (ins EnumParameter<Warp_Axis>:$axis);
   let assemblyFormat = "`<` $axis `>`";
@@ -68,9 +72,7 @@ def Warp_Operand : I32EnumAttr<"Operand", "how mma rounds its operands", [
     I32EnumAttrCase<"Native", 0, "native">, I32EnumAttrCase<"TF32", 1, "tf32">,
     I32EnumAttrCase<"BF16x3", 2, "bf16x3">]> {
   let cppNamespace = "::mlir::delta::warp";
-  let genSpecializedAttr = 0;
 }
-def Warp_OperandAttr : EnumAttr<Warp_Dialect, Warp_Operand, "operand">;
 
 def Warp_SharedType : TypeDef<Warp_Dialect, "Shared"> {
   let mnemonic = "shared";
@@ -78,14 +80,17 @@ def Warp_SharedType : TypeDef<Warp_Dialect, "Shared"> {
   let description = [{
     Row-major, of rank 1 or more. The last axis is a row; the one before it
     counts rows; the others count matrices. With `swizzle`, rows of at least
-    two 16-byte segments have their segments permuted within the row,
-    `segment ^ (row mod min(8, segments a row))` for rows of 128 bytes and more
-    and `segment ^ ((row / (8 / segments)) mod segments)` for shorter rows, so
-    that 8 rows at one column lie in different banks. `pad` elements follow
-    every row and are not part of it.
+    two 16-byte segments have their segments permuted within the row. For 16-bit
+    elements, `segment ^ (row mod 8)` for rows of 128 bytes and more and
+    `segment ^ ((row / (8 / segments)) mod segments)` for shorter rows, so that
+    8 rows at one column lie in different banks. For 32-bit elements it is pairs
+    of segments (a row of an 8-column tile) that are permuted in the same way,
+    so that 4 rows lie in different banks. `pad` elements follow every row and
+    are not part of it.
 
     Constraints:
-    - C1: sizes are positive; elements are f32, bf16, f16 or i32.
+    - C1: sizes are positive; elements are f32, bf16, f16 or i32; `pad` is not
+      negative.
     - C2: a swizzled row is a power of two of 16-byte segments, at least two.
       With `pad`, there is no swizzle.
 
@@ -100,10 +105,19 @@ def Warp_SharedType : TypeDef<Warp_Dialect, "Shared"> {
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
     unsigned getRank() const { return getShape().size(); }
+    int64_t getElementBytes() const;
     /// Bytes from one row to the next.
     int64_t getRowBytes() const;
     /// Bytes of the whole array.
     int64_t getBytes() const;
+    /// The 16-byte segment of row `row` that holds what is segment `segment`
+    /// without swizzle.
+    int64_t getSwizzledSegment(int64_t segment, int64_t row) const;
+    /// Swizzle: segment ^ (row / divisor % modulus * factor); powers of two.
+    struct SwizzleTerms {
+      int64_t divisor, modulus, factor;
+    };
+    SwizzleTerms getSwizzleTerms() const;
   }];
 }
 

@@ -45,9 +45,13 @@ def Warp_PositionsOp : Warp_Op<"positions", [Pure]> {
     ```mlir
     %i = delta_warp.positions : tensor<16xi32, #delta_warp.along<rows>>
     ```
+
+    Constraints:
+    - C1: elements are i32.
   }];
   let results = (outs Warp_Along:$result);
   let assemblyFormat = "attr-dict `:` type($result)";
+  let hasVerifier = 1;
 }
 
 //===----------------------------------------------------------------------===//
@@ -56,6 +60,10 @@ def Warp_PositionsOp : Warp_Op<"positions", [Pure]> {
 
 def Warp_SplatOp : Warp_Op<"splat", [Pure]> {
   let summary = "a number in every element";
+  let description = [{
+    Constraints:
+    - C1: the number has the result's element type.
+  }];
   let arguments = (ins AnyType:$input);
   let results = (outs Warp_Value:$result);
   let assemblyFormat = "$input attr-dict `:` type($input) `->` type($result)";
@@ -108,7 +116,12 @@ def Warp_SumOp : Warp_Op<"sum", [Pure]> {
 
 def Warp_ElementOp : Warp_Op<"element", [Pure]> {
   let summary = "one element of a vector, in every lane";
-  let description = [{ `result = input[position]`, broadcast to the warp. }];
+  let description = [{
+    `result = input[position]`, broadcast to the warp.
+
+    Constraints:
+    - C1: the position lies in the vector; the result has its element type.
+  }];
   let arguments = (ins Warp_Along:$input, I64Attr:$position);
   let results = (outs AnyType:$result);
   let assemblyFormat = "$input `[` $position `]` attr-dict `:` type($input) `->` type($result)";
@@ -136,7 +149,7 @@ def Warp_ShuffleRowsOp : Warp_Op<"shuffle_rows", [Pure, AllTypesMatch<["input", 
   let hasVerifier = 1;
 }
 
-def Warp_SplitRowsOp : Warp_Op<"split_rows", [Pure]> {
+def Warp_SplitRowsOp : Warp_Op<"split_rows", [Pure, AllTypesMatch<["right", "left"]>]> {
   let summary = "separates the right and the left rows of blocks of 2 * distance";
   let description = [{
     A fragment of 16 rows becomes two of 8: the rows i with `i & distance`
@@ -209,7 +222,7 @@ def Warp_MmaOp : Warp_Op<"mma", [Pure, AllTypesMatch<["acc", "result"]>]> {
     - C2: the element types of lhs and rhs agree and fit `operand`.
   }];
   let arguments = (ins Warp_Fragment:$lhs, Warp_Fragment:$rhs, Warp_Fragment:$acc,
-                       DefaultValuedAttr<Warp_OperandAttr, "::mlir::delta::warp::Operand::Native">:$operand);
+                       DefaultValuedAttr<Warp_Operand, "::mlir::delta::warp::Operand::Native">:$operand);
   let results = (outs Warp_Fragment:$result);
   let assemblyFormat = "$lhs `,` $rhs `,` $acc ($operand^)? attr-dict `:` type($lhs) `,` type($rhs) `,` type($acc)";
   let hasVerifier = 1;
@@ -225,6 +238,9 @@ def Warp_AllocSharedOp : Warp_Op<"alloc_shared", [MemoryEffects<[MemAlloc]>]> {
     Stands at the start of the kernel. `offset`, in bytes from the start of the
     dynamic shared memory and a multiple of 16, is set by
     delta-place-shared; arrays that are never alive together may overlap.
+
+    Constraints:
+    - C1: the offset is not negative and a multiple of 16.
   }];
   let arguments = (ins OptionalAttr<I64Attr>:$offset);
   let results = (outs Warp_Shared:$result);
@@ -242,8 +258,12 @@ def Warp_SharedLoadOp : Warp_Op<"shared_load", [MemoryEffects<[MemRead]>]> {
     The element type stays.
 
     Constraints:
-    - C1: one index an axis; the tile has the array's element type. Columns are
-      multiples of 8 (of 16 bytes in memory).
+    - C1: one index an axis; the tile has the array's element type.
+    - C2: the tile fits the array's last axes; `transpose` is for fragments.
+    - C3: for fragments, rows of 16-bit elements are a multiple of 16 bytes
+      apart, rows of 32-bit elements of 8.
+
+    First rows and columns of fragments must be multiples of 8.
   }];
   let arguments = (ins Warp_Shared:$array, Variadic<Index>:$indices, UnitAttr:$transpose);
   let results = (outs Warp_Value:$result);
@@ -254,7 +274,8 @@ def Warp_SharedLoadOp : Warp_Op<"shared_load", [MemoryEffects<[MemRead]>]> {
 def Warp_SharedStoreOp : Warp_Op<"shared_store", [MemoryEffects<[MemWrite]>]> {
   let summary = "writes a tile of registers to shared memory";
   let description = [{
-    As shared_load. A vector's copies in several lanes are written once.
+    As shared_load, with its constraints. A vector's copies in several lanes are
+    written once.
   }];
   let arguments = (ins Warp_Value:$value, Warp_Shared:$array, Variadic<Index>:$indices, UnitAttr:$transpose);
   let assemblyFormat = "$value `,` $array `[` $indices `]` (`transpose` $transpose^)? attr-dict `:` type($value) `,` type($array)";
@@ -267,7 +288,13 @@ def Warp_StoreLevelOp : Warp_Op<"store_level", [MemoryEffects<[MemWrite]>]> {
     `value` is 8x8: right rows (split_rows' slots) against left rows at
     `distance`. Element (s, t) is written to (right row of s, left row of t) of
     a 16x16 matrix when both lie in the same block of 2 * distance rows;
-    the others mean nothing and are dropped.
+    the others mean nothing and are dropped. For an array of bf16 or f16 the
+    elements are rounded to nearest even.
+
+    Constraints:
+    - C1: the value is 8x8 of f32; `distance` is 1, 2, 4 or 8.
+    - C2: the array holds 16x16 matrices of f32, bf16 or f16, with one index an
+      axis; those of row and column are 0 or another multiple of 16.
   }];
   let arguments = (ins Warp_Fragment:$value, Warp_Shared:$array, Variadic<Index>:$indices, I64Attr:$distance);
   let assemblyFormat = "$value `,` $array `[` $indices `]` `by` $distance attr-dict `:` type($value) `,` type($array)";
@@ -286,8 +313,9 @@ def Warp_InverseOp : Warp_Op<"inverse", [AttrSizedOperandSegments, MemoryEffects
     warp executes it, the one that wrote `source`; it orders its own accesses.
 
     Constraints:
-    - C1: both arrays end in 16x16, with one index for every axis but the last
-      three; `steps` is m.
+    - C1: both arrays end in m*m x 16 x 16, with one index for every axis but
+      the last three; `steps` is m, from 1 to 16.
+    - C2: the source is f32, the target f32, bf16 or f16.
   }];
   let arguments = (ins Warp_Shared:$source, Variadic<Index>:$sourceIndices,
                        Warp_Shared:$target, Variadic<Index>:$targetIndices, I64Attr:$steps);
@@ -324,6 +352,7 @@ def Warp_AsyncLoadOp : Warp_Op<"async_load", [MemoryEffects<[MemRead, MemWrite]>
     Constraints:
     - C1: leading indices for every axis but the rows' and columns'; the
       element types agree; `rows` and `width` fit the array.
+    - C2: the alignment is positive.
   }];
   let arguments = (ins Warp_Global:$source, Index:$offset, Index:$stride, Index:$valid,
                        Warp_Shared:$array, Variadic<Index>:$indices,
@@ -342,8 +371,13 @@ def Warp_AsyncCommitOp : Warp_Op<"async_commit", [MemoryEffects<[MemRead, MemWri
 
 def Warp_AsyncWaitOp : Warp_Op<"async_wait", [MemoryEffects<[MemRead, MemWrite]>]> {
   let summary = "waits until at most `pending` of this thread's groups are under way";
+  let description = [{
+    Constraints:
+    - C1: `pending` is from 0 to 7.
+  }];
   let arguments = (ins I64Attr:$pending);
   let assemblyFormat = "$pending attr-dict";
+  let hasVerifier = 1;
 }
 
 def Warp_WarpBarrierOp : Warp_Op<"warp_barrier", [MemoryEffects<[MemRead, MemWrite]>]> {
@@ -357,7 +391,10 @@ def Warp_GlobalLoadOp : Warp_Op<"global_load", [AttrSizedOperandSegments, Memory
     `strides` and `valid` have one entry an axis of the result:
     result[i, j] = source[offset + i * strides[0] + j * strides[1]] for
     i < valid[0] and j < valid[1], else 0, without reading. A vector has one
-    axis. The element type stays.
+    axis.
+
+    Constraints:
+    - C1: the element types agree; one stride and one limit an axis.
   }];
   let arguments = (ins Warp_Global:$source, Index:$offset, Variadic<Index>:$strides, Variadic<Index>:$valid);
   let results = (outs Warp_Value:$result);
@@ -371,7 +408,12 @@ def Warp_GlobalStoreOp : Warp_Op<"global_store", [AttrSizedOperandSegments, Memo
     As global_load; elements outside `valid` are not written. Axis 0 of a
     fragment with stride 1 (an out, held with the state's columns as rows) is
     written in whole 32-byte sectors where alignment allows. `alignment`, in
-    elements, divides offset and all strides but 1.
+    elements, divides offset and all strides but 1. A vector's copies in several
+    lanes are written once.
+
+    Constraints:
+    - C1: the element types agree; one stride and one limit an axis.
+    - C2: the alignment is positive.
   }];
   let arguments = (ins Warp_Value:$value, Warp_Global:$target, Index:$offset, Variadic<Index>:$strides, Variadic<Index>:$valid,
                        DefaultValuedAttr<I64Attr, "1">:$alignment);
