@@ -167,7 +167,7 @@ LogicalResult Compilation::applyOptions(bool fromSpec) {
   return success();
 }
 
-LogicalResult Compilation::bindDims(const StringMap<int64_t> &dims) {
+LogicalResult Compilation::bindDims(const NamedValues<int64_t> &dims) {
   SignatureAttr signature = getSignature();
   for (const std::string &name : driver::getDimNames(*module)) {
     auto it = dims.find(name);

@@ -217,32 +217,11 @@ FailureOr<NamedValues<int64_t>> parseIntegers(StringRef option, StringRef text,
 }
 
 FailureOr<RandomOptions> parseRandom(StringRef text, Reporter &reporter) {
-  FailureOr<NamedValues<int64_t>> values =
-      parseIntegers("--random", text, {}, reporter);
-  if (failed(values))
-    return failure();
-  RandomOptions options;
-  for (auto &[name, value] : *values) {
-    // Data of the benchmark sizes are far below; more is a slip of the hand.
-    if (name != "seed" && value > (int64_t(1) << 31))
-      return reporter.error("--random: '" + name + "' is " + Twine(value) +
-                            "; at most 2147483648 is accepted");
-    if (name == "B")
-      options.B = value;
-    else if (name == "T")
-      options.T = value;
-    else if (name == "H")
-      options.H = value;
-    else if (name == "seed")
-      options.seed = static_cast<uint64_t>(value);
-    else if (value < 1 || value > kMaxDim)
-      return reporter.error("--random: dim '" + name +
-                            "' must be between 1 and " + Twine(kMaxDim) +
-                            ", but got " + Twine(value));
-    else
-      options.dims[name] = value;
-  }
-  return options;
+  runtime::Expected<RandomOptions> options =
+      runtime::parseRandomOptions(std::string_view(text.data(), text.size()));
+  if (!options)
+    return reporter.error(options.message());
+  return std::move(*options);
 }
 
 FailureOr<Artefact> parseArtefact(StringRef text, Reporter &reporter) {

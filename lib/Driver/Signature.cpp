@@ -176,6 +176,47 @@ std::vector<std::string> getDimNames(mlir::ModuleOp module) {
   return names;
 }
 
+static runtime::DType getDType(mlir::Type type) {
+  if (type.isF64())
+    return runtime::DType::F64;
+  if (type.isBF16())
+    return runtime::DType::BF16;
+  if (type.isF16())
+    return runtime::DType::F16;
+  return runtime::DType::F32;
+}
+
+runtime::Signature toRuntimeSignature(SignatureAttr signature, StringRef name) {
+  runtime::Signature result;
+  result.name = name.str();
+  for (ArgAttr arg : signature.getAllArgs()) {
+    runtime::Argument argument;
+    argument.kind =
+        *runtime::argKindFromName(stringifyArgKind(arg.getKind()).str());
+    argument.name = arg.getName().str();
+    argument.dtype = getDType(arg.getType());
+    for (mlir::StringAttr axis : arg.getAxes())
+      argument.axes.push_back(axis.str());
+    if (arg.getFamily())
+      argument.family = arg.getFamily().str();
+    if (arg.hasRange())
+      argument.range = {arg.getLo(), arg.getHi()};
+    if (arg.getDefaultValue()) {
+      argument.defaultText = arg.getDefaultValue().str();
+      for (const std::string &used :
+           spec::getConstantNames(arg.getDefaultValue()))
+        if (signature.lookup(used))
+          argument.defaultAttrs.push_back(used);
+    }
+    result.args.push_back(std::move(argument));
+  }
+  if (mlir::DictionaryAttr sizes = signature.getDims())
+    for (mlir::NamedAttribute size : sizes)
+      if (std::optional<int64_t> known = signature.getDim(size.getName()))
+        result.dims[size.getName().str()] = *known;
+  return result;
+}
+
 LogicalResult applyToSpec(mlir::ModuleOp module, const CompilerOptions &options,
                           Reporter &reporter) {
   if (failed(applyDims(module, options, reporter)))

@@ -13,13 +13,13 @@
 #include "Run.h"
 #include "delta/Driver/Output.h"
 
+#include "delta/Driver/Signature.h"
 #include "delta/Runtime/Check.h"
+#include "delta/Runtime/MachineLimits.h"
 #include "delta/Target/CPU/Jit.h"
 
 using namespace llvm;
 using namespace delta::driver;
-using mlir::delta::ArgAttr;
-using mlir::delta::ArgKind;
 using mlir::delta::SignatureAttr;
 using mlir::delta::Stage;
 
@@ -40,6 +40,10 @@ private:
   LogicalResult bind();
   LogicalResult prepareArrays();
   LogicalResult compileAndRun();
+  /// Measures the kernel and prints the line on standard output; `flops` is
+  /// the work of one launch.
+  LogicalResult bench(const runtime::Invocation &invocation,
+                      runtime::Runner &runner, double flops);
   FailureOr<Exit> compare();
   LogicalResult write();
 
@@ -55,9 +59,10 @@ private:
   runtime::ThreadPool pool;
   /// The module before lowering, from which the reference is computed.
   mlir::OwningOpRef<mlir::ModuleOp> meaning;
-  BoundArrays arrays;
+  runtime::Signature signature;
+  runtime::BoundArrays arrays;
   std::vector<double> attrs;
-  std::optional<Results> results, reference;
+  std::optional<runtime::Results> results, reference;
 };
 
 /// Where the arrays came from, for messages.
@@ -65,25 +70,25 @@ std::string describeSource(const RunOptions &options) {
   return options.random ? "--random" : options.input;
 }
 
-FailureOr<BoundArrays> readArrays(SignatureAttr signature,
-                                  const std::string &path,
-                                  const NamedValues<int64_t> &given,
-                                  Reporter &reporter) {
-  runtime::Expected<runtime::NpzReader> file = runtime::NpzReader::open(path);
-  if (!file)
-    return reporter.error(file.message());
-  return bindArrays(signature, *file, given, reporter);
-}
-
 LogicalResult Session::bind() {
   NamedValues<int64_t> given = compilation.getKnownDims();
-  SignatureAttr signature = compilation.getSignature();
-  FailureOr<BoundArrays> bound =
-      options.random
-          ? makeRandomArrays(signature, compilation.getDimNames(),
-                             *options.random, given, reporter)
-          : readArrays(signature, options.input, given, reporter);
-  if (failed(bound))
+  signature =
+      toRuntimeSignature(compilation.getSignature(), compilation.getName());
+  auto report = [&](const std::string &message) {
+    (void)reporter.error(message);
+  };
+  std::optional<runtime::BoundArrays> bound;
+  if (options.random) {
+    bound = runtime::makeRandomArrays(signature, compilation.getDimNames(),
+                                      *options.random, given, report);
+  } else {
+    runtime::Expected<runtime::NpzReader> file =
+        runtime::NpzReader::open(options.input);
+    if (!file)
+      return reporter.error(file.message());
+    bound = runtime::bindArrays(signature, *file, given, report);
+  }
+  if (!bound)
     return failure();
   arrays = std::move(*bound);
   for (auto &[name, size] : given)
@@ -92,15 +97,18 @@ LogicalResult Session::bind() {
 }
 
 LogicalResult Session::prepareArrays() {
-  SignatureAttr signature = compilation.getSignature();
   // Ranges are checked on the values as given, before any rounding.
   if (options.check &&
-      failed(checkValues(signature, arrays, describeSource(options), reporter)))
+      !runtime::checkValues(
+          signature, arrays, describeSource(options),
+          [&](const std::string &message) { (void)reporter.error(message); }))
     return failure();
-  if (failed(convertArrays(signature, arrays, keepsGivenTypes(), reporter)))
-    return failure();
+  runtime::Status status =
+      runtime::convertArrays(signature, arrays, keepsGivenTypes());
+  if (!status.ok())
+    return reporter.error(status.message());
   FailureOr<std::vector<double>> values =
-      evaluateAttrs(signature, arrays, reporter);
+      evaluateAttrs(compilation.getSignature(), arrays.dims, reporter);
   if (failed(values))
     return failure();
   attrs = std::move(*values);
@@ -125,24 +133,40 @@ LogicalResult Session::compileAndRun() {
       })))
     return failure();
 
-  SignatureAttr signature = compilation.getSignature();
-  FailureOr<KernelCall> call =
-      KernelCall::create(signature, arrays, attrs, reporter);
-  if (failed(call))
-    return failure();
-  cpu::Launcher launcher(kernel->getEntry(), pool);
-  if (failed(compilation.timed("run",
-                               [&] { return call->run(launcher, reporter); })))
+  runtime::Expected<runtime::Invocation> invocation =
+      runtime::Invocation::create(signature, arrays, attrs);
+  if (!invocation)
+    return reporter.error(invocation.message());
+  std::vector<int64_t> sizes;
+  for (const std::string &dim : signature.arrayDims())
+    sizes.push_back(arrays.dims[dim]);
+  cpu::Runner runner(kernel->getEntry(), std::move(sizes), pool);
+  if (failed(compilation.timed("run", [&]() -> LogicalResult {
+        runtime::Status status = runner.launch(*invocation);
+        return status.ok() ? success() : reporter.error(status.message());
+      })))
     return failure();
   if (options.bench) {
     double tokens = static_cast<double>(arrays.B) * arrays.T * arrays.H;
-    if (failed(bench(compilation.getName(), *call, launcher,
-                     flopsPerToken * tokens,
-                     signature.getOption("compute") == "f64", pool, reporter)))
+    if (failed(bench(*invocation, runner, flopsPerToken * tokens)))
       return failure();
   }
-  results = call->takeResults();
+  results = invocation->takeResults();
   return success();
+}
+
+LogicalResult Session::bench(const runtime::Invocation &invocation,
+                             runtime::Runner &runner, double flops) {
+  runtime::Expected<double> median = runtime::measureMedian(runner, invocation);
+  if (!median)
+    return reporter.error(median.message());
+  bool f64 = compilation.getSignature().getOption("compute") == "f64";
+  double bytes = static_cast<double>(invocation.bytes());
+  outs() << runtime::formatBench(
+                compilation.getName(), *median, bytes, flops,
+                runtime::measureMachineLimits(pool, f64).floor(bytes, flops))
+         << '\n';
+  return flushOutput(reporter);
 }
 
 /// The limit on one result's error: that of the type it was computed or is
@@ -177,7 +201,7 @@ FailureOr<Exit> Session::compare() {
 LogicalResult Session::write() {
   if (options.output.empty())
     return success();
-  const Results &chosen = options.reference ? *reference : *results;
+  const runtime::Results &chosen = options.reference ? *reference : *results;
   std::vector<runtime::NamedArray> named;
   for (auto &[name, array] : chosen)
     named.emplace_back(name, &array);
@@ -203,8 +227,8 @@ FailureOr<Exit> Session::run() {
     return failure();
   if (meaning) {
     if (failed(compilation.timed("reference", [&]() -> LogicalResult {
-          FailureOr<Results> computed = runReference(
-              *meaning, arrays, attrs, pool.numThreads(), reporter);
+          FailureOr<runtime::Results> computed = runReference(
+              *meaning, signature, arrays, attrs, pool.numThreads(), reporter);
           if (failed(computed))
             return failure();
           reference = std::move(*computed);

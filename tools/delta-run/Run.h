@@ -43,14 +43,6 @@ llvm::FailureOr<driver::Exit> run(const driver::CompilerOptions &compiler,
                                   const RunOptions &options,
                                   driver::Reporter &reporter);
 
-/// Measures `call` and prints the line `bench NAME median_s=... bytes=...
-/// gbps=... gflops=... share=...` on standard output. `flops` is the work of
-/// one call, `f64` the type it is done in.
-llvm::LogicalResult bench(llvm::StringRef name, driver::KernelCall &call,
-                          cpu::Launcher &launcher, double flops, bool f64,
-                          runtime::ThreadPool &pool,
-                          driver::Reporter &reporter);
-
 } // namespace delta::run
 
 #endif // DELTA_TOOLS_DELTA_RUN_RUN_H

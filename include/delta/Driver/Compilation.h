@@ -46,7 +46,7 @@ public:
   llvm::LogicalResult load();
 
   /// Fixes dims, as found in arrays. A contradiction is an error.
-  llvm::LogicalResult bindDims(const llvm::StringMap<int64_t> &dims);
+  llvm::LogicalResult bindDims(const NamedValues<int64_t> &dims);
 
   /// Runs the passes up to `stage`. An error when the module is behind it, or
   /// when there is no such stage for the function.

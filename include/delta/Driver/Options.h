@@ -14,11 +14,10 @@
 #define DELTA_DRIVER_OPTIONS_H
 
 #include "delta/Driver/Report.h"
-#include "delta/Runtime/NdArray.h"
+#include "delta/Runtime/Binding.h"
 
 #include "llvm/ADT/StringRef.h"
 
-#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -26,11 +25,8 @@
 
 namespace delta::driver {
 
-/// No dim of a kernel can sensibly be larger; also keeps products in 63 bits.
-inline constexpr int64_t kMaxDim = 1 << 16;
-
-/// Values by name.
-template <typename T> using NamedValues = std::map<std::string, T>;
+using runtime::kMaxDim;
+using runtime::NamedValues;
 
 /// What delta-compile can emit.
 enum class Artefact { Step, Events, Chunk, Mapped, LLVM, Obj, So, Header };
@@ -63,12 +59,7 @@ struct CompilerOptions {
   std::string dumpDir; ///< empty: no dumps
 };
 
-/// The --random option.
-struct RandomOptions {
-  int64_t B = 1, T = 256, H = 2;
-  uint64_t seed = 0;
-  NamedValues<int64_t> dims; ///< K, V and any other; K and V are 64 by default
-};
+using runtime::RandomOptions;
 
 // The parsers below report what is wrong, naming the option, and fail.
 

@@ -16,6 +16,7 @@
 #include "delta/Dialect/Delta/IR/Delta.h"
 #include "delta/Driver/Options.h"
 #include "delta/Driver/Report.h"
+#include "delta/Runtime/Signature.h"
 
 #include <string>
 #include <vector>
@@ -26,6 +27,11 @@ namespace delta::driver {
 /// first use, then those that are only numbers in an expression or an attr's
 /// default.
 std::vector<std::string> getDimNames(mlir::ModuleOp module);
+
+/// The signature of recurrence `name` for code that knows no IR. The values of
+/// attrs' defaults are left open.
+runtime::Signature toRuntimeSignature(mlir::delta::SignatureAttr signature,
+                                      llvm::StringRef name);
 
 /// Applies dims and attr values to a module made from a spec.
 llvm::LogicalResult applyToSpec(mlir::ModuleOp module,

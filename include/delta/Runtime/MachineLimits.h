@@ -20,6 +20,16 @@ namespace delta::runtime {
 struct MachineLimits {
   double bytesPerSecond = 0; ///< read plus written, by all threads
   double flopsPerSecond = 0; ///< in registers, by all threads
+
+  /// The seconds that `bytes` and `flops` need at least.
+  double floor(double bytes, double flops) const {
+    double seconds = 0;
+    if (bytesPerSecond > 0)
+      seconds = bytes / bytesPerSecond;
+    if (flopsPerSecond > 0 && flops / flopsPerSecond > seconds)
+      seconds = flops / flopsPerSecond;
+    return seconds;
+  }
 };
 
 /// Measures for about 0.1 s on the pool's threads, in f64 or f32. A limit that

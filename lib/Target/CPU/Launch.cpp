@@ -87,6 +87,33 @@ int Launcher::operator()(const void *const *in, void *const *out,
   return status;
 }
 
+Runner::Runner(const KernelEntry &entry, std::vector<int64_t> sizes,
+               runtime::ThreadPool &pool)
+    : launcher(entry, pool), sizes(std::move(sizes)) {}
+
+Runner::~Runner() = default;
+
+delta::runtime::Status Runner::launch(const runtime::Invocation &invocation) {
+  std::vector<const void *> in;
+  std::vector<void *> out;
+  std::vector<int64_t> dims;
+  for (const runtime::Part &part : invocation.parts()) {
+    in.clear();
+    out.clear();
+    for (const runtime::Part::Region &region : part.in)
+      in.push_back(region.data);
+    for (const runtime::Part::Region &region : part.out)
+      out.push_back(region.data);
+    dims = {part.B, part.T, part.H};
+    dims.insert(dims.end(), sizes.begin(), sizes.end());
+    if (int status = launcher(in.data(), out.data(), dims.data(),
+                              invocation.attrs().data()))
+      return runtime::Status::error("the kernel refused its arguments: ",
+                                    describeStatus(status));
+  }
+  return {};
+}
+
 int delta::cpu::launch(const KernelEntry &entry, const void *const *in,
                        void *const *out, const int64_t *dims,
                        const double *attrs, runtime::ThreadPool &pool) {

@@ -10,9 +10,12 @@
 #ifndef DELTA_TARGET_CPU_LAUNCH_H
 #define DELTA_TARGET_CPU_LAUNCH_H
 
+#include "delta/Runtime/Invocation.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 namespace delta::runtime {
 class ThreadPool;
@@ -80,6 +83,22 @@ public:
 private:
   struct Impl;
   std::unique_ptr<Impl> impl;
+};
+
+/// Runs a kernel on the arrays of an invocation.
+class Runner final : public runtime::Runner {
+public:
+  /// `sizes` are those of the dims that arrays have, in order of first use;
+  /// `pool` must outlive the runner.
+  Runner(const KernelEntry &entry, std::vector<int64_t> sizes,
+         runtime::ThreadPool &pool);
+  ~Runner() override;
+
+  runtime::Status launch(const runtime::Invocation &invocation) override;
+
+private:
+  Launcher launcher;
+  std::vector<int64_t> sizes;
 };
 
 /// One call; the workspaces live only as long as it does.

@@ -1,0 +1,116 @@
+//===- Invocation.h - a kernel's arguments, from arrays --------*- C++ -*--===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// From bound arrays to the pointers of one or more launches, and back to named
+// results. What launches is a Runner: a CPU kernel on a pool, or a kernel on a
+// device.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef DELTA_RUNTIME_INVOCATION_H
+#define DELTA_RUNTIME_INVOCATION_H
+
+#include "delta/Runtime/Binding.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace delta::runtime {
+
+/// The arrays computed: the outs in declared order, then final_state.
+using Results = std::vector<std::pair<std::string, NdArray>>;
+
+/// Tokens [first, first + count) that one launch computes, with the state of
+/// sequence number `index`: a batch, or one packed sequence.
+struct Sequence {
+  int64_t index = 0, first = 0, count = 0;
+  int64_t batch = 1;
+};
+
+std::vector<Sequence> sequencesOf(const BoundArrays &arrays);
+
+/// The elements of an argument's array that a sequence works on.
+struct Slice {
+  int64_t offset = 0, count = 0;
+};
+Slice sliceOf(const Argument &arg, const NdArray &array,
+              const Sequence &sequence);
+
+/// Zeroed arrays for all results, of the signature's types or of f64.
+Expected<Results> makeResults(const Signature &signature,
+                              const BoundArrays &arrays, bool asF64);
+
+/// The values of the signature's attrs in declared order: those `given`, else
+/// their defaults. Errors: an unknown name, an attr without a value, one whose
+/// default is computed from an attr that is given, a value outside its declared
+/// range.
+Expected<std::vector<double>> chooseAttrs(const Signature &signature,
+                                          const NamedValues<double> &given);
+
+/// Verifies a value of an attr against its declared range.
+Status checkAttr(const Argument &attr, double value);
+
+/// What one launch reads and writes, in the host's memory.
+struct Part {
+  struct Region {
+    void *data = nullptr; ///< null: absent, or not wanted
+    size_t bytes = 0;
+  };
+  std::vector<Region> in;  ///< ins and params, then the initial state
+  std::vector<Region> out; ///< outs, then the final state
+  int64_t B = 0, T = 0, H = 0;
+};
+
+/// The arguments of a kernel, as one launch a sequence.
+class Invocation {
+public:
+  /// `arrays` must have the signature's types, and outlive the invocation.
+  static Expected<Invocation> create(const Signature &signature,
+                                     const BoundArrays &arrays,
+                                     std::vector<double> attrs);
+
+  const std::vector<Part> &parts() const { return launches; }
+  const std::vector<double> &attrs() const { return values; }
+  /// Bytes of all arrays that the kernel reads or writes.
+  int64_t bytes() const { return total; }
+  Results takeResults() { return std::move(results); }
+
+private:
+  Results results;
+  std::vector<Part> launches;
+  std::vector<double> values;
+  int64_t total = 0;
+};
+
+/// Launches a kernel on the arrays of an invocation, again and again.
+class Runner {
+public:
+  virtual ~Runner();
+
+  /// Brings the arrays to where the kernel reads them, once.
+  virtual Status begin(const Invocation &invocation);
+  /// Launches every part, and waits.
+  virtual Status launch(const Invocation &invocation) = 0;
+  /// The seconds that one `launch` takes.
+  virtual Expected<double> measure(const Invocation &invocation);
+  /// Brings the results back to the invocation's arrays.
+  virtual Status end(const Invocation &invocation);
+};
+
+/// The median of `measure` over about a second: at least 5 launches, at most
+/// 10000.
+Expected<double> measureMedian(Runner &runner, const Invocation &invocation);
+
+/// The line "bench NAME median_s=... bytes=... gbps=... gflops=... share=..."
+/// without its end. `floor` are the seconds that the machine needs at least.
+std::string formatBench(const std::string &name, double median, double bytes,
+                        double flops, double floor);
+
+} // namespace delta::runtime
+
+#endif // DELTA_RUNTIME_INVOCATION_H

@@ -1,0 +1,215 @@
+//===- Invocation.cpp - a kernel's arguments, from arrays -----------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Packed sequences are slices of the arrays along T, which stand one behind the
+// other when B is 1: each is a launch of its own with its own state.
+//
+//===----------------------------------------------------------------------===//
+
+#include "delta/Runtime/Invocation.h"
+
+#include "delta/Runtime/Check.h"
+#include "delta/Runtime/Suggest.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+
+namespace delta::runtime {
+
+std::vector<Sequence> sequencesOf(const BoundArrays &arrays) {
+  if (arrays.cuSeqlens.empty())
+    return {{0, 0, arrays.T, arrays.B}};
+  std::vector<Sequence> sequences;
+  for (int64_t i = 0; i < arrays.sequences; ++i)
+    sequences.push_back({i, arrays.cuSeqlens[i],
+                         arrays.cuSeqlens[i + 1] - arrays.cuSeqlens[i], 1});
+  return sequences;
+}
+
+/// Elements of one index of the first `axes` axes.
+static int64_t strideOf(const NdArray &array, size_t axes) {
+  int64_t stride = 1;
+  for (size_t i = axes; i < array.shape().size(); ++i)
+    stride *= array.shape()[i];
+  return stride;
+}
+
+Slice sliceOf(const Argument &arg, const NdArray &array,
+              const Sequence &sequence) {
+  switch (arg.kind) {
+  case ArgKind::In:
+  case ArgKind::Out: {
+    int64_t token = strideOf(array, 2);
+    return {sequence.first * token, sequence.batch * sequence.count * token};
+  }
+  case ArgKind::State: {
+    int64_t state = strideOf(array, 1);
+    return {sequence.index * state, sequence.batch * state};
+  }
+  case ArgKind::Param:
+  case ArgKind::Attr:
+    break;
+  }
+  return {0, array.numElements()};
+}
+
+Expected<Results> makeResults(const Signature &signature,
+                              const BoundArrays &arrays, bool asF64) {
+  Results results;
+  auto add = [&](const Argument &arg, const std::string &name) -> Status {
+    Expected<NdArray> array =
+        NdArray::zeros(asF64 ? DType::F64 : arg.dtype, shapeOf(arg, arrays));
+    if (!array)
+      return Status::error("'", name, "': ", array.message());
+    results.emplace_back(name, std::move(*array));
+    return {};
+  };
+  for (const Argument *arg : signature.ofKind(ArgKind::Out))
+    if (Status status = add(*arg, arg->name); !status.ok())
+      return status;
+  if (Status status = add(signature.state(), kFinalState); !status.ok())
+    return status;
+  return results;
+}
+
+Status checkAttr(const Argument &attr, double value) {
+  if (std::isnan(value))
+    return Status::error("attr '", attr.name, "' is NaN");
+  if (attr.range &&
+      !(value >= attr.range->first && value <= attr.range->second))
+    return Status::error("attr '", attr.name, "' is ", formatNumber(value),
+                         ", outside its declared range [",
+                         formatNumber(attr.range->first), ", ",
+                         formatNumber(attr.range->second), "]");
+  return {};
+}
+
+Expected<std::vector<double>> chooseAttrs(const Signature &signature,
+                                          const NamedValues<double> &given) {
+  std::vector<std::string> known;
+  for (const Argument *attr : signature.ofKind(ArgKind::Attr))
+    known.push_back(attr->name);
+  for (auto &[name, value] : given)
+    if (std::find(known.begin(), known.end(), name) == known.end())
+      return Status::error("--attr: the recurrence has no attr '", name, "'",
+                           didYouMean(name, known));
+  std::vector<double> values;
+  for (const Argument *attr : signature.ofKind(ArgKind::Attr)) {
+    auto it = given.find(attr->name);
+    if (it == given.end()) {
+      if (!attr->defaultValue)
+        return Status::error("attr '", attr->name,
+                             "' has no default; give --attr ", attr->name,
+                             "=VALUE");
+      for (const std::string &other : attr->defaultAttrs)
+        if (given.count(other))
+          return Status::error("attr '", attr->name, "' has the default '",
+                               attr->defaultText, "', which is computed from '",
+                               other, "'; since that is given, give --attr ",
+                               attr->name, "=VALUE, too");
+    }
+    double value = it == given.end() ? *attr->defaultValue : it->second;
+    if (Status status = checkAttr(*attr, value); !status.ok())
+      return status;
+    values.push_back(value);
+  }
+  return values;
+}
+
+Expected<Invocation> Invocation::create(const Signature &signature,
+                                        const BoundArrays &arrays,
+                                        std::vector<double> attrs) {
+  Expected<Results> results = makeResults(signature, arrays, /*asF64=*/false);
+  if (!results)
+    return results.error();
+  Invocation invocation;
+  invocation.results = std::move(*results);
+  invocation.values = std::move(attrs);
+
+  const Argument &state = signature.state();
+  for (const Sequence &sequence : sequencesOf(arrays)) {
+    Part part;
+    part.B = sequence.batch;
+    part.T = sequence.count;
+    part.H = arrays.H;
+    auto place = [&](const Argument &arg, const NdArray &array) {
+      Slice slice = sliceOf(arg, array, sequence);
+      size_t size = sizeOf(array.dtype());
+      char *data = static_cast<char *>(const_cast<void *>(array.data()));
+      return Part::Region{data + slice.offset * size, slice.count * size};
+    };
+    for (const Argument *arg : signature.inputs())
+      part.in.push_back(place(*arg, arrays.arrays.find(arg->name)->second));
+    part.in.push_back(arrays.initialState ? place(state, *arrays.initialState)
+                                          : Part::Region());
+    size_t index = 0;
+    for (const Argument *arg : signature.ofKind(ArgKind::Out))
+      part.out.push_back(place(*arg, invocation.results[index++].second));
+    part.out.push_back(place(state, invocation.results[index].second));
+    invocation.launches.push_back(std::move(part));
+  }
+
+  for (auto &[name, array] : arrays.arrays)
+    invocation.total += static_cast<int64_t>(array.sizeInBytes());
+  if (arrays.initialState)
+    invocation.total +=
+        static_cast<int64_t>(arrays.initialState->sizeInBytes());
+  for (auto &[name, array] : invocation.results)
+    invocation.total += static_cast<int64_t>(array.sizeInBytes());
+  return invocation;
+}
+
+//===----------------------------------------------------------------------===//
+// Running
+//===----------------------------------------------------------------------===//
+
+Runner::~Runner() = default;
+
+Status Runner::begin(const Invocation &) { return {}; }
+
+Status Runner::end(const Invocation &) { return {}; }
+
+Expected<double> Runner::measure(const Invocation &invocation) {
+  auto begin = std::chrono::steady_clock::now();
+  if (Status status = launch(invocation); !status.ok())
+    return status;
+  auto end = std::chrono::steady_clock::now();
+  return std::chrono::duration<double>(end - begin).count();
+}
+
+Expected<double> measureMedian(Runner &runner, const Invocation &invocation) {
+  using Clock = std::chrono::steady_clock;
+  constexpr double kBudget = 1.0;
+  constexpr size_t kAtLeast = 5, kAtMost = 10000;
+  std::vector<double> times;
+  auto start = Clock::now();
+  while (times.size() < kAtMost) {
+    Expected<double> time = runner.measure(invocation);
+    if (!time)
+      return time.error();
+    times.push_back(*time);
+    if (times.size() >= kAtLeast &&
+        std::chrono::duration<double>(Clock::now() - start).count() > kBudget)
+      break;
+  }
+  std::sort(times.begin(), times.end());
+  return times[times.size() / 2];
+}
+
+std::string formatBench(const std::string &name, double median, double bytes,
+                        double flops, double floor) {
+  char numbers[256];
+  std::snprintf(numbers, sizeof(numbers),
+                " median_s=%.6e bytes=%.0f gbps=%.2f gflops=%.2f share=%.3f",
+                median, bytes, bytes / median / 1e9, flops / median / 1e9,
+                floor / median);
+  return "bench " + name + numbers;
+}
+
+} // namespace delta::runtime
