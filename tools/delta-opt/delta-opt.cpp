@@ -13,6 +13,8 @@
 #include "delta/Dialect/Warp/IR/Warp.h"
 #include "delta/Target/CPU/ChunkToMapped/Passes.h"
 #include "delta/Target/CPU/Passes.h"
+#include "delta/Target/NVPTX/Codegen.h"
+#include "delta/Target/NVPTX/Passes.h"
 #include "mlir/InitAllDialects.h"
 #include "mlir/InitAllExtensions.h"
 #include "mlir/InitAllPasses.h"
@@ -27,6 +29,7 @@ int main(int argc, char **argv) {
   mlir::delta::registerDeltaTransformsPasses();
   mlir::delta::registerCpuPasses();
   mlir::delta::registerDeltaCPUMappingPasses();
+  mlir::delta::registerGpuPasses();
   return mlir::asMainReturnCode(mlir::MlirOptMain(
       argc, argv, "delta: a compiler for matrix-state recurrences\n",
       registry));
