@@ -48,8 +48,8 @@ static Value exp2(OpBuilder &builder, Location loc, Value x) {
 }
 
 static Value exp(OpBuilder &builder, Location loc, Value x) {
-  Value scaled = arith::MulFOp::create(builder, loc, x,
-                                       constant(builder, loc, kLog2E));
+  Value scaled =
+      arith::MulFOp::create(builder, loc, x, constant(builder, loc, kLog2E));
   return exp2(builder, loc, scaled);
 }
 
@@ -174,11 +174,11 @@ struct GpuExpandMathPass
 } // namespace
 
 void mlir::delta::populateGpuExpandMathPatterns(RewritePatternSet &patterns) {
-  patterns.add<UseHardware<math::ExpOp, exp>, UseHardware<math::Exp2Op, exp2>,
-               UseHardware<math::RsqrtOp, rsqrt>,
-               UseHardware<math::SqrtOp, sqrt>,
-               UseHardware<SigmoidOp, sigmoid>, DivideInHardware>(
-      patterns.getContext());
+  patterns
+      .add<UseHardware<math::ExpOp, exp>, UseHardware<math::Exp2Op, exp2>,
+           UseHardware<math::RsqrtOp, rsqrt>, UseHardware<math::SqrtOp, sqrt>,
+           UseHardware<SigmoidOp, sigmoid>, DivideInHardware>(
+          patterns.getContext());
   addScalarise<math::ExpOp, math::Exp2Op, math::LogOp, math::Log1pOp,
                math::TanhOp, math::RsqrtOp, math::SqrtOp, math::PowFOp,
                arith::DivFOp, SigmoidOp, SoftplusOp>(patterns);

@@ -85,8 +85,7 @@ int64_t GpuTarget::getOccupancy(int64_t threads, int64_t registers,
       registers > getRegistersPerThread() || sharedBytes > getSharedPerCta())
     return 0;
   int64_t warps = llvm::divideCeil(threads, kLanes);
-  int64_t ctas =
-      std::min(getCtasPerSM(), getThreadsPerSM() / (warps * kLanes));
+  int64_t ctas = std::min(getCtasPerSM(), getThreadsPerSM() / (warps * kLanes));
   if (registers > 0) {
     int64_t perWarp = llvm::alignTo(registers * kLanes, kRegisterUnit);
     int64_t resident =

@@ -42,8 +42,8 @@ FailureOr<GpuKernelFacts> GpuKernelFacts::get(Operation *kernel) {
   GpuKernelFacts facts;
   auto name = dictionary.getAs<StringAttr>("name");
   if (!name || name != kernel->getAttr("sym_name"))
-    return kernel->emitError() << "expects '" << kKernelAttr
-                               << "' to repeat the kernel's name";
+    return kernel->emitError()
+           << "expects '" << kKernelAttr << "' to repeat the kernel's name";
   facts.name = name.str();
   auto take = [&](StringRef field, int64_t least,
                   int64_t &value) -> LogicalResult {
@@ -101,15 +101,15 @@ static gpu::GPUModuleOp getOrCreateGpuModule(ModuleOp module, StringRef name,
   module->setAttr(gpu::GPUDialect::getContainerModuleAttrName(),
                   UnitAttr::get(context));
   OpBuilder builder = OpBuilder::atBlockEnd(module.getBody());
-  Attribute chip = NVVM::NVVMTargetAttr::get(
-      context, /*optLevel=*/3, target.getTriple(), target.getName(),
-      target.getFeatures());
+  Attribute chip =
+      NVVM::NVVMTargetAttr::get(context, /*optLevel=*/3, target.getTriple(),
+                                target.getName(), target.getFeatures());
   return gpu::GPUModuleOp::create(builder, module.getLoc(), name,
                                   builder.getArrayAttr(chip));
 }
 
-GpuKernel mlir::delta::createGpuKernel(ModuleOp module,
-                                       SignatureAttr signature, StringRef name,
+GpuKernel mlir::delta::createGpuKernel(ModuleOp module, SignatureAttr signature,
+                                       StringRef name,
                                        const GpuKernelFacts &facts,
                                        const GpuTarget &target) {
   MLIRContext *context = module.getContext();
@@ -165,8 +165,8 @@ SmallVector<Operation *> mlir::delta::getGpuKernels(ModuleOp module) {
 FailureOr<GpuTarget> mlir::delta::getGpuTarget(ModuleOp module) {
   SignatureAttr signature = getSignature(module);
   if (!signature)
-    return module.emitError() << "expects the attribute '" << kSignatureAttr
-                              << "'";
+    return module.emitError()
+           << "expects the attribute '" << kSignatureAttr << "'";
   StringRef name = signature.getOption("target", "cpu");
   if (name == "cpu")
     return module.emitError()

@@ -12,6 +12,7 @@
 
 #include "delta/Target/NVPTX/Kernel.h"
 #include "delta/Target/NVPTX/Passes.h"
+#include "mlir/Conversion/AffineToStandard/AffineToStandard.h"
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
 #include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
 #include "mlir/Conversion/FuncToLLVM/ConvertFuncToLLVM.h"
@@ -29,12 +30,11 @@
 #include "mlir/Conversion/UBToLLVM/UBToLLVM.h"
 #include "mlir/Conversion/VectorToLLVM/ConvertVectorToLLVM.h"
 #include "mlir/Conversion/VectorToSCF/VectorToSCF.h"
-#include "mlir/Conversion/AffineToStandard/AffineToStandard.h"
+#include "mlir/Dialect/Arith/Transforms/Passes.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/MemRef/Transforms/Passes.h"
 #include "mlir/Dialect/NVGPU/IR/NVGPUDialect.h"
-#include "mlir/Dialect/Arith/Transforms/Passes.h"
 #include "mlir/Dialect/Vector/Transforms/VectorRewritePatterns.h"
 #include "mlir/IR/ImplicitLocOpBuilder.h"
 #include "mlir/Pass/PassManager.h"
@@ -83,8 +83,8 @@ static void makePointersBare(gpu::GPUFuncOp kernel,
     if (space != kGlobal)
       base = LLVM::AddrSpaceCastOp::create(
           b, LLVM::LLVMPointerType::get(context, space), arg);
-    auto descriptor = MemRefDescriptor::poison(b, b.getLoc(),
-                                               converter.convertType(memref));
+    auto descriptor =
+        MemRefDescriptor::poison(b, b.getLoc(), converter.convertType(memref));
     Value zero = LLVM::ConstantOp::create(b, b.getI64IntegerAttr(0));
     Value one = LLVM::ConstantOp::create(b, b.getI64IntegerAttr(1));
     descriptor.setAllocatedPtr(b, b.getLoc(), base);
@@ -127,7 +127,7 @@ static LogicalResult setKernelAttributes(LLVM::LLVMFuncOp kernel,
       continue;
     kernel.setArgAttr(i, LLVM::LLVMDialect::getAlignAttrName(),
                       builder.getI64IntegerAttr(16));
-    bool input = i < inputs, out = i > inputs && i <= inputs + outs;
+    bool input = i<inputs, out = i> inputs && i <= inputs + outs;
     if (input || out)
       kernel.setArgAttr(i, LLVM::LLVMDialect::getNoAliasAttrName(),
                         builder.getUnitAttr());

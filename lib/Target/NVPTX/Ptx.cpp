@@ -75,8 +75,7 @@ static std::unique_ptr<llvm::Module> translate(ModuleOp module,
   }
   auto devices = module.getOps<mlir::gpu::GPUModuleOp>();
   if (!llvm::hasSingleElement(devices)) {
-    module.emitError()
-        << "expects one 'gpu.module', which holds the kernels";
+    module.emitError() << "expects one 'gpu.module', which holds the kernels";
     return nullptr;
   }
   DialectRegistry registry;
@@ -95,11 +94,10 @@ static std::unique_ptr<llvm::Module> translate(ModuleOp module,
 
 /// Translates for the target that the signature names, and hands the result to
 /// `body`.
-static LogicalResult
-withLLVMIR(ModuleOp module,
-           llvm::function_ref<LogicalResult(llvm::Module &,
-                                            llvm::TargetMachine &)>
-               body) {
+static LogicalResult withLLVMIR(
+    ModuleOp module,
+    llvm::function_ref<LogicalResult(llvm::Module &, llvm::TargetMachine &)>
+        body) {
   FailureOr<GpuTarget> target = mlir::delta::getGpuTarget(module);
   if (failed(target))
     return failure();
@@ -124,9 +122,8 @@ FailureOr<std::string> emitPtx(ModuleOp module) {
             if (machine.addPassesToEmitFile(
                     codegen, stream, nullptr,
                     llvm::CodeGenFileType::AssemblyFile))
-              return module.emitError()
-                     << "cannot emit PTX for "
-                     << machine.getTargetTriple().str();
+              return module.emitError() << "cannot emit PTX for "
+                                        << machine.getTargetTriple().str();
             codegen.run(ir);
             return success();
           })))

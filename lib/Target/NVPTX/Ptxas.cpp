@@ -150,9 +150,9 @@ AssembleResult assemble(ModuleOp module, StringRef ptx, Cubin &cubin) {
   if (status != 0) {
     if (log)
       error += (*log)->getBuffer().rtrim();
-    return fail("'" + ptxas + "' could not assemble the PTX: " +
-                (error.empty() ? "exit status " + std::to_string(status)
-                               : error));
+    return fail(
+        "'" + ptxas + "' could not assemble the PTX: " +
+        (error.empty() ? "exit status " + std::to_string(status) : error));
   }
   auto bytes = llvm::MemoryBuffer::getFile(result, /*IsText=*/false,
                                            /*RequiresNullTerminator=*/false);
