@@ -55,6 +55,15 @@ LogicalResult ExpandOp::verify() {
                     getInput().getType()); // expand_c1
 }
 
+LogicalResult CollapseOp::verify() {
+  RankedTensorType input = getTensor(getInput());
+  Axis axis = *getAlongAxis(getResult().getType());
+  return expectType(*this, "the result",
+                    getAlongType(input.getDimSize(axis == Axis::Rows ? 0 : 1),
+                                 axis, input.getElementType()),
+                    getResult().getType()); // collapse_c1
+}
+
 LogicalResult ConvertOp::verify() {
   RankedTensorType input = getTensor(getInput());
   Axis axis = *getAlongAxis(input);

@@ -84,6 +84,21 @@ def Warp_ExpandOp : Warp_Op<"expand", [Pure]> {
   let hasVerifier = 1;
 }
 
+def Warp_CollapseOp : Warp_Op<"collapse", [Pure]> {
+  let summary = "the row, or column, that a fragment repeats";
+  let description = [{
+    The inverse of expand, for a fragment whose rows (result `along<cols>`) or
+    columns (result `along<rows>`) are all equal; renames registers only.
+
+    Constraints:
+    - C1: the sizes along the vector's axis and the element types agree.
+  }];
+  let arguments = (ins Warp_Fragment:$input);
+  let results = (outs Warp_Along:$result);
+  let assemblyFormat = "$input attr-dict `:` type($input) `->` type($result)";
+  let hasVerifier = 1;
+}
+
 def Warp_ConvertOp : Warp_Op<"convert", [Pure]> {
   let summary = "the same vector along the other axis";
   let description = [{

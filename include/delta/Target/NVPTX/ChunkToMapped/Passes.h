@@ -1,0 +1,43 @@
+//===- Passes.h - From the chunk program to a GPU kernel --------*- C++ -*-===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The mapping of the forward kernel. Shared memory and barriers come after it.
+//
+//===----------------------------------------------------------------------===//
+#ifndef DELTA_TARGET_NVPTX_CHUNKTOMAPPED_PASSES_H
+#define DELTA_TARGET_NVPTX_CHUNKTOMAPPED_PASSES_H
+
+#include "delta/Dialect/Warp/IR/Warp.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/Pass/Pass.h"
+
+#include <string>
+
+namespace mlir::delta {
+
+/// Choices pinned by the user; 0 or empty leaves them to the mapping.
+struct GpuMapOptions {
+  std::string precision;
+  int64_t warps = 0, rows = 0, vsplit = 0, window = 0, stages = 0;
+};
+
+/// Takes a module from stage `chunk` to stage `mapped` in place, for the
+/// architecture that its signature's option `target` names. Reports what cannot
+/// be mapped, or does not fit, and leaves the module as it was.
+LogicalResult mapChunkToGpu(ModuleOp module, const GpuMapOptions &options);
+
+#define GEN_PASS_DECL
+#include "delta/Target/NVPTX/ChunkToMapped/Passes.h.inc"
+#define GEN_PASS_REGISTRATION
+#include "delta/Target/NVPTX/ChunkToMapped/Passes.h.inc"
+
+} // namespace mlir::delta
+
+#endif // DELTA_TARGET_NVPTX_CHUNKTOMAPPED_PASSES_H

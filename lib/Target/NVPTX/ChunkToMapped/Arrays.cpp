@@ -1,0 +1,190 @@
+//===- Arrays.cpp - The shared arrays of a forward kernel ------------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// A factor takes the place of an input of its size when nobody reads the input
+// after it; inputs that only the free slice reads have one stage.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Arrays.h"
+
+using namespace mlir;
+using namespace mlir::delta;
+using namespace mlir::delta::gpumap;
+
+int64_t gpumap::getLoopPhase(const Program &program, Operation *op) {
+  int64_t phase = 0;
+  for (Value operand : op->getOperands()) {
+    Node node{program.resolve(operand), Form::Wide};
+    if (program.nodes.contains(node))
+      phase = std::max(phase, program.getPhase(node));
+  }
+  return phase;
+}
+
+/// Does `value`, in slices, read `argument`?
+static bool reads(const Program &program, Value value, BlockArgument argument) {
+  value = program.resolve(value);
+  if (value == argument)
+    return true;
+  Operation *op = value.getDefiningOp();
+  return op && isPointwise(op) &&
+         llvm::any_of(op->getOperands(), [&](Value operand) {
+           return reads(program, operand, argument);
+         });
+}
+
+/// The last loop over channels that reads the argument.
+static int64_t getLastLoop(const Program &program, BlockArgument argument) {
+  int64_t last = 0;
+  for (Node node : program.nodes) {
+    Operation *op = node.value.getDefiningOp();
+    if (!op || !isFree(node.form))
+      continue;
+    bool uses = llvm::any_of(op->getOperands(), [&](Value operand) {
+      return program.resolve(operand) == argument;
+    });
+    if (!uses)
+      continue;
+    bool wide = node.form == Form::Wide || node.form == Form::Channels;
+    last = std::max(last, wide ? program.getPhase(node)
+                               : getLoopPhase(program, op));
+  }
+  return last;
+}
+
+Arrays::Arrays(const Program &program, const GpuMapping &mapping,
+               const OperandPolicy &policy) {
+  Builder builder(program.function.getContext());
+  Type f32 = builder.getF32Type();
+  const int64_t window = mapping.window, tokens = program.chunk;
+
+  llvm::DenseMap<Value, int64_t> inputOf;
+  for (BlockArgument argument : program.staged) {
+    ArgAttr arg = program.getArg(argument);
+    StagedInput input;
+    input.argument = argument;
+    bool free = llvm::any_of(program.nodes, [&](Node node) {
+      return node.value == argument && isFree(node.form);
+    });
+    bool turned = program.nodes.contains({argument, Form::Turned});
+    input.late = mapping.stages > 1 && !program.stagedForState.contains(argument);
+    input.stages = mapping.stages;
+    if (arg.getAxes().empty()) {
+      input.late = false;
+      input.type = warp::SharedType::get(
+          argument.getContext(), {input.stages, window, tokens}, arg.getType(),
+          /*swizzle=*/false, /*pad=*/0);
+    } else {
+      int64_t channels = cast<RankedTensorType>(argument.getType()).getDimSize(1);
+      // A tile as it came may be an operand of the state slice too.
+      bool operand = program.stagedForState.contains(argument) && !turned;
+      input.ownColumns = turned && !free && !operand;
+      input.width = input.ownColumns ? mapping.blockCols : channels;
+      int64_t columns = getPaddedChannels(input.width);
+      if (turned)
+        columns = std::max(columns,
+                           (input.ownColumns ? 0 : (mapping.vBlocks - 1) *
+                                                       mapping.blockCols) +
+                               mapping.warps * mapping.rowsPerWarp);
+      input.type = getTileType({input.stages, window}, tokens, columns,
+                               arg.getType());
+    }
+    inputOf[argument] = inputs.size();
+    inputs.push_back(input);
+  }
+
+  llvm::DenseSet<int64_t> taken;
+  for (Node node : program.transfers) {
+    TransferPlace place;
+    place.node = node;
+    switch (node.form) {
+    case Form::Wide: {
+      int64_t channels = cast<RankedTensorType>(node.value.getType()).getDimSize(1);
+      place.type = getTileType({window}, tokens, getPaddedChannels(channels),
+                               policy.type);
+      for (auto [index, input] : llvm::enumerate(inputs)) {
+        if (taken.contains(index) || input.ownColumns ||
+            program.stagedForState.contains(input.argument) ||
+            input.type.getRank() != 4 ||
+            input.type.getElementType() != policy.type ||
+            input.type.getShape().drop_front() != place.type.getShape() ||
+            !reads(program, node.value, input.argument) ||
+            getLastLoop(program, input.argument) > program.getPhase(node))
+          continue;
+        place.over = index;
+        taken.insert(index);
+        break;
+      }
+      break;
+    }
+    case Form::Square:
+      place.type = getTileType({window}, tokens, tokens, policy.type);
+      break;
+    case Form::Channels: {
+      int64_t channels = cast<RankedTensorType>(node.value.getType()).getDimSize(0);
+      place.type = warp::SharedType::get(
+          builder.getContext(), {window, getPaddedChannels(channels)}, f32,
+          false, 0);
+      break;
+    }
+    default:
+      place.type = warp::SharedType::get(builder.getContext(), {window, tokens},
+                                         f32, false, 0);
+    }
+    transfers.push_back(place);
+  }
+  // An input that is overwritten with a factor is read by the state slice.
+  for (int64_t index : taken)
+    inputs[index].late = false;
+  for (StagedInput &input : inputs)
+    if (input.late) {
+      input.stages = 1;
+      SmallVector<int64_t> shape(input.type.getShape());
+      shape[0] = 1;
+      input.type = warp::SharedType::get(builder.getContext(), shape,
+                                         input.type.getElementType(),
+                                         input.type.getSwizzle(),
+                                         input.type.getPad());
+    }
+
+  for (Operation *op : program.systems) {
+    auto solve = cast<TriSolveOp>(op);
+    int64_t blocks = solve.getBlocks().size();
+    systems.push_back(
+        {solve, getTileType({window, blocks}, tokens, tokens, f32),
+         getTileType({window, blocks}, tokens, tokens, policy.type)});
+  }
+  for (Node node : program.nodes)
+    if (auto op = node.value.getDefiningOp<DecayGramOp>())
+      if (op.getScheme() == DecayScheme::Exact || op.getLeaf() < tokens)
+        gram = getTileType({window}, tokens, tokens, f32);
+}
+
+const StagedInput *Arrays::lookup(Value argument) const {
+  for (const StagedInput &input : inputs)
+    if (input.argument == argument)
+      return &input;
+  return nullptr;
+}
+
+int64_t Arrays::getBytes() const {
+  int64_t bytes = 0;
+  auto add = [&](warp::SharedType type) {
+    if (type)
+      bytes += (type.getBytes() + 127) / 128 * 128;
+  };
+  for (const StagedInput &input : inputs)
+    add(input.type);
+  for (const TransferPlace &place : transfers)
+    if (place.over < 0)
+      add(place.type);
+  for (const SystemPlace &system : systems) {
+    add(system.source);
+    add(system.inverse);
+  }
+  add(gram);
+  return bytes;
+}

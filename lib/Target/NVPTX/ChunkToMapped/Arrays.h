@@ -1,0 +1,68 @@
+//===- Arrays.h - The shared arrays of a forward kernel ---------*- C++ -*-===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Which arrays a mapping needs, and which of them lie over an input. Used both
+// to reckon their bytes and to emit the kernel.
+//
+//===----------------------------------------------------------------------===//
+#ifndef DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_ARRAYS_H
+#define DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_ARRAYS_H
+
+#include "Mapping.h"
+
+namespace mlir::delta::gpumap {
+
+/// Copies of an input's tokens: [stages, window, 16, width] or, for one number
+/// a token, [stages, window, 16].
+struct StagedInput {
+  BlockArgument argument;
+  warp::SharedType type;
+  int64_t stages = 2;
+  /// Channels that are copied.
+  int64_t width = 1;
+  /// Only the columns of this CTA are there.
+  bool ownColumns = false;
+  /// The next window's copies are started after the free slice, into the place
+  /// that it has read.
+  bool late = false;
+};
+
+/// Where the state slice finds a transfer.
+struct TransferPlace {
+  Node node;
+  /// [window, 16, width], [window, 16] or [window, channels]; null when it
+  /// lies over the staged input `over`.
+  warp::SharedType type;
+  int64_t over = -1;
+};
+
+/// One triangular system: [window, m * m, 16, 16] twice.
+struct SystemPlace {
+  TriSolveOp op;
+  warp::SharedType source, inverse;
+};
+
+/// Everything in shared memory.
+struct Arrays {
+  Arrays(const Program &program, const GpuMapping &mapping,
+         const OperandPolicy &policy);
+
+  std::vector<StagedInput> inputs;
+  std::vector<TransferPlace> transfers;
+  std::vector<SystemPlace> systems;
+  /// Where decay-Grams are put together from their levels, one after the
+  /// other: [window, 16, 16]; null when none is.
+  warp::SharedType gram;
+
+  const StagedInput *lookup(Value argument) const;
+  int64_t getBytes() const;
+};
+
+/// The loop over channels in which an operation that sums over them runs.
+int64_t getLoopPhase(const Program &program, Operation *op);
+
+} // namespace mlir::delta::gpumap
+
+#endif // DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_ARRAYS_H

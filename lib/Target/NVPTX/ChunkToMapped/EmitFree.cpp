@@ -1,0 +1,365 @@
+//===- EmitFree.cpp - The free slice of the forward kernel -----------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// One warp, one chunk: loops over the channels in slices of 16, between them
+// what is narrow (numbers a token, C x C matrices), at last the inverses.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Emitter.h"
+
+using namespace mlir;
+using namespace mlir::delta;
+using namespace mlir::delta::gpumap;
+using warp::Axis;
+
+Value Emitter::getFree(Node node) {
+  node.value = program.resolve(node.value);
+  auto known = memo.find(node);
+  if (known != memo.end())
+    return known->second;
+  Value result = computeFree(node);
+  memo[node] = result;
+  if (node.form == Form::Wide || node.form == Form::Channels)
+    sliceMemo.push_back(node);
+  return result;
+}
+
+Value Emitter::maskChannels(Value value, Value original, int64_t channels,
+                            double fill) {
+  if (channels % 16 == 0)
+    return value;
+  auto type = cast<RankedTensorType>(value.getType());
+  Value position = getPositions(Axis::Cols);
+  Value left = arith::SubIOp::create(b, toI32(index(channels)), toI32(slice));
+  Value inside = compare(arith::CmpIPredicate::slt, position,
+                         splat(left, along(16, Axis::Cols, b.getI32Type())));
+  if (warp::isFragment(type))
+    inside = expand(inside, type);
+  return select(inside, value, constant(fill, type));
+}
+
+Value Emitter::getContracted(Value value, Value partner) {
+  value = program.resolve(value);
+  Value result = getFree({value, Form::Wide});
+  int64_t channels = cast<RankedTensorType>(value.getType()).getDimSize(1);
+  if (program.getPadding(value, true) == 0.0 ||
+      (partner && program.getPadding(partner, true) == 0.0))
+    return result;
+  return maskChannels(result, value, channels, 0.0);
+}
+
+Value Emitter::computeFree(Node node) {
+  auto [value, form] = node;
+  Operation *op = value.getDefiningOp();
+  RankedTensorType type = form == Form::Wide || form == Form::Square
+                              ? fragment(16, 16)
+                          : form == Form::Tokens   ? along(16, Axis::Rows)
+                          : form == Form::Channels ? along(16, Axis::Cols)
+                                                   : RankedTensorType();
+  if (form == Form::Number && program.isUniform(value))
+    return getUniform(value);
+
+  if (auto argument = dyn_cast<BlockArgument>(value)) {
+    ArgAttr arg = program.getArg(argument);
+    if (arg.getKind() == ArgKind::Param) { // one number a channel
+      int64_t channels = cast<RankedTensorType>(argument.getType()).getDimSize(0);
+      unsigned position = 0;
+      for (ArgAttr other : program.signature.getAllArgs()) {
+        if (other == arg)
+          break;
+        position += other.getKind() == ArgKind::In ||
+                    other.getKind() == ArgKind::Param;
+      }
+      Value left = arith::SubIOp::create(b, index(channels), slice);
+      Value loaded = warp::GlobalLoadOp::create(
+          b, type.clone(arg.getType()), kernel.inputs[position],
+          add(mul(head, channels), slice), ValueRange{index(1)},
+          ValueRange{left});
+      return extend(loaded);
+    }
+    for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays)) {
+      if (input.argument != argument)
+        continue;
+      SmallVector<Value> at{input.stages == 1 ? index(0) : stage, chunk,
+                            index(0)};
+      if (form == Form::Wide)
+        at.push_back(slice);
+      return extend(load(array, at, type));
+    }
+    llvm_unreachable("a staged argument has an array");
+  }
+  if (auto constantOp = dyn_cast<arith::ConstantOp>(op)) {
+    double number = 0.0;
+    if (auto splatted = dyn_cast<SplatElementsAttr>(constantOp.getValue()))
+      number = splatted.getSplatValue<APFloat>().convertToDouble();
+    else
+      number = cast<FloatAttr>(constantOp.getValue()).getValueAsDouble();
+    return type ? constant(number, type) : this->number(number);
+  }
+  if (auto broadcast = dyn_cast<BroadcastOp>(op)) {
+    Value input = program.resolve(broadcast.getInput());
+    if (!isa<RankedTensorType>(input.getType()))
+      return splat(getFree({input, Form::Number}), type);
+    bool rows = broadcast.getDim().value_or(0) == 0;
+    if (form == Form::Wide && !rows)
+      return expand(getFree({input, Form::Channels}), type);
+    Value vector = getFree({input, Form::Tokens});
+    if (!rows)
+      vector = warp::ConvertOp::create(b, along(16, Axis::Cols), vector);
+    return expand(vector, type);
+  }
+  if (auto identity = dyn_cast<IdentityRowsOp>(op)) {
+    Value input = getFree({identity.getInput(), form});
+    Value inside = compare(arith::CmpIPredicate::slt, getPositions(Axis::Rows),
+                           splat(toI32(valid),
+                                 along(16, Axis::Rows, b.getI32Type())));
+    if (form != Form::Tokens)
+      inside = expand(inside, type);
+    return select(inside, input,
+                  constant(identity.getValue().convertToDouble(), type));
+  }
+  if (isPointwise(op)) {
+    SmallVector<Value> operands;
+    for (Value operand : op->getOperands())
+      operands.push_back(getFree({program.resolve(operand), form}));
+    return clonePointwise(op, operands, type);
+  }
+  if (auto prefix = dyn_cast<PrefixProductOp>(op))
+    return getPrefix(prefix, node);
+  if (auto totalProduct = dyn_cast<TotalProductOp>(op)) {
+    Form source = form == Form::Number ? Form::Tokens : Form::Wide;
+    Value total =
+        getTables({program.resolve(totalProduct.getInput()), source}).total;
+    if (form == Form::Number)
+      return warp::ElementOp::create(b, b.getF32Type(), total, 0);
+    return warp::CollapseOp::create(b, type, total);
+  }
+  if (auto mask = dyn_cast<DecayMaskOp>(op))
+    return getDecayMask(mask);
+  if (auto causal = dyn_cast<CausalMaskOp>(op)) {
+    Value input = getFree({causal.getInput(), Form::Square});
+    Type i32 = b.getI32Type();
+    Value row = expand(getPositions(Axis::Rows), fragment(16, 16, i32));
+    Value col = expand(getPositions(Axis::Cols), fragment(16, 16, i32));
+    Value keep = compare(causal.getDiagonal() ? arith::CmpIPredicate::sle
+                                              : arith::CmpIPredicate::slt,
+                         col, row);
+    return select(keep, input, zeros(type));
+  }
+  if (auto diagonal = dyn_cast<SetDiagonalOp>(op)) {
+    Value input = getFree({diagonal.getInput(), Form::Square});
+    Value vector = getFree({diagonal.getDiagonal(), Form::Tokens});
+    Type i32 = b.getI32Type();
+    Value row = expand(getPositions(Axis::Rows), fragment(16, 16, i32));
+    Value col = expand(getPositions(Axis::Cols), fragment(16, 16, i32));
+    return select(compare(arith::CmpIPredicate::eq, row, col),
+                  expand(vector, type), input);
+  }
+  llvm_unreachable("sums over channels are there after their loop");
+}
+
+//===----------------------------------------------------------------------===//
+// Loops over channels
+//===----------------------------------------------------------------------===//
+
+void Emitter::emitChannelLoop(int64_t phase, int64_t channels,
+                              ArrayRef<Operation *> sums,
+                              ArrayRef<const TransferPlace *> stores,
+                              ArrayRef<unsigned> wideOuts) {
+  // Sums over channels: what each has to carry, and from where.
+  SmallVector<Value> initial;
+  SmallVector<std::pair<unsigned, unsigned>> carried;
+  for (Operation *op : sums) {
+    unsigned first = initial.size();
+    if (isa<SumOp>(op))
+      initial.push_back(zeros(fragment(16, 16)));
+    else if (auto matmul = dyn_cast<MatmulOp>(op))
+      initial.push_back(matmul.getAcc()
+                            ? getFree({matmul.getAcc(), Form::Square})
+                            : zeros(fragment(16, 16)));
+    else
+      for (RankedTensorType type : getGramAccumulators(cast<DecayGramOp>(op)))
+        initial.push_back(zeros(type));
+    carried.push_back({first, initial.size() - first});
+  }
+
+  auto loop = scf::ForOp::create(b, index(0), index(getPaddedChannels(channels)),
+                                 index(16), initial);
+  {
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(loop.getBody());
+    slice = loop.getInductionVar();
+    SmallVector<Value> values(loop.getRegionIterArgs());
+    for (auto [op, range] : llvm::zip_equal(sums, carried)) {
+      MutableArrayRef<Value> mine(&values[range.first], range.second);
+      if (auto sum = dyn_cast<SumOp>(op)) {
+        mine[0] = arith::AddFOp::create(
+            b, mine[0], getContracted(sum.getInput(), Value()));
+      } else if (auto matmul = dyn_cast<MatmulOp>(op)) {
+        Value rhs = program.resolve(matmul.getRhs());
+        Value lhs = toOperand(getContracted(matmul.getLhs(), rhs));
+        mine[0] = mma(lhs, toOperand(getFree({rhs, Form::Wide})), mine[0]);
+      } else {
+        accumulateGram(cast<DecayGramOp>(op), mine);
+      }
+    }
+    // Evaluate before the first store: a factor may lie over its input.
+    for (const TransferPlace *place : stores)
+      (void)getFree(place->node);
+    for (unsigned out : wideOuts)
+      (void)getFree({program.outs[out], Form::Wide});
+    for (const TransferPlace *place : stores) {
+      unsigned position = place - arrays.transfers.data();
+      Value value = getFree(place->node);
+      if (place->node.form == Form::Wide) {
+        if (program.getPadding(place->node.value, true) != 0.0)
+          value = maskChannels(value, place->node.value, channels, 0.0);
+        SmallVector<Value> at{chunk, index(0), slice};
+        if (place->over >= 0)
+          at.insert(at.begin(), arrays.inputs[place->over].stages == 1
+                                    ? index(0)
+                                    : stage);
+        store(value, transferArrays[position], at);
+      } else {
+        store(maskChannels(value, place->node.value, channels, 1.0),
+              transferArrays[position], {chunk, slice});
+      }
+    }
+    for (unsigned out : wideOuts) {
+      ArgAttr arg = program.signature.getArgs(ArgKind::Out)[out];
+      Value first = mul(add(mul(window, mapping.window), chunk), program.chunk);
+      auto [offset, stride] = getTokenOffset(arg, 0, first);
+      Value value = getFree({program.outs[out], Form::Wide});
+      Value mine = select(compare(arith::CmpIPredicate::eq, block, index(0)),
+                          valid, index(0));
+      warp::GlobalStoreOp::create(
+          b, toElement(value, arg.getType()), kernel.outs[out],
+          add(offset, slice), ValueRange{stride, index(1)},
+          ValueRange{mine, arith::SubIOp::create(b, index(channels), slice)},
+          channels % 16 ? std::gcd(channels, int64_t(16)) : 16);
+    }
+    scf::YieldOp::create(b, values);
+  }
+  for (Node node : sliceMemo)
+    memo.erase(node);
+  sliceMemo.clear();
+  tables.clear();
+  slice = Value();
+
+  for (auto [op, range] : llvm::zip_equal(sums, carried)) {
+    ValueRange results = loop.getResults().slice(range.first, range.second);
+    if (auto sum = dyn_cast<SumOp>(op))
+      memo[{sum.getResult(), Form::Tokens}] =
+          warp::SumOp::create(b, along(16, Axis::Rows), results[0]);
+    else if (auto matmul = dyn_cast<MatmulOp>(op))
+      memo[{matmul.getResult(), Form::Square}] = results[0];
+    else
+      finishGram(cast<DecayGramOp>(op), results);
+  }
+}
+
+void Emitter::emitNarrow(int64_t phase) {
+  for (Node node : program.nodes)
+    if ((node.form == Form::Tokens || node.form == Form::Square ||
+         node.form == Form::Number) &&
+        program.getPhase(node) <= phase)
+      (void)getFree(node);
+}
+
+void Emitter::storeNarrow(const TransferPlace &place) {
+  unsigned position = &place - arrays.transfers.data();
+  Value value = getFree(place.node);
+  SmallVector<Value> at{chunk, index(0)};
+  if (place.node.form == Form::Number)
+    value = splat(value, along(16, Axis::Rows));
+  else if (place.node.form == Form::Square)
+    at.push_back(index(0));
+  store(value, transferArrays[position], at);
+}
+
+void Emitter::emitSystem(unsigned position) {
+  TriSolveOp op = arrays.systems[position].op;
+  int64_t blocks = op.getBlocks().size(), steps = 1;
+  while (steps * steps < blocks)
+    ++steps;
+  for (auto [number, matrix] : llvm::enumerate(op.getBlocks()))
+    store(getFree({matrix, Form::Square}), systemSources[position],
+          {chunk, index(number), index(0), index(0)});
+  warp::InverseOp::create(b, systemSources[position], ValueRange{chunk},
+                          systemInverses[position], ValueRange{chunk}, steps);
+}
+
+void Emitter::emitFreeSlice() {
+  const bool some = mapping.window < mapping.warps;
+  OpBuilder::InsertionGuard guard(b);
+  if (some) {
+    auto mine = scf::IfOp::create(
+        b,
+        compare(arith::CmpIPredicate::ult, warpId, index(mapping.window)),
+        /*withElseRegion=*/false);
+    b.setInsertionPointToStart(mine.thenBlock());
+  }
+  chunk = warpId;
+  Value first = mul(add(mul(window, mapping.window), chunk), program.chunk);
+  valid = getValidTokens(first);
+
+  for (int64_t phase = 0; phase < program.numPhases(); ++phase) {
+    emitNarrow(phase);
+    // What runs in this loop, by the number of channels.
+    struct Work {
+      SmallVector<Operation *> sums;
+      SmallVector<const TransferPlace *> stores;
+      SmallVector<unsigned> outs;
+    };
+    llvm::MapVector<int64_t, Work> loops;
+    llvm::SetVector<Operation *> seen;
+    for (Node node : program.nodes) {
+      Operation *op = node.value.getDefiningOp();
+      if (!op || !isFree(node.form) || node.form == Form::Wide ||
+          node.form == Form::Channels ||
+          !isa<SumOp, MatmulOp, DecayGramOp>(op) ||
+          (isa<SumOp>(op) && node.form == Form::Number) ||
+          getLoopPhase(program, op) != phase || !seen.insert(op))
+        continue;
+      auto type = cast<RankedTensorType>(op->getOperand(0).getType());
+      loops[type.getDimSize(1)].sums.push_back(op);
+    }
+    for (const TransferPlace &place : arrays.transfers) {
+      auto type = dyn_cast<RankedTensorType>(place.node.value.getType());
+      if ((place.node.form == Form::Wide || place.node.form == Form::Channels) &&
+          program.getPhase(place.node) == phase)
+        loops[type.getShape().back()].stores.push_back(&place);
+    }
+    for (unsigned out : program.freeOuts) {
+      auto type = cast<RankedTensorType>(program.outs[out].getType());
+      Node node{program.resolve(program.outs[out]), Form::Wide};
+      if (type.getRank() == 2 && program.getPhase(node) == phase)
+        loops[type.getDimSize(1)].outs.push_back(out);
+    }
+    for (auto &[channels, work] : loops)
+      emitChannelLoop(phase, channels, work.sums, work.stores, work.outs);
+  }
+  emitNarrow(program.numPhases());
+  for (unsigned position = 0; position < arrays.systems.size(); ++position)
+    emitSystem(position);
+  for (const TransferPlace &place : arrays.transfers)
+    if (place.node.form != Form::Wide && place.node.form != Form::Channels)
+      storeNarrow(place);
+  for (unsigned out : program.freeOuts) {
+    Value value = program.outs[out];
+    if (cast<RankedTensorType>(value.getType()).getRank() != 1)
+      continue;
+    ArgAttr arg = program.signature.getArgs(ArgKind::Out)[out];
+    auto [offset, stride] = getTokenOffset(arg, 0, first);
+    Value mine = select(compare(arith::CmpIPredicate::eq, block, index(0)),
+                        valid, index(0));
+    warp::GlobalStoreOp::create(
+        b, toElement(getFree({value, Form::Tokens}), arg.getType()),
+        kernel.outs[out], offset, ValueRange{stride}, ValueRange{mine}, 1);
+  }
+  memo.clear();
+  tables.clear();
+}

@@ -1,0 +1,429 @@
+//===- EmitKernel.cpp - The frame of the forward kernel --------------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Who this CTA is, the window loop with its asynchronous loads, the state
+// before the first and after the last token; and the builder's small change.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Emitter.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+
+using namespace mlir;
+using namespace mlir::delta;
+using namespace mlir::delta::gpumap;
+using warp::Axis;
+
+Emitter::Emitter(const Program &program, const GpuMapping &mapping,
+                 const OperandPolicy &policy, const Arrays &arrays,
+                 GpuKernel kernel, Location loc)
+    : program(program), mapping(mapping), policy(policy), arrays(arrays),
+      kernel(kernel), b(loc, loc.getContext()) {
+  slices = getPaddedChannels(program.stateRows) / 16;
+}
+
+//===----------------------------------------------------------------------===//
+// Small change
+//===----------------------------------------------------------------------===//
+
+Value Emitter::index(int64_t value) {
+  Value &known = indices[value];
+  if (!known) {
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(&kernel.function.getBody().front());
+    known = arith::ConstantIndexOp::create(b, value);
+  }
+  return known;
+}
+
+Value Emitter::number(double value) {
+  return arith::ConstantOp::create(b, b.getF32FloatAttr(value));
+}
+
+Value Emitter::add(Value x, Value y) {
+  return b.createOrFold<arith::AddIOp>(x, y);
+}
+
+Value Emitter::mul(Value x, Value y) {
+  return b.createOrFold<arith::MulIOp>(x, y);
+}
+
+RankedTensorType Emitter::fragment(int64_t rows, int64_t cols, Type type) {
+  return warp::getFragmentType(rows, cols, type ? type : b.getF32Type());
+}
+
+RankedTensorType Emitter::along(int64_t size, Axis axis, Type type) {
+  return warp::getAlongType(size, axis, type ? type : b.getF32Type());
+}
+
+Value Emitter::constant(double value, RankedTensorType type) {
+  return arith::ConstantOp::create(
+      b, DenseElementsAttr::get(type, b.getFloatAttr(type.getElementType(),
+                                                     value)));
+}
+
+Value Emitter::zeros(RankedTensorType type) { return constant(0.0, type); }
+
+Value Emitter::splat(Value number, RankedTensorType type) {
+  return warp::SplatOp::create(b, type, number);
+}
+
+Value Emitter::extend(Value value) {
+  Type element = getElementTypeOrSelf(value.getType());
+  if (element.isF32())
+    return value;
+  Type type = b.getF32Type();
+  if (auto tensor = dyn_cast<RankedTensorType>(value.getType()))
+    type = tensor.clone(type);
+  if (element.isF64())
+    return arith::TruncFOp::create(b, type, value);
+  return arith::ExtFOp::create(b, type, value);
+}
+
+Value Emitter::toElement(Value value, Type element) {
+  auto type = cast<RankedTensorType>(value.getType());
+  if (type.getElementType() == element)
+    return value;
+  // What was widened only is as it was.
+  if (auto widened = value.getDefiningOp<arith::ExtFOp>())
+    if (getElementTypeOrSelf(widened.getIn().getType()) == element)
+      return widened.getIn();
+  if (!type.getElementType().isF32())
+    value = extend(value);
+  if (element.isF32())
+    return value;
+  return arith::TruncFOp::create(b, type.clone(element), value);
+}
+
+Value Emitter::toOperand(Value value) { return toElement(value, policy.type); }
+
+Value Emitter::mma(Value lhs, Value rhs, Value acc) {
+  return warp::MmaOp::create(b, acc.getType(), lhs, rhs, acc, policy.mma);
+}
+
+Value Emitter::expand(Value vector, RankedTensorType type) {
+  Type element = getElementTypeOrSelf(vector.getType());
+  return warp::ExpandOp::create(b, type.clone(element), vector);
+}
+
+Value Emitter::extract(Value value, ArrayRef<int64_t> offsets,
+                       RankedTensorType type) {
+  if (value.getType() == type)
+    return value;
+  return warp::ExtractOp::create(b, type, value,
+                                 b.getDenseI64ArrayAttr(offsets));
+}
+
+Value Emitter::compare(arith::CmpIPredicate predicate, Value x, Value y) {
+  return arith::CmpIOp::create(b, predicate, x, y);
+}
+
+Value Emitter::select(Value condition, Value x, Value y) {
+  return arith::SelectOp::create(b, condition, x, y);
+}
+
+Value Emitter::getPositions(Axis axis) {
+  return warp::PositionsOp::create(
+      b, along(program.chunk, axis, b.getI32Type()));
+}
+
+Value Emitter::toI32(Value value) {
+  return arith::IndexCastOp::create(b, b.getI32Type(), value);
+}
+
+Value Emitter::load(Value array, ValueRange at, RankedTensorType type,
+                    bool transpose) {
+  Type element = cast<warp::SharedType>(array.getType()).getElementType();
+  auto op = warp::SharedLoadOp::create(b, type.clone(element), array, at,
+                                       transpose);
+  return op.getResult();
+}
+
+void Emitter::store(Value value, Value array, ValueRange at) {
+  Type element = cast<warp::SharedType>(array.getType()).getElementType();
+  warp::SharedStoreOp::create(b, toElement(value, element), array, at,
+                              /*transpose=*/false);
+}
+
+Value Emitter::clonePointwise(Operation *op, ValueRange operands,
+                              RankedTensorType type) {
+  IRMapping map;
+  for (auto [from, to] : llvm::zip_equal(op->getOperands(), operands))
+    map.map(from, to);
+  Operation *copy = b.clone(*op, map);
+  Type element = getElementTypeOrSelf(op->getResult(0).getType());
+  copy->getResult(0).setType(type ? Type(type.clone(element)) : element);
+  return copy->getResult(0);
+}
+
+Value Emitter::getUniform(Value value) {
+  auto known = uniforms.find(value);
+  if (known != uniforms.end())
+    return known->second;
+  // Uniform values stand before the windows, whoever asks first.
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPoint(windows.getDefiningOp());
+  Value result;
+  Operation *op = value.getDefiningOp();
+  if (isa<BlockArgument>(value)) {
+    ArgAttr arg = program.getArg(value);
+    unsigned position = 0;
+    if (arg.getKind() == ArgKind::Attr) {
+      for (ArgAttr other : program.signature.getArgs(ArgKind::Attr)) {
+        if (other == arg)
+          break;
+        ++position;
+      }
+      result = kernel.attrs[position];
+    } else {
+      for (ArgAttr other : program.signature.getAllArgs()) {
+        if (other == arg)
+          break;
+        position += other.getKind() == ArgKind::In ||
+                    other.getKind() == ArgKind::Param;
+      }
+      result = extend(memref::LoadOp::create(b, kernel.inputs[position], head));
+    }
+  } else if (auto sum = dyn_cast<SumOp>(op)) {
+    // Of a parameter's channels, in slices of 16.
+    Value input = program.resolve(sum.getInput());
+    int64_t channels = cast<RankedTensorType>(input.getType()).getDimSize(0);
+    Value total = zeros(fragment(8, 16));
+    for (int64_t first = 0; first < channels; first += 16) {
+      llvm::SaveAndRestore<Value> at(slice, index(first));
+      Value part = maskChannels(getFree({input, Form::Channels}), input,
+                                channels, 0.0);
+      for (Node node : sliceMemo)
+        memo.erase(node);
+      sliceMemo.clear();
+      total = arith::AddFOp::create(b, total, expand(part, fragment(8, 16)));
+    }
+    Value rows = warp::SumOp::create(b, along(8, Axis::Rows), total);
+    result = warp::ElementOp::create(b, b.getF32Type(), rows, 0);
+  } else {
+    SmallVector<Value> operands;
+    for (Value operand : op->getOperands())
+      operands.push_back(getUniform(program.resolve(operand)));
+    IRMapping map;
+    map.map(op->getOperands(), operands);
+    result = b.clone(*op, map)->getResult(0);
+  }
+  return uniforms[value] = result;
+}
+
+//===----------------------------------------------------------------------===//
+// The frame
+//===----------------------------------------------------------------------===//
+
+int64_t Emitter::getMicro(Value argument) const {
+  auto micro = program.function.getArgAttrOfType<IntegerAttr>(
+      cast<BlockArgument>(argument).getArgNumber(), kMicroAttr);
+  return micro ? micro.getInt() : 0;
+}
+
+std::pair<Value, Value> Emitter::getTokenOffset(ArgAttr arg, int64_t micro,
+                                                Value token) {
+  int64_t width = 1, steps = 1;
+  for (StringAttr axis : arg.getAxes())
+    width *= *program.signature.getDim(axis);
+  if (arg.getFamily())
+    steps = *program.signature.getDim(arg.getFamily());
+  // [B, T, n, H, width]
+  Value tokens = add(mul(batch, kernel.T), token);
+  Value rows = add(mul(tokens, steps), index(micro));
+  Value offset = mul(add(mul(rows, kernel.H), head), width);
+  Value stride = mul(kernel.H, steps * width);
+  return {offset, stride};
+}
+
+Value Emitter::getValidTokens(Value first) {
+  Value left = arith::SubIOp::create(b, kernel.T, first);
+  left = arith::MaxSIOp::create(b, left, index(0));
+  return arith::MinSIOp::create(b, left, index(program.chunk));
+}
+
+Value Emitter::isNotNull(Value array) {
+  Value address = memref::ExtractAlignedPointerAsIndexOp::create(b, array);
+  return compare(arith::CmpIPredicate::ne, address, index(0));
+}
+
+void Emitter::emitPrologue() {
+  auto alloc = [&](warp::SharedType type) -> Value {
+    return warp::AllocSharedOp::create(b, type, IntegerAttr());
+  };
+  for (const StagedInput &input : arrays.inputs)
+    inputArrays.push_back(alloc(input.type));
+  for (const TransferPlace &place : arrays.transfers)
+    transferArrays.push_back(place.over >= 0 ? inputArrays[place.over]
+                                             : alloc(place.type));
+  for (const SystemPlace &system : arrays.systems) {
+    systemSources.push_back(alloc(system.source));
+    systemInverses.push_back(alloc(system.inverse));
+  }
+  if (arrays.gram)
+    gramArray = alloc(arrays.gram);
+
+  Value id = gpu::BlockIdOp::create(b, gpu::Dimension::x);
+  block = b.createOrFold<arith::RemUIOp>(id, index(mapping.vBlocks));
+  Value sequence = b.createOrFold<arith::DivUIOp>(id, index(mapping.vBlocks));
+  head = arith::RemUIOp::create(b, sequence, kernel.H);
+  batch = arith::DivUIOp::create(b, sequence, kernel.H);
+  warpId = warp::WarpIdOp::create(b);
+  firstColumn = mul(block, mapping.blockCols);
+  warpColumn = mul(warpId, mapping.rowsPerWarp);
+  windows = arith::CeilDivUIOp::create(b, kernel.T,
+                                       index(program.chunk * mapping.window));
+
+  // Padding channels are never copied: they are zero from the start.
+  for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays))
+    if (input.type.getRank() == 4 && input.type.getShape()[3] > input.width)
+      warp::FillSharedOp::create(b, array);
+}
+
+void Emitter::emitLoads(Value windowNumber, Value stageIndex, bool late) {
+  bool any = false;
+  for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays)) {
+    if (input.late != late)
+      continue;
+    any = true;
+    ArgAttr arg = program.getArg(input.argument);
+    bool vector = input.type.getRank() == 4;
+    for (int64_t j = 0; j < mapping.window; ++j) {
+      Value first = mul(add(mul(windowNumber, mapping.window), index(j)),
+                        program.chunk);
+      auto [offset, stride] =
+          getTokenOffset(arg, getMicro(input.argument), first);
+      int64_t alignment = 1;
+      if (vector) {
+        alignment = cast<RankedTensorType>(input.argument.getType())
+                        .getDimSize(1);
+        if (input.ownColumns) {
+          offset = add(offset, firstColumn);
+          alignment = std::gcd(alignment, mapping.blockCols);
+        }
+      }
+      Value place = input.stages == 1 ? index(0) : stageIndex;
+      warp::AsyncLoadOp::create(
+          b, kernel.inputs[[&] {
+            unsigned position = 0;
+            for (ArgAttr other : program.signature.getAllArgs()) {
+              if (other == arg)
+                break;
+              position += other.getKind() == ArgKind::In ||
+                          other.getKind() == ArgKind::Param;
+            }
+            return position;
+          }()],
+          offset, stride, getValidTokens(first), array,
+          ValueRange{place, index(j)}, program.chunk,
+          vector ? b.getI64IntegerAttr(input.width) : IntegerAttr(), alignment);
+    }
+  }
+  if (any)
+    warp::AsyncCommitOp::create(b);
+}
+
+SmallVector<Value> Emitter::emitInitialState() {
+  RankedTensorType type = fragment(mapping.rowsPerWarp, 16);
+  SmallVector<Type> types(slices, type);
+  auto choice = scf::IfOp::create(b, types, isNotNull(kernel.initialState),
+                                  /*withElseRegion=*/true);
+  const int64_t A = program.stateRows, B = program.stateCols;
+  Value column = add(firstColumn, warpColumn);
+  {
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(choice.thenBlock());
+    Value sequence = add(mul(batch, kernel.H), head);
+    Value base = add(mul(sequence, A * B), column);
+    Type element =
+        cast<MemRefType>(kernel.initialState.getType()).getElementType();
+    Value left = arith::SubIOp::create(
+        b, arith::MinSIOp::create(b, add(firstColumn, index(mapping.blockCols)),
+                                  index(B)),
+        column);
+    SmallVector<Value> loaded;
+    for (int64_t s = 0; s < slices; ++s) {
+      Value part = warp::GlobalLoadOp::create(
+          b, type.clone(element), kernel.initialState,
+          add(base, index(s * 16 * B)), ValueRange{index(1), index(B)},
+          ValueRange{left, index(std::min<int64_t>(16, A - 16 * s))});
+      loaded.push_back(extend(part));
+    }
+    scf::YieldOp::create(b, loaded);
+    b.setInsertionPointToStart(choice.elseBlock());
+    Value zero = zeros(type);
+    scf::YieldOp::create(b, SmallVector<Value>(slices, zero));
+  }
+  return choice.getResults();
+}
+
+void Emitter::emitFinalState(ValueRange state) {
+  auto wanted = scf::IfOp::create(b, isNotNull(kernel.finalState),
+                                  /*withElseRegion=*/false);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(wanted.thenBlock());
+  const int64_t A = program.stateRows, B = program.stateCols;
+  Value column = add(firstColumn, warpColumn);
+  Value base = add(mul(add(mul(batch, kernel.H), head), A * B), column);
+  Value left = arith::SubIOp::create(
+      b, arith::MinSIOp::create(b, add(firstColumn, index(mapping.blockCols)),
+                                index(B)),
+      column);
+  Type element = cast<MemRefType>(kernel.finalState.getType()).getElementType();
+  for (auto [s, part] : llvm::enumerate(state))
+    warp::GlobalStoreOp::create(
+        b, toElement(part, element), kernel.finalState,
+        add(base, index(s * 16 * B)), ValueRange{index(1), index(B)},
+        ValueRange{left, index(std::min<int64_t>(16, A - 16 * s))},
+        std::gcd(B, mapping.blockCols));
+}
+
+void Emitter::emitKernel() {
+  Block *body = &kernel.function.getBody().front();
+  b.setInsertionPoint(body->getTerminator());
+  emitPrologue();
+  emitLoads(index(0), index(0), /*late=*/false);
+  emitLoads(index(0), index(0), /*late=*/true);
+  SmallVector<Value> initial = emitInitialState();
+
+  auto loop =
+      scf::ForOp::create(b, index(0), windows, index(1), ValueRange(initial));
+  {
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(loop.getBody());
+    window = loop.getInductionVar();
+    Value next = add(window, index(1));
+    const bool doubled = mapping.stages == 2;
+    stage = doubled ? b.createOrFold<arith::RemUIOp>(window, index(2))
+                    : index(0);
+    warp::AsyncWaitOp::create(b, 0);
+    if (doubled)
+      emitLoads(next, arith::SubIOp::create(b, index(1), stage),
+                /*late=*/false);
+    emitFreeSlice();
+    emitLoads(next, index(0), /*late=*/true);
+
+    // Chunks of the window that have tokens, one after the other.
+    Value left = arith::SubIOp::create(
+        b, arith::CeilDivUIOp::create(b, kernel.T, index(program.chunk)),
+        mul(window, mapping.window));
+    Value count = arith::MinSIOp::create(b, left, index(mapping.window));
+    auto chunks = scf::ForOp::create(b, index(0), count, index(1),
+                                     loop.getRegionIterArgs());
+    {
+      OpBuilder::InsertionGuard inner(b);
+      b.setInsertionPointToStart(chunks.getBody());
+      chunk = chunks.getInductionVar();
+      SmallVector<Value> state = emitStateSlice(chunks.getRegionIterArgs());
+      scf::YieldOp::create(b, state);
+    }
+    if (!doubled)
+      emitLoads(next, index(0), /*late=*/false);
+    scf::YieldOp::create(b, chunks.getResults());
+  }
+  // Copies of a window that does not come are still under way.
+  warp::AsyncWaitOp::create(b, 0);
+  emitFinalState(loop.getResults());
+}

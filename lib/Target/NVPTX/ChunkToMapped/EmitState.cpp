@@ -1,0 +1,273 @@
+//===- EmitState.cpp - The state slice of the forward kernel ---------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// One chunk for one warp's columns of the state, which are rows here: a chunk's
+// B-wide values are held transposed, accumulators become operands as they are,
+// and what comes from the free slice is the other operand.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Emitter.h"
+
+using namespace mlir;
+using namespace mlir::delta;
+using namespace mlir::delta::gpumap;
+using warp::Axis;
+
+static std::optional<double> getSplat(arith::ConstantOp op) {
+  if (auto splatted = dyn_cast<SplatElementsAttr>(op.getValue()))
+    return splatted.getSplatValue<APFloat>().convertToDouble();
+  if (auto number = dyn_cast<FloatAttr>(op.getValue()))
+    return number.getValueAsDouble();
+  return std::nullopt;
+}
+
+Value Emitter::loadFactor(Value value, int64_t part, bool transpose) {
+  value = program.resolve(value);
+  RankedTensorType type = fragment(16, 16);
+  SmallVector<Value> at{chunk, index(0), index(16 * part)};
+  for (auto [place, array] : llvm::zip_equal(arrays.transfers, transferArrays)) {
+    if (place.node != Node{value, Form::Wide})
+      continue;
+    if (place.over >= 0)
+      at.insert(at.begin(),
+                arrays.inputs[place.over].stages == 1 ? index(0) : stage);
+    return toOperand(load(array, at, type, transpose));
+  }
+  for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays)) {
+    if (input.argument != value)
+      continue;
+    at.insert(at.begin(), input.stages == 1 ? index(0) : stage);
+    return toOperand(load(array, at, type, transpose));
+  }
+  llvm_unreachable("a factor has a place");
+}
+
+Value Emitter::loadSquare(Value value) {
+  value = program.resolve(value);
+  for (auto [place, array] : llvm::zip_equal(arrays.transfers, transferArrays))
+    if (place.node == Node{value, Form::Square})
+      return toOperand(
+          load(array, {chunk, index(0), index(0)}, fragment(16, 16)));
+  llvm_unreachable("a square matrix has a place");
+}
+
+Value Emitter::getVector(Value value, Form form, int64_t part) {
+  value = program.resolve(value);
+  if (form == Form::StateNumber && program.isUniform(value))
+    return getUniform(value);
+  auto known = stateMemo.find({value, -2 - part});
+  if (known != stateMemo.end())
+    return known->second;
+  Value result;
+  RankedTensorType type = along(16, Axis::Cols);
+  Form source = form == Form::StateNumber   ? Form::Number
+                : form == Form::StateTokens ? Form::Tokens
+                                            : Form::Channels;
+  for (auto [place, array] : llvm::zip_equal(arrays.transfers, transferArrays))
+    if (place.node == Node{value, source})
+      result = load(array, {chunk, index(16 * part)}, type);
+  if (!result)
+    for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays))
+      if (input.argument == value)
+        result = extend(
+            load(array, {input.stages == 1 ? index(0) : stage, chunk, index(0)},
+                 type));
+  if (form == Form::StateNumber)
+    result = warp::ElementOp::create(b, b.getF32Type(), result, 0);
+  return stateMemo[{value, -2 - part}] = result;
+}
+
+Value Emitter::getColumns(Value value) {
+  value = program.resolve(value);
+  auto known = columns.find(value);
+  if (known != columns.end())
+    return known->second;
+  // The same for all chunks: before the windows.
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPoint(windows.getDefiningOp());
+  RankedTensorType type = along(mapping.rowsPerWarp, Axis::Rows);
+  Value result;
+  Operation *op = value.getDefiningOp();
+  if (isa<BlockArgument>(value)) {
+    ArgAttr arg = program.getArg(value);
+    unsigned position = 0;
+    for (ArgAttr other : program.signature.getAllArgs()) {
+      if (other == arg)
+        break;
+      position += other.getKind() == ArgKind::In ||
+                  other.getKind() == ArgKind::Param;
+    }
+    Value column = add(firstColumn, warpColumn);
+    Value left = arith::SubIOp::create(b, index(program.stateCols), column);
+    result = extend(warp::GlobalLoadOp::create(
+        b, type.clone(arg.getType()), kernel.inputs[position],
+        add(mul(head, program.stateCols), column), ValueRange{index(1)},
+        ValueRange{left}));
+  } else if (auto constantOp = dyn_cast<arith::ConstantOp>(op)) {
+    result = constant(getSplat(constantOp).value_or(0.0), type);
+  } else if (auto broadcast = dyn_cast<BroadcastOp>(op)) {
+    result = splat(getUniform(program.resolve(broadcast.getInput())), type);
+  } else {
+    SmallVector<Value> operands;
+    for (Value operand : op->getOperands())
+      operands.push_back(getColumns(operand));
+    result = clonePointwise(op, operands, type);
+  }
+  return columns[value] = result;
+}
+
+Value Emitter::operandOf(Value turned, Value original) {
+  Value &known = operandMemo[turned];
+  if (!known)
+    known = toOperand(turned);
+  return known;
+}
+
+Value Emitter::getTurned(Value value) {
+  value = program.resolve(value);
+  auto known = stateMemo.find({value, -1});
+  if (known != stateMemo.end())
+    return known->second;
+  RankedTensorType type = fragment(mapping.rowsPerWarp, 16);
+  Operation *op = value.getDefiningOp();
+  Value result;
+  if (auto argument = dyn_cast<BlockArgument>(value)) {
+    for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays)) {
+      if (input.argument != argument)
+        continue;
+      Value column = warpColumn;
+      if (!input.ownColumns)
+        column = add(column, firstColumn);
+      result = extend(load(array,
+                           {input.stages == 1 ? index(0) : stage, chunk,
+                            index(0), column},
+                           type, /*transpose=*/true));
+    }
+  } else if (auto constantOp = dyn_cast<arith::ConstantOp>(op)) {
+    result = constant(getSplat(constantOp).value_or(0.0), type);
+  } else if (auto broadcast = dyn_cast<BroadcastOp>(op)) {
+    Value input = program.resolve(broadcast.getInput());
+    if (!isa<RankedTensorType>(input.getType()))
+      result = splat(getVector(input, Form::StateNumber), type);
+    else if (broadcast.getDim().value_or(0) == 0)
+      result = expand(getVector(input, Form::StateTokens), type);
+    else
+      result = expand(getColumns(input), type);
+  } else if (auto identity = dyn_cast<IdentityRowsOp>(op)) {
+    Value inside = compare(
+        arith::CmpIPredicate::slt, getPositions(Axis::Cols),
+        splat(toI32(valid), along(16, Axis::Cols, b.getI32Type())));
+    result = select(expand(inside, type), getTurned(identity.getInput()),
+                    constant(identity.getValue().convertToDouble(), type));
+  } else if (isPointwise(op)) {
+    SmallVector<Value> operands;
+    for (Value operand : op->getOperands())
+      operands.push_back(getTurned(operand));
+    result = clonePointwise(op, operands, type);
+  } else if (auto matmul = dyn_cast<MatmulOp>(op)) {
+    result = matmul.getAcc() ? getTurned(matmul.getAcc()) : zeros(type);
+    Value rhs = program.resolve(matmul.getRhs());
+    if (program.isStateShaped(rhs)) {
+      for (int64_t part = 0; part < slices; ++part)
+        result = mma(operandOf(getStateSlice(rhs, part), rhs),
+                     loadFactor(matmul.getLhs(), part, /*transpose=*/false),
+                     result);
+    } else {
+      result = mma(operandOf(getTurned(rhs), rhs), loadSquare(matmul.getLhs()),
+                   result);
+    }
+  } else if (auto solve = dyn_cast<TriSolveOp>(op)) {
+    unsigned position = 0;
+    while (arrays.systems[position].op != solve)
+      ++position;
+    unsigned steps = solve.getRhs().size();
+    for (unsigned j = 0; j < steps; ++j) {
+      Value unknown = zeros(type);
+      for (unsigned l = 0; l < steps; ++l) {
+        Value inverse = toOperand(
+            load(systemInverses[position],
+                 {chunk, index(j * steps + l), index(0), index(0)},
+                 fragment(16, 16)));
+        Value rhs = solve.getRhs()[l];
+        unknown = mma(operandOf(getTurned(rhs), rhs), inverse, unknown);
+      }
+      stateMemo[{solve.getUnknowns()[j], -1}] = unknown;
+    }
+    return stateMemo.lookup({value, -1});
+  }
+  return stateMemo[{value, -1}] = result;
+}
+
+Value Emitter::getStateSlice(Value value, int64_t part) {
+  value = program.resolve(value);
+  auto known = stateMemo.find({value, part});
+  if (known != stateMemo.end())
+    return known->second;
+  RankedTensorType type = fragment(mapping.rowsPerWarp, 16);
+  Operation *op = value.getDefiningOp();
+  Value result;
+  if (value == program.state) {
+    result = currentState[part];
+  } else if (auto constantOp = dyn_cast<arith::ConstantOp>(op)) {
+    result = constant(getSplat(constantOp).value_or(0.0), type);
+  } else if (auto broadcast = dyn_cast<BroadcastOp>(op)) {
+    Value input = program.resolve(broadcast.getInput());
+    if (!isa<RankedTensorType>(input.getType()))
+      result = splat(getVector(input, Form::StateNumber), type);
+    else if (broadcast.getDim().value_or(0) == 0)
+      result = expand(getVector(input, Form::StateChannels, part), type);
+    else
+      result = expand(getColumns(input), type);
+  } else if (isPointwise(op)) {
+    SmallVector<Value> operands;
+    for (Value operand : op->getOperands())
+      operands.push_back(getStateSlice(operand, part));
+    result = clonePointwise(op, operands, type);
+  } else {
+    auto matmul = cast<MatmulOp>(op);
+    result = matmul.getAcc() ? getStateSlice(matmul.getAcc(), part)
+                             : zeros(type);
+    Value rhs = program.resolve(matmul.getRhs());
+    result = mma(operandOf(getTurned(rhs), rhs),
+                 loadFactor(matmul.getLhs(), part, /*transpose=*/true), result);
+  }
+  return stateMemo[{value, part}] = result;
+}
+
+void Emitter::emitOuts() {
+  Value first = mul(add(mul(window, mapping.window), chunk), program.chunk);
+  SmallVector<ArgAttr> outs = program.signature.getArgs(ArgKind::Out);
+  for (unsigned out : program.stateOuts) {
+    ArgAttr arg = outs[out];
+    Value value = toElement(getTurned(program.outs[out]), arg.getType());
+    auto [offset, stride] = getTokenOffset(arg, 0, first);
+    Value column = add(firstColumn, warpColumn);
+    Value left = arith::SubIOp::create(
+        b, arith::MinSIOp::create(b, add(firstColumn, index(mapping.blockCols)),
+                                  index(program.stateCols)),
+        column);
+    int64_t alignment = std::gcd(
+        std::gcd(program.stateCols, mapping.blockCols), mapping.rowsPerWarp);
+    warp::GlobalStoreOp::create(b, value, kernel.outs[out],
+                                add(offset, column),
+                                ValueRange{index(1), stride},
+                                ValueRange{left, valid}, alignment);
+  }
+}
+
+SmallVector<Value> Emitter::emitStateSlice(ValueRange state) {
+  stateMemo.clear();
+  operandMemo.clear();
+  currentState.assign(state.begin(), state.end());
+  Value first = mul(add(mul(window, mapping.window), chunk), program.chunk);
+  valid = getValidTokens(first);
+  emitOuts();
+  Value next = program.function.front().getTerminator()->getOperand(0);
+  SmallVector<Value> result;
+  for (int64_t part = 0; part < slices; ++part)
+    result.push_back(getStateSlice(next, part));
+  return result;
+}

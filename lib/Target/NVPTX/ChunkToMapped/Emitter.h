@@ -1,0 +1,159 @@
+//===- Emitter.h - Building the forward kernel ------------------*- C++ -*-===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The builder of a mapped kernel: EmitKernel.cpp has the frame, EmitFree.cpp
+// and EmitDecay.cpp the free slice, EmitState.cpp the state slice.
+//
+//===----------------------------------------------------------------------===//
+#ifndef DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_EMITTER_H
+#define DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_EMITTER_H
+
+#include "Arrays.h"
+#include "delta/Target/NVPTX/Kernel.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/ImplicitLocOpBuilder.h"
+
+namespace mlir::delta::gpumap {
+
+/// Products of w over parts of blocks of rows, level by level: before level s,
+/// `before[s][i]` is the product over the rows of i's block of s that stand
+/// before i, `behind[s][i]` over those behind it, both without row i. A null
+/// value is 1. `total` is the product over all rows, in every row.
+struct DyadicTables {
+  Value before[5], behind[5]; // for s = 1, 2, 4, 8, 16
+  Value w; // with 1 in padding channels
+  Value total;
+};
+
+class Emitter {
+public:
+  Emitter(const Program &program, const GpuMapping &mapping,
+          const OperandPolicy &policy, const Arrays &arrays, GpuKernel kernel,
+          Location loc);
+
+  /// Fills the kernel's body.
+  void emitKernel();
+
+private:
+  // The frame (EmitKernel.cpp).
+  void emitPrologue();
+  void emitLoads(Value window, Value stage, bool late);
+  SmallVector<Value> emitInitialState();
+  void emitFinalState(ValueRange state);
+  Value getValidTokens(Value chunkNumber);
+  Value isNotNull(Value array);
+  /// Element offset of token `token` of an argument or out, and the distance
+  /// to the next token's.
+  std::pair<Value, Value> getTokenOffset(ArgAttr arg, int64_t micro,
+                                         Value token);
+  int64_t getMicro(Value argument) const;
+
+  // Values of both slices.
+  Value index(int64_t value);
+  Value number(double value);
+  Value add(Value a, Value b);
+  Value mul(Value a, Value b);
+  Value mul(Value a, int64_t b) { return mul(a, index(b)); }
+  /// The value as f32 (elementwise).
+  Value extend(Value value);
+  /// A uniform number: from parameters and attributes.
+  Value getUniform(Value value);
+  /// The operation on new operands, with a result of `type`'s shape.
+  Value clonePointwise(Operation *op, ValueRange operands,
+                       RankedTensorType type);
+  /// The operand of a matrix instruction.
+  Value toOperand(Value fragment);
+  /// Converts f32 to `type` for storing.
+  Value toElement(Value value, Type type);
+  Value mma(Value lhs, Value rhs, Value acc);
+  Value zeros(RankedTensorType type);
+  Value splat(Value number, RankedTensorType type);
+  Value constant(double value, RankedTensorType type);
+  RankedTensorType fragment(int64_t rows, int64_t cols, Type type = {});
+  RankedTensorType along(int64_t size, warp::Axis axis, Type type = {});
+  Value expand(Value vector, RankedTensorType type);
+  Value extract(Value value, ArrayRef<int64_t> offsets, RankedTensorType type);
+  Value compare(arith::CmpIPredicate predicate, Value a, Value b);
+  Value select(Value condition, Value a, Value b);
+  /// 0, 1, ... along an axis of 16.
+  Value getPositions(warp::Axis axis);
+  Value toI32(Value index);
+  Value load(Value array, ValueRange indices, RankedTensorType type,
+             bool transpose = false);
+  void store(Value value, Value array, ValueRange indices);
+
+  // The free slice (EmitFree.cpp).
+  void emitFreeSlice();
+  void emitChannelLoop(int64_t phase, int64_t channels,
+                       ArrayRef<Operation *> sums,
+                       ArrayRef<const TransferPlace *> stores,
+                       ArrayRef<unsigned> wideOuts);
+  Value getFree(Node node);
+  Value computeFree(Node node);
+  void storeNarrow(const TransferPlace &place);
+  void emitSystem(unsigned index);
+  Value maskChannels(Value fragment, Value value, int64_t channels,
+                     double fill);
+  /// Keeps zero what the padding of the last slice must not add.
+  Value getContracted(Value value, Value partner);
+  void emitNarrow(int64_t phase);
+
+  // Decay (EmitDecay.cpp).
+  const DyadicTables &getTables(Node decay);
+  Value getPrefix(PrefixProductOp op, Node node);
+  Value getDecayMask(DecayMaskOp op);
+  /// Accumulators of a decay-Gram over the channels.
+  SmallVector<RankedTensorType> getGramAccumulators(DecayGramOp op);
+  void accumulateGram(DecayGramOp op, MutableArrayRef<Value> accumulators);
+  void finishGram(DecayGramOp op, ValueRange accumulators);
+  bool isAnchored(DecayGramOp op) const;
+  Value rowHas(int64_t bit, RankedTensorType type);
+
+  // The state slice (EmitState.cpp).
+  SmallVector<Value> emitStateSlice(ValueRange state);
+  void emitOuts();
+  Value getTurned(Value value);
+  Value getStateSlice(Value value, int64_t slice);
+  Value getVector(Value value, Form form, int64_t slice = 0);
+  Value getColumns(Value value);
+  /// The operand tile of a transfer or staged input: rows are tokens, or
+  /// channels with `transpose`.
+  Value loadFactor(Value value, int64_t slice, bool transpose);
+  Value loadSquare(Value value);
+  Value operandOf(Value turned, Value original);
+
+  const Program &program;
+  const GpuMapping &mapping;
+  const OperandPolicy &policy;
+  const Arrays &arrays;
+  GpuKernel kernel;
+  ImplicitLocOpBuilder b;
+
+  // Set by the prologue.
+  Value batch, head, block, warpId, windows, firstColumn, warpColumn;
+  SmallVector<Value> inputArrays, transferArrays, systemSources,
+      systemInverses;
+  Value gramArray;
+  int64_t slices = 0; // of the state's rows
+
+  // The window being worked on, the stage it lies in, the chunk in it.
+  Value window, stage, chunk, valid;
+  // Slice of channels in the current loop.
+  Value slice;
+
+  llvm::DenseMap<Node, Value> memo;      // free slice, one chunk
+  SmallVector<Node> sliceMemo;           // entries to drop after a slice
+  llvm::DenseMap<Value, DyadicTables> tables; // of the current slice
+  llvm::DenseMap<Value, Value> uniforms, columns;
+  llvm::DenseMap<std::pair<Value, int64_t>, Value> stateMemo;
+  llvm::DenseMap<Value, Value> operandMemo;
+  llvm::DenseMap<int64_t, Value> indices;
+  SmallVector<Value> currentState;
+};
+
+} // namespace mlir::delta::gpumap
+
+#endif // DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_EMITTER_H

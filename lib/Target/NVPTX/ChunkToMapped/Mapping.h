@@ -1,0 +1,62 @@
+//===- Mapping.h - How a chunk program is laid out on a GPU -----*- C++ -*-===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The decisions of the forward kernel, chosen in one place and only read by
+// the emitter.
+//
+//===----------------------------------------------------------------------===//
+#ifndef DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_MAPPING_H
+#define DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_MAPPING_H
+
+#include "Program.h"
+#include "delta/Dialect/Warp/IR/Warp.h"
+#include "delta/Target/NVPTX/ChunkToMapped/Passes.h"
+#include "delta/Target/NVPTX/GpuTarget.h"
+
+namespace mlir::delta::gpumap {
+
+/// How operands of matrix instructions are rounded and kept.
+struct OperandPolicy {
+  warp::Operand mma = warp::Operand::Native;
+  /// Element type of operands in registers and of tiles made for them.
+  Type type;
+
+  /// From a precision's name; an error at `module` for one without matrix
+  /// instructions.
+  static FailureOr<OperandPolicy> get(ModuleOp module, StringRef precision);
+};
+
+struct GpuMapping {
+  int64_t warps = 1;
+  int64_t rowsPerWarp = 16; // columns of the state, rows of a warp's fragments
+  int64_t vBlocks = 1;      // CTAs that share a head's columns
+  int64_t blockCols = 0;    // columns of one of them
+  int64_t window = 1;       // chunks between two passes of the free slice
+  int64_t stages = 2;       // windows in shared memory
+  int64_t sharedBytes = 0;  // estimate the choice was made with
+
+  int64_t getThreads() const { return warps * 32; }
+  DictionaryAttr getAttr(MLIRContext *context) const;
+};
+
+/// Chooses the mapping; reports, with the bytes, a program that cannot fit.
+FailureOr<GpuMapping> chooseMapping(const Program &program,
+                                    const OperandPolicy &policy,
+                                    const ::delta::gpu::GpuTarget &target,
+                                    const GpuMapOptions &options);
+
+/// The shared array for `rows` x `cols` of `elementType` behind `lead` axes,
+/// swizzled or padded so that 8 rows at one column lie in different banks.
+warp::SharedType getTileType(ArrayRef<int64_t> lead, int64_t rows,
+                             int64_t cols, Type elementType);
+
+/// Channels of a matrix, rounded up to whole slices.
+inline int64_t getPaddedChannels(int64_t channels) {
+  return (channels + 15) / 16 * 16;
+}
+
+} // namespace mlir::delta::gpumap
+
+#endif // DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_MAPPING_H
