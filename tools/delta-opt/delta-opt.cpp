@@ -13,6 +13,7 @@
 #include "delta/Dialect/Warp/IR/Warp.h"
 #include "delta/Target/CPU/ChunkToMapped/Passes.h"
 #include "delta/Target/CPU/Passes.h"
+#include "delta/Target/NVPTX/ChunkToMapped/Passes.h"
 #include "delta/Target/NVPTX/Codegen.h"
 #include "delta/Target/NVPTX/Passes.h"
 #include "mlir/InitAllDialects.h"
@@ -30,6 +31,7 @@ int main(int argc, char **argv) {
   mlir::delta::registerCpuPasses();
   mlir::delta::registerDeltaCPUMappingPasses();
   mlir::delta::registerGpuPasses();
+  mlir::delta::registerDeltaGPUMappingPasses();
   return mlir::asMainReturnCode(mlir::MlirOptMain(
       argc, argv, "delta: a compiler for matrix-state recurrences\n",
       registry));

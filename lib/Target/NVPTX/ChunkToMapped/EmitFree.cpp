@@ -10,6 +10,8 @@
 
 #include "Emitter.h"
 
+#include <numeric>
+
 using namespace mlir;
 using namespace mlir::delta;
 using namespace mlir::delta::gpumap;
@@ -66,16 +68,9 @@ Value Emitter::computeFree(Node node) {
     ArgAttr arg = program.getArg(argument);
     if (arg.getKind() == ArgKind::Param) { // one number a channel
       int64_t channels = cast<RankedTensorType>(argument.getType()).getDimSize(0);
-      unsigned position = 0;
-      for (ArgAttr other : program.signature.getAllArgs()) {
-        if (other == arg)
-          break;
-        position += other.getKind() == ArgKind::In ||
-                    other.getKind() == ArgKind::Param;
-      }
       Value left = arith::SubIOp::create(b, index(channels), slice);
       Value loaded = warp::GlobalLoadOp::create(
-          b, type.clone(arg.getType()), kernel.inputs[position],
+          b, type.clone(arg.getType()), getArray(arg),
           add(mul(head, channels), slice), ValueRange{index(1)},
           ValueRange{left});
       return extend(loaded);

@@ -10,6 +10,9 @@
 
 #include "Emitter.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "llvm/Support/SaveAndRestore.h"
+
+#include <numeric>
 
 using namespace mlir;
 using namespace mlir::delta;
@@ -178,13 +181,7 @@ Value Emitter::getUniform(Value value) {
       }
       result = kernel.attrs[position];
     } else {
-      for (ArgAttr other : program.signature.getAllArgs()) {
-        if (other == arg)
-          break;
-        position += other.getKind() == ArgKind::In ||
-                    other.getKind() == ArgKind::Param;
-      }
-      result = extend(memref::LoadOp::create(b, kernel.inputs[position], head));
+      result = extend(memref::LoadOp::create(b, getArray(arg), head));
     }
   } else if (auto sum = dyn_cast<SumOp>(op)) {
     // Of a parameter's channels, in slices of 16.
@@ -192,7 +189,7 @@ Value Emitter::getUniform(Value value) {
     int64_t channels = cast<RankedTensorType>(input.getType()).getDimSize(0);
     Value total = zeros(fragment(8, 16));
     for (int64_t first = 0; first < channels; first += 16) {
-      llvm::SaveAndRestore<Value> at(slice, index(first));
+      llvm::SaveAndRestore at(slice, index(first));
       Value part = maskChannels(getFree({input, Form::Channels}), input,
                                 channels, 0.0);
       for (Node node : sliceMemo)
@@ -221,6 +218,17 @@ int64_t Emitter::getMicro(Value argument) const {
   auto micro = program.function.getArgAttrOfType<IntegerAttr>(
       cast<BlockArgument>(argument).getArgNumber(), kMicroAttr);
   return micro ? micro.getInt() : 0;
+}
+
+Value Emitter::getArray(ArgAttr arg) const {
+  unsigned position = 0;
+  for (ArgAttr other : program.signature.getAllArgs()) {
+    if (other == arg)
+      break;
+    position += other.getKind() == ArgKind::In ||
+                other.getKind() == ArgKind::Param;
+  }
+  return kernel.inputs[position];
 }
 
 std::pair<Value, Value> Emitter::getTokenOffset(ArgAttr arg, int64_t micro,
@@ -306,17 +314,7 @@ void Emitter::emitLoads(Value windowNumber, Value stageIndex, bool late) {
       }
       Value place = input.stages == 1 ? index(0) : stageIndex;
       warp::AsyncLoadOp::create(
-          b, kernel.inputs[[&] {
-            unsigned position = 0;
-            for (ArgAttr other : program.signature.getAllArgs()) {
-              if (other == arg)
-                break;
-              position += other.getKind() == ArgKind::In ||
-                          other.getKind() == ArgKind::Param;
-            }
-            return position;
-          }()],
-          offset, stride, getValidTokens(first), array,
+          b, getArray(arg), offset, stride, getValidTokens(first), array,
           ValueRange{place, index(j)}, program.chunk,
           vector ? b.getI64IntegerAttr(input.width) : IntegerAttr(), alignment);
     }

@@ -11,6 +11,8 @@
 
 #include "Emitter.h"
 
+#include <numeric>
+
 using namespace mlir;
 using namespace mlir::delta;
 using namespace mlir::delta::gpumap;
@@ -93,17 +95,10 @@ Value Emitter::getColumns(Value value) {
   Operation *op = value.getDefiningOp();
   if (isa<BlockArgument>(value)) {
     ArgAttr arg = program.getArg(value);
-    unsigned position = 0;
-    for (ArgAttr other : program.signature.getAllArgs()) {
-      if (other == arg)
-        break;
-      position += other.getKind() == ArgKind::In ||
-                  other.getKind() == ArgKind::Param;
-    }
     Value column = add(firstColumn, warpColumn);
     Value left = arith::SubIOp::create(b, index(program.stateCols), column);
     result = extend(warp::GlobalLoadOp::create(
-        b, type.clone(arg.getType()), kernel.inputs[position],
+        b, type.clone(arg.getType()), getArray(arg),
         add(mul(head, program.stateCols), column), ValueRange{index(1)},
         ValueRange{left}));
   } else if (auto constantOp = dyn_cast<arith::ConstantOp>(op)) {

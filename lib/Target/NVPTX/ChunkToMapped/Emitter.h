@@ -50,6 +50,8 @@ private:
   std::pair<Value, Value> getTokenOffset(ArgAttr arg, int64_t micro,
                                          Value token);
   int64_t getMicro(Value argument) const;
+  /// The kernel's array for an `in` or `param`.
+  Value getArray(ArgAttr arg) const;
 
   // Values of both slices.
   Value index(int64_t value);

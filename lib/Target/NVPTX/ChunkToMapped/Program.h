@@ -47,6 +47,7 @@ struct Node {
   bool operator==(const Node &o) const {
     return value == o.value && form == o.form;
   }
+  bool operator!=(const Node &o) const { return !(*this == o); }
 };
 
 } // namespace mlir::delta::gpumap
@@ -82,7 +83,7 @@ public:
   static FailureOr<Program> build(func::FuncOp function,
                                   SignatureAttr signature);
 
-  func::FuncOp function;
+  mutable func::FuncOp function;
   SignatureAttr signature;
   BlockArgument state, valid;
   SmallVector<Value> outs;
@@ -141,7 +142,7 @@ private:
   llvm::DenseSet<Value> dependent, stateShaped, perToken;
   llvm::DenseMap<Node, int64_t> phases;
   int64_t phaseCount = 0;
-  mutable llvm::DenseMap<std::pair<Value, bool>, std::optional<double>> padding;
+  mutable llvm::DenseMap<std::pair<Value, int>, std::optional<double>> padding;
 };
 
 /// Is the operation computed position by position from operands of its shape?
