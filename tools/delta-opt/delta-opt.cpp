@@ -16,6 +16,7 @@
 #include "delta/Target/NVPTX/ChunkToMapped/Passes.h"
 #include "delta/Target/NVPTX/Codegen.h"
 #include "delta/Target/NVPTX/Passes.h"
+#include "delta/Target/NVPTX/SharedMemory/Passes.h"
 #include "mlir/InitAllDialects.h"
 #include "mlir/InitAllExtensions.h"
 #include "mlir/InitAllPasses.h"
@@ -32,6 +33,7 @@ int main(int argc, char **argv) {
   mlir::delta::registerDeltaCPUMappingPasses();
   mlir::delta::registerGpuPasses();
   mlir::delta::registerDeltaGPUMappingPasses();
+  mlir::delta::registerDeltaSharedMemoryPasses();
   return mlir::asMainReturnCode(mlir::MlirOptMain(
       argc, argv, "delta: a compiler for matrix-state recurrences\n",
       registry));

@@ -150,17 +150,18 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
                                          input.type.getPad());
     }
 
-  for (Operation *op : program.systems) {
-    auto solve = cast<TriSolveOp>(op);
-    int64_t blocks = solve.getBlocks().size();
-    systems.push_back(
-        {solve, getTileType({window, blocks}, tokens, tokens, f32),
-         getTileType({window, blocks}, tokens, tokens, policy.type)});
-  }
   for (Node node : program.nodes)
     if (auto op = node.value.getDefiningOp<DecayGramOp>())
       if (op.getScheme() == DecayScheme::Exact || op.getLeaf() < tokens)
-        gram = getTileType({window}, tokens, tokens, f32);
+        gram = getTileType({window, 1}, tokens, tokens, f32);
+  for (Operation *op : program.systems) {
+    auto solve = cast<TriSolveOp>(op);
+    int64_t blocks = solve.getBlocks().size();
+    SystemPlace place{solve, getTileType({window, blocks}, tokens, tokens, f32),
+                      getTileType({window, blocks}, tokens, tokens, policy.type)};
+    place.overGram = gram == place.source;
+    systems.push_back(place);
+  }
 }
 
 const StagedInput *Arrays::lookup(Value argument) const {
@@ -182,7 +183,8 @@ int64_t Arrays::getBytes() const {
     if (place.over < 0)
       add(place.type);
   for (const SystemPlace &system : systems) {
-    add(system.source);
+    if (!system.overGram)
+      add(system.source);
     add(system.inverse);
   }
   add(gram);

@@ -42,6 +42,8 @@ struct TransferPlace {
 struct SystemPlace {
   TriSolveOp op;
   warp::SharedType source, inverse;
+  /// The source lies where decay-Grams are put together.
+  bool overGram = false;
 };
 
 /// Everything in shared memory.
@@ -53,7 +55,7 @@ struct Arrays {
   std::vector<TransferPlace> transfers;
   std::vector<SystemPlace> systems;
   /// Where decay-Grams are put together from their levels, one after the
-  /// other: [window, 16, 16]; null when none is.
+  /// other: [window, 1, 16, 16]; null when none is.
   warp::SharedType gram;
 
   const StagedInput *lookup(Value argument) const;

@@ -277,8 +277,7 @@ void Emitter::finishGram(DecayGramOp op, ValueRange values) {
         result = select(keep, values[next++], zeros(type));
       } else {
         // The levels' places are spread over lanes: by way of shared memory.
-        SmallVector<Value> at{chunk, index(0), index(0)};
-        store(zeros(type), gramArray, at);
+        SmallVector<Value> at{chunk, index(0), index(0), index(0)};
         unsigned first = 0;
         for (unsigned above = 0; above < i / 2 * 2; above += 2)
           first += hasPair(op, above, above + 2) ? 4 : 0;
@@ -290,14 +289,16 @@ void Emitter::finishGram(DecayGramOp op, ValueRange values) {
                        static_cast<int64_t>(j * 8)},
                       fragment(8, 8)),
               gramArray, at, int64_t(1) << level);
-        result = load(gramArray, at, type);
+        Value diagonal = zeros(type);
         if (mask == "diagonal") {
           Value sums = warp::SumOp::create(
               b, along(16, Axis::Rows),
               values[values.size() - diagonals.size() + used++]);
-          result = select(compare(arith::CmpIPredicate::eq, row, col),
-                          expand(sums, type), result);
+          diagonal = select(compare(arith::CmpIPredicate::eq, row, col),
+                            expand(sums, type), diagonal);
         }
+        result = select(compare(arith::CmpIPredicate::slt, col, row),
+                        load(gramArray, at, type), diagonal);
       }
       memo[{op.getGram(i, j), Form::Square}] = result;
     }

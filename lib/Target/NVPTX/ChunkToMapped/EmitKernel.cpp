@@ -266,12 +266,12 @@ void Emitter::emitPrologue() {
   for (const TransferPlace &place : arrays.transfers)
     transferArrays.push_back(place.over >= 0 ? inputArrays[place.over]
                                              : alloc(place.type));
-  for (const SystemPlace &system : arrays.systems) {
-    systemSources.push_back(alloc(system.source));
-    systemInverses.push_back(alloc(system.inverse));
-  }
   if (arrays.gram)
     gramArray = alloc(arrays.gram);
+  for (const SystemPlace &system : arrays.systems) {
+    systemSources.push_back(system.overGram ? gramArray : alloc(system.source));
+    systemInverses.push_back(alloc(system.inverse));
+  }
 
   Value id = gpu::BlockIdOp::create(b, gpu::Dimension::x);
   block = b.createOrFold<arith::RemUIOp>(id, index(mapping.vBlocks));
@@ -288,6 +288,9 @@ void Emitter::emitPrologue() {
   for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays))
     if (input.type.getRank() == 4 && input.type.getShape()[3] > input.width)
       warp::FillSharedOp::create(b, array);
+  // Levels write below the diagonal only; what is above is read, not used.
+  if (gramArray)
+    warp::FillSharedOp::create(b, gramArray);
 }
 
 void Emitter::emitLoads(Value windowNumber, Value stageIndex, bool late) {

@@ -68,7 +68,7 @@ gpumap::chooseMapping(const Program &program, const OperandPolicy &policy,
     // Registers of a lane: the state, its rounded copy, and the chain's own.
     int64_t state = rows * A / 32;
     int64_t copy = policy.mma == warp::Operand::Native ? state / 2 : state;
-    int64_t registers = state + std::min<int64_t>(copy, 64) + 56;
+    int64_t registers = state + std::min<int64_t>(copy, 64) + 104;
     for (int64_t vBlocks = 1; vBlocks <= 32; ++vBlocks) {
       if (options.vsplit && options.vsplit != vBlocks)
         continue;

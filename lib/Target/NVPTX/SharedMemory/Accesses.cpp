@@ -1,0 +1,92 @@
+//===- Accesses.cpp - Who touches which shared array -----------------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Reads the operands of every operation of the warp dialect that touches
+// shared memory.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Accesses.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/IR/Matchers.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace mlir::delta;
+using namespace mlir::delta::sharedmemory;
+
+static Access make(Operation *op, Value array, ValueRange indices, bool write) {
+  Access access;
+  access.op = op;
+  access.array = array.getDefiningOp<warp::AllocSharedOp>();
+  access.indices = SmallVector<Value>(indices);
+  access.write = write;
+  return access;
+}
+
+/// Sizes of the tile that `value` is, as the array sees it.
+static SmallVector<int64_t> getExtent(Value value, bool transpose) {
+  SmallVector<int64_t> extent(
+      cast<RankedTensorType>(value.getType()).getShape());
+  if (transpose)
+    std::swap(extent[0], extent[1]);
+  return extent;
+}
+
+SmallVector<Access> sharedmemory::getAccesses(Operation *op) {
+  SmallVector<Access> result;
+  TypeSwitch<Operation *>(op)
+      .Case<warp::SharedLoadOp>([&](warp::SharedLoadOp load) {
+        result.push_back(make(op, load.getArray(), load.getIndices(), false));
+        result.back().extent = getExtent(load.getResult(), load.getTranspose());
+      })
+      .Case<warp::SharedStoreOp>([&](warp::SharedStoreOp store) {
+        result.push_back(make(op, store.getArray(), store.getIndices(), true));
+        result.back().extent = getExtent(store.getValue(), store.getTranspose());
+      })
+      .Case<warp::StoreLevelOp>([&](warp::StoreLevelOp store) {
+        result.push_back(make(op, store.getArray(), store.getIndices(), true));
+        result.back().extent = {16, 16};
+      })
+      .Case<warp::InverseOp>([&](warp::InverseOp inverse) {
+        result.push_back(
+            make(op, inverse.getSource(), inverse.getSourceIndices(), false));
+        result.push_back(
+            make(op, inverse.getTarget(), inverse.getTargetIndices(), true));
+      })
+      .Case<warp::FillSharedOp>([&](warp::FillSharedOp fill) {
+        result.push_back(make(op, fill.getArray(), {}, true));
+        result.back().block = true;
+      })
+      .Case<warp::AsyncLoadOp>([&](warp::AsyncLoadOp copy) {
+        result.push_back(make(op, copy.getArray(), copy.getIndices(), true));
+        result.back().block = true;
+        result.back().async = true;
+      });
+  return result;
+}
+
+bool sharedmemory::isWarpNumber(Value value) {
+  if (value.getDefiningOp<warp::WarpIdOp>())
+    return true;
+  if (auto product = value.getDefiningOp<arith::MulIOp>()) {
+    APInt factor;
+    if (matchPattern(product.getRhs(), m_ConstantInt(&factor)))
+      return !factor.isZero() && isWarpNumber(product.getLhs());
+    if (matchPattern(product.getLhs(), m_ConstantInt(&factor)))
+      return !factor.isZero() && isWarpNumber(product.getRhs());
+  }
+  return false;
+}
+
+bool sharedmemory::isWarpPrivate(warp::AllocSharedOp array) {
+  for (Operation *user : array->getUsers())
+    for (const Access &access : getAccesses(user))
+      if (access.array == array &&
+          (access.block || access.indices.empty() ||
+           !access.indices[0].getDefiningOp<warp::WarpIdOp>()))
+        return false;
+  return true;
+}

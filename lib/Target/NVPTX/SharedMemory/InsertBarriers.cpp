@@ -1,0 +1,344 @@
+//===- InsertBarriers.cpp - Order the accesses to shared memory ------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// A walk over structured control flow that keeps what has been touched since
+// the last barrier.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Accesses.h"
+#include "delta/Target/NVPTX/Kernel.h"
+#include "delta/Target/NVPTX/SharedMemory/Passes.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/Matchers.h"
+
+namespace mlir::delta {
+#define GEN_PASS_DEF_DELTAINSERTBARRIERS
+#include "delta/Target/NVPTX/SharedMemory/Passes.h.inc"
+} // namespace mlir::delta
+
+using namespace mlir;
+using namespace mlir::delta;
+using namespace mlir::delta::sharedmemory;
+
+namespace {
+
+enum class Order { None, Warp, Block };
+
+/// An access that a later one may have to wait for.
+struct Pending {
+  Access access;
+  /// Of an earlier iteration of these loops: values defined in them are others.
+  SmallVector<scf::ForOp> stale;
+  /// A warp barrier has come since.
+  bool warpOrdered = false;
+};
+
+class BarrierInserter {
+public:
+  explicit BarrierInserter(gpu::GPUFuncOp kernel) : kernel(kernel) {}
+
+  LogicalResult run() {
+    visit(kernel.getBody().front(), /*uniform=*/true);
+    return failure(failed);
+  }
+
+private:
+  /// Is the value the same in both accesses' iterations?
+  static bool isFixed(Value value, const Pending &pending) {
+    return llvm::none_of(pending.stale, [&](scf::ForOp loop) {
+      return loop.getBody()->getParent()->isAncestor(value.getParentRegion());
+    });
+  }
+
+  /// Different iterations of a stale loop that both index an axis with the
+  /// loop's variable, by tiles not larger than its step, touch other places.
+  static bool differByIteration(const Pending &pending, const Access &now) {
+    for (scf::ForOp loop : pending.stale) {
+      APInt step;
+      if (!matchPattern(loop.getStep(), m_ConstantInt(&step)))
+        continue;
+      unsigned rank = now.indices.size();
+      if (pending.access.indices.size() != rank)
+        continue;
+      for (unsigned axis = 0; axis < rank; ++axis) {
+        if (now.indices[axis] != loop.getInductionVar() ||
+            pending.access.indices[axis] != loop.getInductionVar())
+          continue;
+        auto size = [&](const Access &access) -> int64_t {
+          int64_t fromEnd = rank - axis;
+          int64_t given = access.extent.size();
+          return fromEnd <= given ? access.extent[given - fromEnd] : 1;
+        };
+        if (std::max(size(now), size(pending.access)) <= step.getSExtValue())
+          return true;
+      }
+    }
+    return false;
+  }
+
+  static bool isConstant(Value value, int64_t &number) {
+    APInt constant;
+    if (!matchPattern(value, m_ConstantInt(&constant)))
+      return false;
+    number = constant.getSExtValue();
+    return true;
+  }
+
+  Order getOrder(const Pending &pending, const Access &now) {
+    const Access &before = pending.access;
+    if (!before.write && !now.write)
+      return Order::None;
+    auto getRange = [](const Access &access) {
+      int64_t offset = access.array.getOffset().value_or(0);
+      auto type = cast<warp::SharedType>(access.array.getResult().getType());
+      return std::make_pair(offset, offset + type.getBytes());
+    };
+    auto [beforeBegin, beforeEnd] = getRange(before);
+    auto [nowBegin, nowEnd] = getRange(now);
+    if (beforeEnd <= nowBegin || nowEnd <= beforeBegin)
+      return Order::None;
+    bool samePlace = before.array == now.array ||
+                     (beforeBegin == nowBegin &&
+                      before.array.getType() == now.array.getType());
+    if (!samePlace)
+      return Order::Block;
+    if (before.array == now.array) {
+      if (differByIteration(pending, now))
+        return Order::None;
+      // Levels of one Gram have places of their own.
+      auto levelBefore = dyn_cast<warp::StoreLevelOp>(before.op);
+      auto levelNow = dyn_cast<warp::StoreLevelOp>(now.op);
+      if (levelBefore && levelNow && before.indices == now.indices &&
+          levelBefore.getDistance() != levelNow.getDistance() &&
+          pending.stale.empty())
+        return Order::None;
+      // Constant indices that differ along the leading axes.
+      unsigned lead =
+          cast<warp::SharedType>(now.array.getResult().getType()).getRank();
+      lead = lead > 2 ? lead - 2 : lead - 1;
+      for (unsigned axis = 0;
+           axis < std::min<size_t>({lead, before.indices.size(),
+                                    now.indices.size()});
+           ++axis) {
+        int64_t x, y;
+        if (isConstant(before.indices[axis], x) &&
+            isConstant(now.indices[axis], y) && x != y)
+          return Order::None;
+      }
+      // A copy goes to a stage that nobody reads before it is waited for.
+      bool stages = cast<warp::SharedType>(now.array.getResult().getType())
+                        .getShape()[0] > 1;
+      if ((before.async || now.async) && stages && !before.indices.empty() &&
+          !now.indices.empty() && before.indices[0] != now.indices[0] &&
+          isFixed(before.indices[0], pending))
+        return Order::None;
+      // Two copies of one group never meet: they have places of their own.
+      if (before.async && now.async && pending.stale.empty())
+        return Order::None;
+    }
+    // The same warp: the same index, made from the warp's number.
+    bool sameWarp = false;
+    if (!before.block && !now.block)
+      for (unsigned axis = 0;
+           axis < std::min(before.indices.size(), now.indices.size()); ++axis)
+        sameWarp |= before.indices[axis] == now.indices[axis] &&
+                    isWarpNumber(now.indices[axis]) &&
+                    isFixed(now.indices[axis], pending);
+    if (!sameWarp)
+      return Order::Block;
+    // ldmatrix has read before the warp goes on.
+    if (!before.write && isa<warp::SharedLoadOp>(before.op) &&
+        getElementTypeOrSelf(before.op->getResult(0).getType())
+                .getIntOrFloatBitWidth() == 16)
+      return Order::None;
+    return pending.warpOrdered ? Order::None : Order::Warp;
+  }
+
+  Order getOrder(ArrayRef<Access> accesses, Operation *&blocked) {
+    Order order = Order::None;
+    for (const Access &now : accesses)
+      for (const Pending &before : pending) {
+        Order needed = getOrder(before, now);
+        if (needed == Order::Block && before.access.async) {
+          blocked = now.op;
+          continue;
+        }
+        order = std::max(order, needed);
+      }
+    return order;
+  }
+
+  void clear() {
+    llvm::erase_if(pending, [](const Pending &p) { return !p.access.async; });
+  }
+
+  void insert(Order order, Operation *before) {
+    OpBuilder builder(before);
+    if (order == Order::Block) {
+      if (!dry)
+        gpu::BarrierOp::create(builder, before->getLoc());
+      clear();
+    } else if (order == Order::Warp) {
+      if (!dry)
+        warp::WarpBarrierOp::create(builder, before->getLoc());
+      for (Pending &p : pending)
+        p.warpOrdered = true;
+    }
+  }
+
+  void record(const Access &access) { pending.push_back({access, {}, false}); }
+
+  /// A condition that differs between the warps of a block.
+  static bool dependsOnWarp(Value value, unsigned depth = 0) {
+    Operation *op = value.getDefiningOp();
+    if (!op || depth > 8)
+      return false;
+    if (isa<warp::WarpIdOp, gpu::ThreadIdOp>(op))
+      return true;
+    return llvm::any_of(op->getOperands(), [&](Value operand) {
+      return dependsOnWarp(operand, depth + 1);
+    });
+  }
+
+  void error(Operation *op, const char *what) {
+    if (!failed)
+      op->emitError() << what;
+    failed = true;
+  }
+
+  void visit(Block &block, bool uniform) {
+    for (Operation &op : llvm::make_early_inc_range(block)) {
+      if (failed)
+        return;
+      if (isa<gpu::BarrierOp>(op)) {
+        clear();
+        continue;
+      }
+      if (isa<warp::WarpBarrierOp>(op)) {
+        for (Pending &p : pending)
+          p.warpOrdered = true;
+        continue;
+      }
+      if (auto wait = dyn_cast<warp::AsyncWaitOp>(op)) {
+        if (wait.getPending() == 0)
+          for (Pending &p : pending)
+            p.access.async = false;
+        continue;
+      }
+      if (op.getNumRegions() == 0) {
+        SmallVector<Access> accesses = getAccesses(&op);
+        Operation *blocked = nullptr;
+        Order order = getOrder(accesses, blocked);
+        if (blocked)
+          return error(blocked, "touches shared memory that an asynchronous "
+                                "copy still writes; it needs an async_wait "
+                                "before");
+        if (order == Order::Block && !uniform)
+          return error(&op, "needs a barrier of the whole block where not all "
+                            "of its warps come");
+        insert(order, &op);
+        for (const Access &access : accesses)
+          record(access);
+        continue;
+      }
+
+      // What comes before the region is ordered before it: a barrier in a loop
+      // would run once an iteration.
+      SmallVector<Access> inner;
+      bool waits = false;
+      op.walk([&](Operation *nested) {
+        waits |= isa<warp::AsyncWaitOp>(nested);
+        if (!waits)
+          llvm::append_range(inner, getAccesses(nested));
+      });
+      Operation *blocked = nullptr;
+      Order order = getOrder(inner, blocked);
+      if (order == Order::Block) {
+        if (uniform)
+          insert(order, &op);
+        else
+          return error(&op, "needs a barrier of the whole block where not all "
+                            "of its warps come");
+      }
+      if (auto loop = dyn_cast<scf::ForOp>(op)) {
+        bool inside = uniform && !dependsOnWarp(loop.getLowerBound()) &&
+                      !dependsOnWarp(loop.getUpperBound());
+        SmallVector<Pending> before = pending;
+        auto visitOnce = [&](bool isDry) {
+          bool wasDry = std::exchange(dry, dry || isDry);
+          visit(*loop.getBody(), inside);
+          dry = wasDry;
+          for (Pending &p : pending)
+            if (loop->isProperAncestor(p.access.op))
+              p.stale.push_back(loop);
+          pending.append(before.begin(), before.end());
+          deduplicate();
+        };
+        // What an iteration leaves behind comes first, so that a barrier that
+        // it needs at the top serves all; then for good, and once more to see
+        // that nothing is missing.
+        visitOnce(/*isDry=*/true);
+        visitOnce(/*isDry=*/false);
+        visitOnce(/*isDry=*/false);
+        continue;
+      }
+      bool inside = uniform;
+      if (auto branch = dyn_cast<scf::IfOp>(op))
+        inside &= !dependsOnWarp(branch.getCondition());
+      SmallVector<Pending> entry = pending, merged;
+      for (Region &region : op.getRegions())
+        for (Block &nested : region) {
+          pending = entry;
+          visit(nested, inside);
+          merged.append(pending.begin(), pending.end());
+        }
+      // A region may not have run: what came before still stands.
+      merged.append(entry.begin(), entry.end());
+      pending = std::move(merged);
+      deduplicate();
+    }
+  }
+
+  /// One entry for each operation, array and age.
+  void deduplicate() {
+    SmallVector<Pending> unique;
+    for (Pending &p : pending) {
+      llvm::sort(p.stale, [](scf::ForOp a, scf::ForOp b) {
+        return a.getAsOpaquePointer() < b.getAsOpaquePointer();
+      });
+      p.stale.erase(llvm::unique(p.stale), p.stale.end());
+      bool known = false;
+      for (Pending &other : unique)
+        if (other.access.op == p.access.op &&
+            other.access.array == p.access.array && other.stale == p.stale &&
+            other.access.async == p.access.async) {
+          known = true;
+          other.warpOrdered &= p.warpOrdered;
+        }
+      if (!known)
+        unique.push_back(p);
+    }
+    pending = std::move(unique);
+  }
+
+  gpu::GPUFuncOp kernel;
+  SmallVector<Pending> pending;
+  /// Barriers are only thought of.
+  bool dry = false;
+  bool failed = false;
+};
+
+struct InsertBarriers
+    : mlir::delta::impl::DeltaInsertBarriersBase<InsertBarriers> {
+  void runOnOperation() override {
+    for (Operation *op : getGpuKernels(getOperation()))
+      if (auto kernel = dyn_cast<gpu::GPUFuncOp>(op))
+        if (mlir::failed(BarrierInserter(kernel).run()))
+          return signalPassFailure();
+  }
+};
+
+} // namespace

@@ -1,0 +1,144 @@
+// RUN: delta-opt %s --delta-place-shared --delta-insert-barriers --split-input-file --verify-diagnostics | FileCheck %s
+
+#sig = #delta.signature<args = [
+    #delta.arg<kind = in, name = "x", type = f32, axes = [K]>,
+    #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+    #delta.arg<kind = out, name = "o", type = f32, axes = [V]>],
+    dims = {K = 16, V = 16}, options = {target = "sm_80"}>
+!f = tensor<16x16xf32, #delta_warp.fragment>
+!a = !delta_warp.shared<4x16x16xf32, swizzle>
+module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container_module} {
+  gpu.module @m [#nvvm.target<chip = "sm_80">] {
+    // A warp's own tile needs its lanes only; another warp's the whole block.
+    // CHECK-LABEL: gpu.func @own
+    // CHECK: shared_store
+    // CHECK-NEXT: delta_warp.warp_barrier
+    // CHECK-NEXT: shared_load
+    // CHECK-NOT: barrier
+    // CHECK: gpu.barrier
+    // CHECK-NEXT: shared_load
+    // CHECK-NOT: barrier
+    // CHECK: shared_load
+    // CHECK: gpu.return
+    gpu.func @own(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
+        attributes {delta.kernel = {name = "own", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+      %c0 = arith.constant 0 : index
+      %c1 = arith.constant 1 : index
+      %t = delta_warp.alloc_shared : !a
+      %w = delta_warp.warp_id
+      %z = arith.constant dense<0.0> : !f
+      delta_warp.shared_store %z, %t[%w, %c0, %c0] : !f, !a
+      %1 = delta_warp.shared_load %t[%w, %c0, %c0] : !a -> !f
+      %2 = delta_warp.shared_load %t[%c1, %c0, %c0] : !a -> !f
+      %3 = delta_warp.shared_load %t[%c0, %c0, %c0] : !a -> !f
+      gpu.return
+    }
+
+    // One barrier after the wait and one for the slower warps' reads; reading
+    // one stage while the other is filled needs none.
+    // CHECK-LABEL: gpu.func @stages
+    // CHECK: scf.for
+    // CHECK: async_wait 0
+    // CHECK: gpu.barrier
+    // CHECK-NEXT: async_load
+    // CHECK-NOT: barrier
+    // CHECK: shared_load
+    // CHECK-NOT: barrier
+    // CHECK: gpu.return
+    gpu.func @stages(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
+        attributes {delta.kernel = {name = "stages", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+      %c0 = arith.constant 0 : index
+      %c1 = arith.constant 1 : index
+      %c2 = arith.constant 2 : index
+      %c16 = arith.constant 16 : index
+      %t = delta_warp.alloc_shared : !delta_warp.shared<2x16x16xf32, swizzle>
+      delta_warp.async_load %x[%c0] stride %H valid %c16 to %t[%c0] rows 16 width 16 alignment 16 : memref<?xf32>, !delta_warp.shared<2x16x16xf32, swizzle>
+      delta_warp.async_commit
+      scf.for %n = %c0 to %T step %c1 {
+        %now = arith.remui %n, %c2 : index
+        %other = arith.subi %c1, %now : index
+        delta_warp.async_wait 0
+        delta_warp.async_load %x[%n] stride %H valid %c16 to %t[%other] rows 16 width 16 alignment 16 : memref<?xf32>, !delta_warp.shared<2x16x16xf32, swizzle>
+        delta_warp.async_commit
+        %1 = delta_warp.shared_load %t[%now, %c0, %c0] : !delta_warp.shared<2x16x16xf32, swizzle> -> !f
+      }
+      gpu.return
+    }
+
+    // Slices of a loop do not meet: overwriting them in place needs no barrier
+    // but the lanes'.
+    // CHECK-LABEL: gpu.func @slices
+    // CHECK: scf.for
+    // CHECK: shared_load
+    // CHECK-NEXT: warp_barrier
+    // CHECK-NEXT: shared_store
+    // CHECK-NOT: barrier
+    // CHECK: gpu.return
+    gpu.func @slices(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
+        attributes {delta.kernel = {name = "slices", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+      %c0 = arith.constant 0 : index
+      %c16 = arith.constant 16 : index
+      %c64 = arith.constant 64 : index
+      %t = delta_warp.alloc_shared : !delta_warp.shared<4x16x64xf32, swizzle>
+      %w = delta_warp.warp_id
+      scf.for %n = %c0 to %c64 step %c16 {
+        %1 = delta_warp.shared_load %t[%w, %c0, %n] : !delta_warp.shared<4x16x64xf32, swizzle> -> !f
+        delta_warp.shared_store %1, %t[%w, %c0, %n] : !f, !delta_warp.shared<4x16x64xf32, swizzle>
+      }
+      gpu.return
+    }
+  }
+}
+
+// -----
+
+#sig = #delta.signature<args = [
+    #delta.arg<kind = in, name = "x", type = f32, axes = [K]>,
+    #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+    #delta.arg<kind = out, name = "o", type = f32, axes = [V]>],
+    dims = {K = 16, V = 16}, options = {target = "sm_80"}>
+!f = tensor<16x16xf32, #delta_warp.fragment>
+!a = !delta_warp.shared<1x16x16xf32, swizzle>
+module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container_module} {
+  gpu.module @m [#nvvm.target<chip = "sm_80">] {
+    gpu.func @early(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
+        attributes {delta.kernel = {name = "early", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+      %c0 = arith.constant 0 : index
+      %c16 = arith.constant 16 : index
+      %t = delta_warp.alloc_shared : !a
+      delta_warp.async_load %x[%c0] stride %H valid %c16 to %t[%c0] rows 16 width 16 alignment 16 : memref<?xf32>, !a
+      delta_warp.async_commit
+      // expected-error @+1 {{touches shared memory that an asynchronous copy still writes; it needs an async_wait before}}
+      %1 = delta_warp.shared_load %t[%c0, %c0, %c0] : !a -> !f
+      gpu.return
+    }
+  }
+}
+
+// -----
+
+#sig = #delta.signature<args = [
+    #delta.arg<kind = in, name = "x", type = f32, axes = [K]>,
+    #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+    #delta.arg<kind = out, name = "o", type = f32, axes = [V]>],
+    dims = {K = 16, V = 16}, options = {target = "sm_80"}>
+!f = tensor<16x16xf32, #delta_warp.fragment>
+!a = !delta_warp.shared<4x16x16xf32, swizzle>
+module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container_module} {
+  gpu.module @m [#nvvm.target<chip = "sm_80">] {
+    gpu.func @divergent(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
+        attributes {delta.kernel = {name = "divergent", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+      %c0 = arith.constant 0 : index
+      %t = delta_warp.alloc_shared : !a
+      %w = delta_warp.warp_id
+      %z = arith.constant dense<0.0> : !f
+      %first = arith.cmpi eq, %w, %c0 : index
+      scf.if %first {
+        delta_warp.shared_store %z, %t[%w, %c0, %c0] : !f, !a
+        // expected-error @+1 {{needs a barrier of the whole block where not all of its warps come}}
+        %1 = delta_warp.shared_load %t[%c0, %c0, %c0] : !a -> !f
+      }
+      gpu.return
+    }
+  }
+}
