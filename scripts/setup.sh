@@ -22,6 +22,7 @@ packages=(
   llvm-22-tools
   mlir-22-tools
   ninja-build
+  nlohmann-json3-dev # header only
   pkg-config
   python3-psutil # lit's time limits
   python3-venv

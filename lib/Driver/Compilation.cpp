@@ -104,7 +104,8 @@ NamedValues<int64_t> Compilation::getKnownDims() {
 
 LogicalResult Compilation::load() {
   return timed("read", [&] {
-    FailureOr<Input> input = readInput(options.input, reporter);
+    FailureOr<Input> input =
+        readInput(options.input, reporter, options.standardInput);
     if (failed(input))
       return failure();
     bool isModule = input->isModule;

@@ -72,31 +72,12 @@ LogicalResult toResult(cpu::EmitResult result, Reporter &reporter) {
   return failure();
 }
 
-/// Links into a temporary file, which a linker needs, and reads it back.
-FailureOr<std::string> linkSharedLibrary(mlir::ModuleOp module,
-                                         const cpu::CpuTarget &target,
-                                         Reporter &reporter) {
-  SmallString<128> path;
-  if (std::error_code code = sys::fs::createTemporaryFile("delta", "so", path))
-    return reporter.error("cannot make a temporary file: " + code.message());
-  FileRemover remover(path);
-  if (failed(toResult(cpu::emitSharedLibrary(module, target, path), reporter)))
-    return failure();
-  ErrorOr<std::unique_ptr<MemoryBuffer>> buffer =
-      MemoryBuffer::getFile(path, /*IsText=*/false,
-                            /*RequiresNullTerminator=*/false);
-  if (!buffer)
-    return reporter.error("cannot read '" + path +
-                          "': " + buffer.getError().message());
-  return (*buffer)->getBuffer().str();
-}
-
 /// Object, library or header of a module of stage `llvm`.
 FailureOr<std::string> emitCode(mlir::ModuleOp module, Artefact artefact,
                                 Reporter &reporter) {
   cpu::CpuTarget target = cpu::CpuTarget::host();
   if (artefact == Artefact::So)
-    return linkSharedLibrary(module, target, reporter);
+    return linkSharedLibrary(module, reporter);
   std::string contents;
   raw_string_ostream os(contents);
   if (failed(toResult(artefact == Artefact::Obj
@@ -109,10 +90,31 @@ FailureOr<std::string> emitCode(mlir::ModuleOp module, Artefact artefact,
 
 } // namespace
 
+/// A linker needs a file; it is read back.
+FailureOr<std::string> linkSharedLibrary(mlir::ModuleOp module,
+                                         Reporter &reporter) {
+  SmallString<128> path;
+  if (std::error_code code = sys::fs::createTemporaryFile("delta", "so", path))
+    return reporter.error("cannot make a temporary file: " + code.message());
+  FileRemover remover(path);
+  if (failed(
+          toResult(cpu::emitSharedLibrary(module, cpu::CpuTarget::host(), path),
+                   reporter)))
+    return failure();
+  ErrorOr<std::unique_ptr<MemoryBuffer>> buffer =
+      MemoryBuffer::getFile(path, /*IsText=*/false,
+                            /*RequiresNullTerminator=*/false);
+  if (!buffer)
+    return reporter.error("cannot read '" + path +
+                          "': " + buffer.getError().message());
+  return (*buffer)->getBuffer().str();
+}
+
 bool isBinary(Artefact artefact, StringRef output) {
   switch (artefact) {
   case Artefact::Obj:
   case Artefact::So:
+  case Artefact::Bundle:
     return true;
   case Artefact::Header:
     return false;

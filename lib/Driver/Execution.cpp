@@ -12,16 +12,9 @@
 #include "delta/Driver/Execution.h"
 
 #include "delta/Reference/Reference.h"
-#include "delta/Runtime/Check.h"
 #include "delta/Spec/Evaluate.h"
 
-#include <cmath>
-
 using namespace llvm;
-using mlir::delta::ArgAttr;
-using mlir::delta::ArgKind;
-using mlir::delta::SignatureAttr;
-
 namespace delta::driver {
 
 /// For interfaces that take LLVM's maps.
@@ -33,29 +26,39 @@ toStringMap(const runtime::NamedValues<int64_t> &values) {
   return map;
 }
 
+FailureOr<double> evaluateDefault(const runtime::Argument &attr,
+                                  const runtime::NamedValues<int64_t> &dims,
+                                  const runtime::NamedValues<double> &attrs,
+                                  Reporter &reporter) {
+  StringMap<double> known;
+  for (auto &[name, value] : attrs)
+    known[name] = value;
+  Expected<double> value =
+      spec::evaluateConstant(attr.defaultText, toStringMap(dims), known);
+  if (!value)
+    return reporter.error("attr '" + attr.name +
+                          "': " + toString(value.takeError()));
+  runtime::Status status = runtime::checkAttr(attr, *value);
+  if (!status.ok())
+    return reporter.error(status.message());
+  return *value;
+}
+
 FailureOr<std::vector<double>>
-evaluateAttrs(SignatureAttr signature,
+evaluateAttrs(const runtime::Signature &signature,
               const runtime::NamedValues<int64_t> &dims, Reporter &reporter) {
   std::vector<double> values;
-  StringMap<int64_t> sizes = toStringMap(dims);
-  StringMap<double> known;
-  for (ArgAttr arg : signature.getArgs(ArgKind::Attr)) {
-    StringRef name = arg.getName().getValue();
-    if (!arg.getDefaultValue())
-      return reporter.error("attr '" + name + "' has no default; give --attr " +
-                            name + "=VALUE");
-    Expected<double> value =
-        spec::evaluateConstant(arg.getDefaultValue().getValue(), sizes, known);
-    if (!value)
-      return reporter.error("attr '" + name +
-                            "': " + toString(value.takeError()));
-    if (arg.hasRange() && !(*value >= arg.getLo() && *value <= arg.getHi()))
-      return reporter.error("attr '" + name + "' is " +
-                            runtime::formatNumber(*value) +
-                            ", outside its declared range [" +
-                            runtime::formatNumber(arg.getLo()) + ", " +
-                            runtime::formatNumber(arg.getHi()) + "]");
-    known[name] = *value;
+  runtime::NamedValues<double> known;
+  for (const runtime::Argument *attr :
+       signature.ofKind(runtime::ArgKind::Attr)) {
+    if (attr->defaultText.empty())
+      return reporter.error("attr '" + attr->name +
+                            "' has no default; give --attr " + attr->name +
+                            "=VALUE");
+    FailureOr<double> value = evaluateDefault(*attr, dims, known, reporter);
+    if (failed(value))
+      return failure();
+    known[attr->name] = *value;
     values.push_back(*value);
   }
   return values;

@@ -12,6 +12,7 @@
 
 #include "delta/Driver/Input.h"
 
+#include "delta/Runtime/Bundle.h"
 #include "delta/Runtime/Suggest.h"
 #include "delta/Spec/Library.h"
 
@@ -44,8 +45,14 @@ bool looksLikeModule(StringRef text) {
          text.starts_with("{-#") || (!word.empty() && rest.starts_with("."));
 }
 
-FailureOr<Input> readInput(StringRef name, Reporter &reporter) {
+FailureOr<Input> readInput(StringRef name, Reporter &reporter,
+                           const std::optional<std::string> &standardInput) {
   Input input;
+  if (name == "-" && standardInput) {
+    input.buffer = MemoryBuffer::getMemBufferCopy(*standardInput, "<stdin>");
+    input.isModule = looksLikeModule(*standardInput);
+    return input;
+  }
   if (std::optional<StringRef> text = spec::lookupLibrarySpec(name)) {
     input.buffer = MemoryBuffer::getMemBuffer(*text, name.str() + ".delta");
     return input;
@@ -72,6 +79,14 @@ FailureOr<Input> readInput(StringRef name, Reporter &reporter) {
                           "': " + buffer.getError().message());
   }
   input.buffer = std::move(*buffer);
+  StringRef text = input.buffer->getBuffer();
+  if (runtime::looksLikeBundle(std::string_view(text.data(), text.size())))
+    return reporter.error(
+        name == "-" ? Twine("a bundle cannot be read from standard input; give "
+                            "a file to delta-run")
+                    : "'" + name +
+                          "' is a bundle, which is compiled already; "
+                          "delta-run runs it");
   StringRef extension = sys::path::extension(name);
   if (extension == ".delta")
     input.isModule = false;

@@ -24,10 +24,11 @@ namespace delta::driver {
 
 namespace {
 
-constexpr StringRef kArtefacts[] = {"step", "events", "chunk", "mapped",
-                                    "llvm", "obj",    "so",    "header"};
+constexpr StringRef kArtefacts[] = {"step",   "events", "chunk",
+                                    "mapped", "llvm",   "obj",
+                                    "so",     "header", "bundle"};
 /// Artefacts of the design that need a GPU target.
-constexpr StringRef kGpuArtefacts[] = {"ptx", "cubin", "bundle"};
+constexpr StringRef kGpuArtefacts[] = {"ptx", "cubin"};
 constexpr StringRef kGpuTargets[] = {"sm_80", "sm_90a"};
 constexpr StringRef kPrecisions[] = {"bf16",   "f16", "tf32",
                                      "bf16x3", "f32", "f64"};
@@ -180,9 +181,37 @@ LogicalResult parseTarget(StringRef text, CompilerOptions &options,
       return reporter.error("--target: unknown target '" + target +
                             "'; expected cpu");
   }
-  if (targets.size() > 1)
-    return reporter.error("--target: target 'cpu' is given twice");
-  options.target = text.str();
+  for (auto [i, target] : enumerate(targets))
+    if (is_contained(ArrayRef(targets).take_front(i), target))
+      return reporter.error("--target: target '" + target + "' is given twice");
+  if (targets.size() == 1)
+    options.target = text.str();
+  else
+    for (StringRef target : targets)
+      options.targets.push_back(target.str());
+  return success();
+}
+
+LogicalResult parseFns(StringRef text, CompilerOptions &options,
+                       Reporter &reporter) {
+  SmallVector<StringRef> names;
+  text.split(names, ',');
+  for (StringRef name : names) {
+    if (name == "backward")
+      return reporter.error("--fn: 'backward' is not available yet; expected "
+                            "forward or decode");
+    if (name != "forward" && name != "decode")
+      return reporter.error("--fn: unknown function '" + name +
+                            "'; expected forward or decode");
+    Fn fn = name == "forward" ? Fn::Forward : Fn::Decode;
+    if (is_contained(options.fns, fn))
+      return reporter.error("--fn: '" + name + "' is given twice");
+    options.fns.push_back(fn);
+  }
+  if (options.fns.size() == 1) {
+    options.fn = options.fns.front();
+    options.fns.clear();
+  }
   return success();
 }
 
@@ -249,16 +278,8 @@ FailureOr<CompilerOptions> parseCompilerOptions(const CompilerFlags &flags,
       failed(parseTarget(flags.target, options, reporter)))
     return failure();
 
-  if (flags.fn == "forward")
-    options.fn = Fn::Forward;
-  else if (flags.fn == "decode")
-    options.fn = Fn::Decode;
-  else if (flags.fn == "backward")
-    return reporter.error("--fn: 'backward' is not available yet; expected "
-                          "forward or decode");
-  else if (!flags.fn.empty())
-    return reporter.error("--fn: unknown function '" + flags.fn +
-                          "'; expected forward or decode");
+  if (!flags.fn.empty() && failed(parseFns(flags.fn, options, reporter)))
+    return failure();
 
   if (failed(parseDims(flags, options, reporter)) ||
       failed(parseDTypes(flags, options, reporter)) ||
@@ -295,6 +316,15 @@ FailureOr<CompilerOptions> parseCompilerOptions(const CompilerFlags &flags,
     options.assume = std::move(*assume);
   }
   return options;
+}
+
+LogicalResult requireOneKernel(const CompilerOptions &options,
+                               Reporter &reporter) {
+  if (options.targets.size() > 1)
+    return reporter.error("--target: several targets are for --emit=bundle");
+  if (options.fns.size() > 1)
+    return reporter.error("--fn: several functions are for --emit=bundle");
+  return success();
 }
 
 } // namespace delta::driver

@@ -5,7 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Conversions, metrics, random inputs, the thread pool and name suggestions.
+// Conversions, metrics, random inputs, the thread pool, name suggestions and
+// hashes.
 // A failed expectation prints its place; the exit status counts them.
 //
 //===----------------------------------------------------------------------===//
@@ -13,6 +14,7 @@
 #include "delta/Runtime/Check.h"
 #include "delta/Runtime/NdArray.h"
 #include "delta/Runtime/RandomInputs.h"
+#include "delta/Runtime/Sha256.h"
 #include "delta/Runtime/Suggest.h"
 #include "delta/Runtime/ThreadPool.h"
 
@@ -253,6 +255,25 @@ static void testSuggest() {
   EXPECT(didYouMean("bta", names) == "; did you mean 'beta'?");
 }
 
+static void testSha256() {
+  // The examples of FIPS 180-4, and every length around a block's end.
+  EXPECT(toHex(sha256("")) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934c"
+                              "a495991b7852b855");
+  EXPECT(toHex(sha256("abc")) ==
+         "ba7816bf8f01cfea414140de5dae2223b00361a396177a"
+         "9cb410ff61f20015ad");
+  EXPECT(toHex(sha256("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopno"
+                      "pq")) == "248d6a61d20638b8e5c026930c3e6039a33ce45964ff21"
+                                "67f6ecedd419db06c1");
+  EXPECT(toHex(sha256(std::string(1000000, 'a'))) ==
+         "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+  std::string chained;
+  for (size_t length = 0; length < 130; ++length)
+    chained += toHex(sha256(std::string(length, 'x')));
+  EXPECT(toHex(sha256(chained)) ==
+         "199af942eba7fa5d1e16d475169eb24018b14e69339c93d26a9ea6d873b4ace6");
+}
+
 int main() {
   testNarrowFloats();
   testArrays();
@@ -260,6 +281,7 @@ int main() {
   testRandom();
   testThreadPool();
   testSuggest();
+  testSha256();
   if (failures)
     std::cerr << failures << " expectations failed\n";
   else

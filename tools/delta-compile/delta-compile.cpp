@@ -31,6 +31,14 @@ static LogicalResult compile(const CompilerOptions &options, StringRef emit,
     if (failed(checkOutput(output, isBinary(*wanted, output), reporter)))
       return failure();
   }
+  if (wanted == Artefact::Bundle) {
+    FailureOr<std::string> contents = emitBundle(options, reporter);
+    if (failed(contents))
+      return failure();
+    return writeOutput(output, *contents, /*binary=*/true, reporter);
+  }
+  if (failed(requireOneKernel(options, reporter)))
+    return failure();
   Compilation compilation(options, reporter);
   if (failed(compilation.load()))
     return failure();
@@ -53,8 +61,8 @@ int main(int argc, char **argv) {
   CommandLine commandLine;
   cl::opt<std::string> emit(
       "emit", cl::value_desc("STAGE"),
-      cl::desc("step, events, chunk, mapped, llvm, obj, so or header (default: "
-               "the stage of the input, step for a spec)"),
+      cl::desc("step, events, chunk, mapped, llvm, obj, so, header or bundle "
+               "(default: the stage of the input, step for a spec)"),
       cl::cat(commandLine.ioCategory));
   cl::opt<std::string> output(
       "o", cl::init("-"), cl::value_desc("FILE"),

@@ -108,7 +108,7 @@ LogicalResult Session::prepareArrays() {
   if (!status.ok())
     return reporter.error(status.message());
   FailureOr<std::vector<double>> values =
-      evaluateAttrs(compilation.getSignature(), arrays.dims, reporter);
+      evaluateAttrs(signature, arrays.dims, reporter);
   if (failed(values))
     return failure();
   attrs = std::move(*values);

@@ -13,6 +13,7 @@
 #ifndef DELTA_TOOLS_DELTA_RUN_RUN_H
 #define DELTA_TOOLS_DELTA_RUN_RUN_H
 
+#include "RunOptions.h"
 #include "delta/Analysis/WorkCount.h"
 #include "delta/Driver/Compilation.h"
 #include "delta/Driver/Execution.h"
@@ -24,18 +25,6 @@
 #include <string>
 
 namespace delta::run {
-
-/// The command line of delta-run beyond the compiler's options.
-struct RunOptions {
-  std::string input;  ///< .npz; empty with `random`
-  std::string output; ///< .npz; empty: results are not kept
-  std::optional<driver::RandomOptions> random;
-  bool reference = false;
-  bool check = false;
-  bool bench = false;
-  std::optional<double> tolerance;
-  unsigned threads = 0; ///< 0: as many as the process may use
-};
 
 /// Does what the options ask for. The status to exit with: Ok, or Mismatch when
 /// a check failed; any other failure has been reported.

@@ -30,6 +30,17 @@ llvm::FailureOr<std::string> emitArtefact(Compilation &compilation,
                                           llvm::StringRef output,
                                           Reporter &reporter);
 
+/// The bytes of a bundle with a kernel for every target and function that the
+/// options name. Every compilation says for itself what was asked for with
+/// --explain and --timing.
+llvm::FailureOr<std::string> emitBundle(const CompilerOptions &options,
+                                        Reporter &reporter);
+
+/// Links a module of stage `llvm` for the CPU into the bytes of a shared
+/// library.
+llvm::FailureOr<std::string> linkSharedLibrary(mlir::ModuleOp module,
+                                               Reporter &reporter);
+
 } // namespace delta::driver
 
 #endif // DELTA_DRIVER_EMISSION_H

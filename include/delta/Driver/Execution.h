@@ -12,9 +12,10 @@
 #ifndef DELTA_DRIVER_EXECUTION_H
 #define DELTA_DRIVER_EXECUTION_H
 
-#include "delta/Dialect/Delta/IR/Delta.h"
 #include "delta/Driver/Report.h"
 #include "delta/Runtime/Invocation.h"
+
+#include "mlir/IR/BuiltinOps.h"
 
 #include <vector>
 
@@ -24,8 +25,15 @@ namespace delta::driver {
 /// which the command line may have replaced. Reports attrs without a value and
 /// values outside their declared range.
 llvm::FailureOr<std::vector<double>>
-evaluateAttrs(mlir::delta::SignatureAttr signature,
+evaluateAttrs(const runtime::Signature &signature,
               const runtime::NamedValues<int64_t> &dims, Reporter &reporter);
+
+/// The value of an attr's default, which may use `attrs`. Reports one that
+/// cannot be evaluated or lies outside its declared range.
+llvm::FailureOr<double>
+evaluateDefault(const runtime::Argument &attr,
+                const runtime::NamedValues<int64_t> &dims,
+                const runtime::NamedValues<double> &attrs, Reporter &reporter);
 
 /// Evaluates a module of stage `step`, `events` or `chunk` on `arrays`, which
 /// are widened to double. Results are f64.

@@ -18,6 +18,8 @@
 #include "llvm/Support/MemoryBuffer.h"
 
 #include <memory>
+#include <optional>
+#include <string>
 
 namespace delta::driver {
 
@@ -28,9 +30,12 @@ struct Input {
 };
 
 /// Reads `name`: "-" is standard input, a library spec's name that spec,
-/// anything else a file. Reports what cannot be read and suggests the nearest
+/// anything else a file. `standardInput` is what that holds, when it has been
+/// read before. Reports what cannot be read and suggests the nearest
 /// library name.
-llvm::FailureOr<Input> readInput(llvm::StringRef name, Reporter &reporter);
+llvm::FailureOr<Input>
+readInput(llvm::StringRef name, Reporter &reporter,
+          const std::optional<std::string> &standardInput = std::nullopt);
 
 /// Whether the text is a module rather than a spec: bytecode, or its first word
 /// is one that only a module begins with.

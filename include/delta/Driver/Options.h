@@ -29,7 +29,17 @@ using runtime::kMaxDim;
 using runtime::NamedValues;
 
 /// What delta-compile can emit.
-enum class Artefact { Step, Events, Chunk, Mapped, LLVM, Obj, So, Header };
+enum class Artefact {
+  Step,
+  Events,
+  Chunk,
+  Mapped,
+  LLVM,
+  Obj,
+  So,
+  Header,
+  Bundle
+};
 
 llvm::StringRef stringifyArtefact(Artefact artefact);
 
@@ -42,9 +52,15 @@ llvm::StringRef stringifyFn(Fn fn);
 struct CompilerOptions {
   /// File, library name, or "-" for standard input.
   std::string input;
+  /// What standard input holds, when it has been read before.
+  std::optional<std::string> standardInput;
 
   std::optional<std::string> target; ///< only "cpu" is built in
   std::optional<Fn> fn;
+  /// All targets and functions when several are given, which only a bundle can
+  /// hold; `target` and `fn` are unset then.
+  std::vector<std::string> targets;
+  std::vector<Fn> fns;
   NamedValues<int64_t> dims;
   std::optional<runtime::DType> dtype;
   NamedValues<runtime::DType> dtypeOf;
@@ -86,6 +102,10 @@ struct CompilerFlags {
 
 llvm::FailureOr<CompilerOptions>
 parseCompilerOptions(const CompilerFlags &flags, Reporter &reporter);
+
+/// Refuses several targets or functions, which only a bundle can hold.
+llvm::LogicalResult requireOneKernel(const CompilerOptions &options,
+                                     Reporter &reporter);
 
 } // namespace delta::driver
 

@@ -1,0 +1,172 @@
+//===- BundleEmission.cpp - kernels for a bundle --------------------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Every kernel of a bundle is a compilation of its own, from the input on: a
+// bundle for one target holds the same code as the artefact for that target.
+//
+//===----------------------------------------------------------------------===//
+
+#include "delta/Driver/Emission.h"
+
+#include "delta/Driver/Execution.h"
+#include "delta/Driver/Signature.h"
+#include "delta/Runtime/Bundle.h"
+#include "delta/Target/CPU/Codegen.h"
+#include "delta/Target/CPU/CpuFeatures.h"
+#include "delta/Target/CPU/CpuTarget.h"
+
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Config/llvm-config.h"
+#include "llvm/Support/MemoryBuffer.h"
+
+using namespace llvm;
+using mlir::delta::ArgAttr;
+using mlir::delta::ArgKind;
+using mlir::delta::SignatureAttr;
+using mlir::delta::Stage;
+
+namespace delta::driver {
+
+namespace {
+
+/// The options a module was made with, as texts.
+NamedValues<std::string> describeOptions(SignatureAttr signature) {
+  NamedValues<std::string> options;
+  if (mlir::DictionaryAttr made = signature.getOptions())
+    for (mlir::NamedAttribute option : made) {
+      std::string &text = options[option.getName().str()];
+      if (auto name = dyn_cast<mlir::StringAttr>(option.getValue()))
+        text = name.str();
+      else if (auto number = dyn_cast<mlir::IntegerAttr>(option.getValue()))
+        text = std::to_string(number.getInt());
+      else
+        raw_string_ostream(text) << option.getValue();
+    }
+  return options;
+}
+
+/// The extensions in LLVM's list "+avx2,-sse4a,..." that a machine can be asked
+/// for.
+std::vector<std::string> listFeatures(StringRef features) {
+  std::vector<std::string> present;
+  for (StringRef feature : split(features, ','))
+    if (feature.consume_front("+") &&
+        is_contained(cpu::knownFeatures(), feature.str()))
+      present.push_back(feature.str());
+  sort(present);
+  return present;
+}
+
+LogicalResult makeCpuKernel(Compilation &compilation,
+                            runtime::BundleKernel &kernel, Reporter &reporter) {
+  if (failed(compilation.lowerTo(Stage::LLVM)))
+    return failure();
+  kernel.entry = "delta_" + cpu::getKernelName(compilation.getModule());
+  cpu::CpuTarget target = cpu::CpuTarget::host();
+  kernel.triple = target.getTriple().str();
+  kernel.cpu = target.getCpu().str();
+  kernel.cpuFeatures = listFeatures(target.getFeatures());
+  return compilation.timed("so", [&]() -> LogicalResult {
+    FailureOr<std::string> bytes =
+        linkSharedLibrary(compilation.getModule(), reporter);
+    if (failed(bytes))
+      return failure();
+    kernel.images.push_back(
+        {runtime::KernelImage::SharedObject, std::move(*bytes)});
+    return success();
+  });
+}
+
+/// The signature with all dims bound and the defaults of the attrs evaluated.
+FailureOr<runtime::Signature> finishSignature(Compilation &compilation,
+                                              Reporter &reporter) {
+  SignatureAttr signature = compilation.getSignature();
+  runtime::Signature result =
+      toRuntimeSignature(signature, compilation.getName());
+  NamedValues<double> known;
+  for (runtime::Argument &arg : result.args) {
+    if (arg.kind != runtime::ArgKind::Attr || arg.defaultText.empty())
+      continue;
+    FailureOr<double> value =
+        evaluateDefault(arg, result.dims, known, reporter);
+    if (failed(value))
+      return failure();
+    arg.defaultValue = known[arg.name] = *value;
+  }
+  return result;
+}
+
+/// What the kernels of a bundle must agree in, in comparable form.
+std::string describeInterface(const runtime::Signature &signature) {
+  runtime::Bundle bundle;
+  bundle.signature = signature;
+  return runtime::writeManifest(bundle, {}, {});
+}
+
+} // namespace
+
+FailureOr<std::string> emitBundle(const CompilerOptions &options,
+                                  Reporter &reporter) {
+  runtime::Bundle bundle;
+  bundle.compiler = DELTA_VERSION;
+  bundle.llvm = LLVM_VERSION_STRING;
+
+  CompilerOptions one = options;
+  if (options.input == "-") {
+    ErrorOr<std::unique_ptr<MemoryBuffer>> buffer = MemoryBuffer::getSTDIN();
+    if (!buffer)
+      return reporter.error("cannot read '-': " + buffer.getError().message());
+    one.standardInput = (*buffer)->getBuffer().str();
+  }
+  std::vector<std::optional<std::string>> targets(options.targets.begin(),
+                                                  options.targets.end());
+  std::vector<std::optional<Fn>> fns(options.fns.begin(), options.fns.end());
+  // What is not given is the default, or what a module says.
+  if (targets.empty())
+    targets.push_back(options.target);
+  if (fns.empty())
+    fns.push_back(options.fn);
+  for (const std::optional<std::string> &target : targets) {
+    for (const std::optional<Fn> &fn : fns) {
+      one.target = target;
+      one.fn = fn;
+      Compilation compilation(one, reporter);
+      if (failed(compilation.load()))
+        return failure();
+      runtime::BundleKernel kernel;
+      kernel.target = target.value_or("cpu");
+      kernel.fn = stringifyFn(compilation.getFn()).str();
+      FailureOr<double> flops = compilation.countFlopsPerToken();
+      if (failed(flops))
+        return failure();
+      kernel.flopsPerToken = *flops;
+      if (failed(makeCpuKernel(compilation, kernel, reporter)))
+        return failure();
+      kernel.options = describeOptions(compilation.getSignature());
+      kernel.compute =
+          compilation.getSignature().getOption("compute", "f32").str();
+      FailureOr<runtime::Signature> signature =
+          finishSignature(compilation, reporter);
+      if (failed(signature))
+        return failure();
+      if (bundle.kernels.empty())
+        bundle.signature = std::move(*signature);
+      else if (describeInterface(bundle.signature) !=
+               describeInterface(*signature))
+        return reporter.error("the kernels of a bundle must have the same "
+                              "arguments, types and sizes");
+      bundle.kernels.push_back(std::move(kernel));
+      compilation.printTiming();
+    }
+  }
+  runtime::Expected<std::string> bytes = runtime::writeBundle(bundle);
+  if (!bytes)
+    return reporter.error(bytes.message());
+  return std::move(*bytes);
+}
+
+} // namespace delta::driver

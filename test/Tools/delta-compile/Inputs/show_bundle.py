@@ -1,0 +1,70 @@
+# Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Read a bundle as docs/Bundle.md describes it, verify it, and say what is in it.
+
+    show_bundle.py FILE
+
+Shares no code with the run time.
+"""
+
+import hashlib
+import json
+import struct
+import sys
+
+
+def read(path):
+    """Return (format version, manifest, blobs) of the bundle in `path`."""
+    data = open(path, "rb").read()
+    magic, version, header, size, length = struct.unpack_from("<8sIIQQ", data)
+    assert magic == b"\x89DLTB\r\n\x1a" and header == 64 and size == len(data)
+    text = data[64:64 + length]
+    assert hashlib.sha256(text).digest() == data[32:64]
+    manifest = json.loads(text)
+    end = 64 + length
+    blobs = []
+    for blob in manifest["blobs"]:
+        begin = -(-end // 64) * 64
+        assert blob["offset"] == begin and not any(data[end:begin])
+        end = begin + blob["size"]
+        blobs.append(data[begin:end])
+        assert hashlib.sha256(blobs[-1]).hexdigest() == blob["sha256"]
+    assert end == size
+    return version, manifest, blobs
+
+
+def main():
+    version, manifest, blobs = read(sys.argv[1])
+    print(f"format {version}")
+    compiler = manifest["compiler"]
+    print(f"abi {manifest['abi']}, compiler {compiler['name']} "
+          f"{compiler['version']}, llvm {compiler['llvm']}")
+    dims = " ".join(f"{name}={size}" for name, size in manifest["dims"].items())
+    print(f"recurrence {manifest['recurrence']}, dims {dims}")
+    for arg in manifest["args"]:
+        text = f"{arg['kind']} {arg['name']}"
+        if arg["kind"] != "attr":
+            text += f" {arg['dtype']} [{', '.join(arg['axes'])}]"
+        if "range" in arg:
+            lo, hi = arg["range"]
+            text += (f" range {'-inf' if lo is None else lo}"
+                     f"..{'inf' if hi is None else hi}")
+        if "default" in arg:
+            default = arg["default"]
+            text += f" default {default['text']} = {default['value']}"
+        print(text)
+    for kernel in manifest["kernels"]:
+        images = ", ".join(f"{image['format']} {len(blobs[image['blob']])} bytes"
+                           for image in kernel["images"])
+        text = (f"kernel {kernel['target']} {kernel['fn']} {kernel['entry']} "
+                f"computes {kernel['compute']}: {images}")
+        if "gpu" in kernel:
+            gpu = kernel["gpu"]
+            text += (f", {gpu['threads']} threads, {gpu['shared_bytes']} shared "
+                     f"bytes, v_blocks {gpu['v_blocks']}")
+        print(text)
+    print("intact")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,419 @@
+//===- BundleRun.cpp - running a bundle -----------------------------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The command line is that of the compiling half; options of the compiler are
+// refused, since a bundle is compiled already.
+//
+//===----------------------------------------------------------------------===//
+
+#include "BundleRun.h"
+
+#include "RunOptions.h"
+#include "delta/Runtime/Bundle.h"
+#include "delta/Runtime/Check.h"
+#include "delta/Runtime/Invocation.h"
+#include "delta/Runtime/MachineLimits.h"
+#include "delta/Runtime/Suggest.h"
+#include "delta/Runtime/ThreadPool.h"
+#include "delta/Target/CPU/SharedKernel.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace delta::run {
+
+using runtime::Argument;
+using runtime::Bundle;
+using runtime::BundleKernel;
+using runtime::Expected;
+using runtime::NamedValues;
+using runtime::Status;
+
+namespace {
+
+constexpr int kFailure = 1;
+
+int fail(const std::string &message, int status = kFailure) {
+  std::fprintf(stderr, "delta-run: error: %s\n", message.c_str());
+  return status;
+}
+
+//===----------------------------------------------------------------------===//
+// The command line
+//===----------------------------------------------------------------------===//
+
+enum class OptionKind { Value, Flag };
+
+struct OptionInfo {
+  const char *name;
+  OptionKind kind;
+  /// Of the compiler only.
+  bool compiling;
+};
+
+constexpr OptionInfo kOptions[] = {
+    {"input", OptionKind::Value, false},
+    {"output", OptionKind::Value, false},
+    {"random", OptionKind::Value, false},
+    {"device", OptionKind::Value, false},
+    {"stats", OptionKind::Value, false},
+    {"tolerance", OptionKind::Value, false},
+    {"target", OptionKind::Value, false},
+    {"fn", OptionKind::Value, false},
+    {"attr", OptionKind::Value, false},
+    {"D", OptionKind::Value, false},
+    {"reference", OptionKind::Flag, false},
+    {"check", OptionKind::Flag, false},
+    {"bench", OptionKind::Flag, false},
+    {"grad", OptionKind::Flag, false},
+    {"help", OptionKind::Flag, false},
+    {"version", OptionKind::Flag, false},
+    {"dtype", OptionKind::Value, true},
+    {"precision", OptionKind::Value, true},
+    {"chunk", OptionKind::Value, true},
+    {"mapping", OptionKind::Value, true},
+    {"assume", OptionKind::Value, true},
+    {"dump-dir", OptionKind::Value, true},
+    {"explain", OptionKind::Flag, true},
+    {"timing", OptionKind::Flag, true},
+};
+
+const OptionInfo *findOption(const std::string &name) {
+  for (const OptionInfo &option : kOptions)
+    if (name == option.name)
+      return &option;
+  return nullptr;
+}
+
+/// The arguments, taken apart as LLVM's command line does: -x and --x are one,
+/// a value follows '=' or is the next argument, -DK=64 is -D K=64.
+struct ParsedArguments {
+  struct Option {
+    std::string name;
+    std::optional<std::string> value;
+  };
+  std::vector<Option> options;
+  std::vector<std::string> positional;
+};
+
+ParsedArguments parseArguments(const std::vector<std::string> &arguments) {
+  ParsedArguments parsed;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string &argument = arguments[i];
+    if (argument == "--") {
+      parsed.positional.insert(parsed.positional.end(),
+                               arguments.begin() + i + 1, arguments.end());
+      break;
+    }
+    if (argument.size() < 2 || argument[0] != '-') {
+      parsed.positional.push_back(argument);
+      continue;
+    }
+    std::string text = argument.substr(argument[1] == '-' ? 2 : 1);
+    ParsedArguments::Option option;
+    size_t equals = text.find('=');
+    if (text.size() > 1 && text[0] == 'D' && !findOption(text)) {
+      option.name = "D";
+      option.value = text.substr(text[1] == '=' ? 2 : 1);
+    } else if (equals != std::string::npos) {
+      option.name = text.substr(0, equals);
+      option.value = text.substr(equals + 1);
+    } else {
+      option.name = text;
+      const OptionInfo *info = findOption(text);
+      if (info && info->kind == OptionKind::Value && i + 1 < arguments.size())
+        option.value = arguments[++i];
+    }
+    parsed.options.push_back(std::move(option));
+  }
+  return parsed;
+}
+
+/// What is to be run, and how.
+struct Request {
+  RunFlags flags;
+  RunOptions options;
+  std::optional<std::string> target, fn;
+  NamedValues<int64_t> dims;
+  NamedValues<double> attrs;
+};
+
+/// Splits "NAME=VALUE" into a name and a number.
+template <typename T>
+Status parsePair(const char *option, const std::string &text,
+                 std::pair<std::string, T> &pair) {
+  size_t equals = text.find('=');
+  if (equals == std::string::npos || equals == 0 || equals + 1 == text.size())
+    return Status::error(option, ": expected NAME=VALUE, but got '", text, "'");
+  pair.first = text.substr(0, equals);
+  const char *begin = text.data() + equals + 1,
+             *end = text.data() + text.size();
+  auto [rest, code] = std::from_chars(begin, end, pair.second);
+  bool finite = true;
+  if constexpr (std::is_floating_point_v<T>)
+    finite = std::isfinite(pair.second);
+  if (code != std::errc() || rest != end || !finite)
+    return Status::error(option, ": expected a number for '", pair.first,
+                         "', but got '", begin, "'");
+  return {};
+}
+
+Status readOption(const std::string &name,
+                  const std::optional<std::string> &value, Request &request) {
+  const OptionInfo *info = findOption(name);
+  if (!info) {
+    std::vector<std::string> known;
+    for (const OptionInfo &option : kOptions)
+      known.push_back(option.name);
+    return Status::error("unknown option '--", name, "'",
+                         runtime::didYouMean(name, known));
+  }
+  if (info->compiling)
+    return Status::error("--", name,
+                         " is an option of the compiler, and a bundle is "
+                         "compiled already");
+  if (info->kind == OptionKind::Value && !value)
+    return Status::error("--", name, " needs a value");
+  if (info->kind == OptionKind::Flag && value)
+    return Status::error("--", name, " has no value, but got '", *value, "'");
+  RunFlags &flags = request.flags;
+  for (auto [option, text] : {std::pair("input", &flags.input),
+                              {"output", &flags.output},
+                              {"random", &flags.random},
+                              {"device", &flags.device},
+                              {"stats", &flags.stats},
+                              {"tolerance", &flags.tolerance},
+                              {"target", &request.target},
+                              {"fn", &request.fn}})
+    if (name == option) {
+      *text = value;
+      return {};
+    }
+  for (auto [option, flag] : {std::pair("reference", &flags.reference),
+                              {"check", &flags.check},
+                              {"bench", &flags.bench},
+                              {"grad", &flags.grad}})
+    if (name == option) {
+      *flag = true;
+      return {};
+    }
+  if (name == "attr") {
+    std::pair<std::string, double> attr;
+    if (Status status = parsePair("--attr", *value, attr); !status.ok())
+      return status;
+    if (!request.attrs.insert(attr).second)
+      return Status::error("--attr: '", attr.first, "' is given twice");
+    return {};
+  }
+  std::pair<std::string, int64_t> dim;
+  if (Status status = parsePair("-D", *value, dim); !status.ok())
+    return status;
+  request.dims.insert(dim);
+  return {};
+}
+
+Expected<Request> readRequest(const ParsedArguments &arguments) {
+  Request request;
+  if (arguments.positional.size() > 1)
+    return Status::error("more than one bundle is given: '",
+                         arguments.positional[0], "' and '",
+                         arguments.positional[1], "'");
+  for (const ParsedArguments::Option &option : arguments.options)
+    if (Status status = readOption(option.name, option.value, request);
+        !status.ok())
+      return status;
+  Expected<RunOptions> options =
+      readRunOptions(request.flags, std::getenv("DELTA_NUM_THREADS"));
+  if (!options)
+    return options.error();
+  request.options = std::move(*options);
+  if (request.options.check || request.options.reference)
+    return Status::error(request.options.check ? "--check" : "--reference",
+                         " needs what the recurrence means, and a bundle does "
+                         "not say; give the spec");
+  return request;
+}
+
+//===----------------------------------------------------------------------===//
+// Running
+//===----------------------------------------------------------------------===//
+
+std::string join(const std::vector<std::string> &words) {
+  std::string text;
+  for (const std::string &word : words)
+    text += (text.empty() ? "" : ", ") + word;
+  return text;
+}
+
+/// The kernel to run: --fn, by default forward or the only one there is.
+Expected<const BundleKernel *> chooseKernel(const Bundle &bundle,
+                                            const std::string &target,
+                                            const Request &request) {
+  std::vector<std::string> fns;
+  for (const BundleKernel &kernel : bundle.kernels)
+    if (kernel.target == target)
+      fns.push_back(kernel.fn);
+  if (fns.empty())
+    return Status::error("the bundle has no kernel for target '", target,
+                         "'; it has kernels for ", join(bundle.targets()));
+  std::string fn = request.fn.value_or(
+      std::find(fns.begin(), fns.end(), "forward") == fns.end() ? fns[0]
+                                                                : "forward");
+  if (const BundleKernel *kernel = bundle.find(target, fn))
+    return kernel;
+  return Status::error("--fn: the bundle has no function '", fn,
+                       "' for target '", target, "'; it has ", join(fns));
+}
+
+Status checkDims(const Bundle &bundle, const NamedValues<int64_t> &given) {
+  const NamedValues<int64_t> &dims = bundle.signature.dims;
+  for (auto &[name, size] : given) {
+    auto it = dims.find(name);
+    if (it != dims.end() && it->second != size)
+      return Status::error("-D: dim '", name, "' is ", it->second,
+                           " in the bundle, so it cannot be ", size);
+    if (it != dims.end() || name == "K" || name == "V")
+      continue;
+    std::vector<std::string> names;
+    for (auto &entry : dims)
+      names.push_back(entry.first);
+    return Status::error("-D: the recurrence has no dim '", name, "'",
+                         runtime::didYouMean(name, names));
+  }
+  return {};
+}
+
+std::optional<runtime::BoundArrays>
+bindInputs(const runtime::Signature &signature, const RunOptions &options) {
+  auto report = [](const std::string &message) { fail(message); };
+  std::optional<runtime::BoundArrays> bound;
+  if (options.random) {
+    bound = runtime::makeRandomArrays(signature, signature.arrayDims(),
+                                      *options.random, signature.dims, report);
+  } else {
+    Expected<runtime::NpzReader> file = runtime::NpzReader::open(options.input);
+    if (!file) {
+      fail(file.message());
+      return std::nullopt;
+    }
+    bound = runtime::bindArrays(signature, *file, signature.dims, report);
+  }
+  if (!bound)
+    return std::nullopt;
+  bound->dims = signature.dims;
+  Status status = runtime::convertArrays(signature, *bound, /*keep=*/false);
+  if (!status.ok()) {
+    fail(status.message());
+    return std::nullopt;
+  }
+  return bound;
+}
+
+Status writeResults(const std::string &path, const runtime::Results &results) {
+  if (path.empty())
+    return {};
+  std::vector<runtime::NamedArray> named;
+  for (auto &[name, array] : results)
+    named.emplace_back(name, &array);
+  return runtime::writeNpz(path, named);
+}
+
+/// Prints a line on standard output; what cannot be written is an error.
+Status printLine(const std::string &line) {
+  if (std::printf("%s\n", line.c_str()) < 0 || std::fflush(stdout) != 0)
+    return Status::error("cannot write '-': ", std::strerror(errno));
+  return {};
+}
+
+Status runOnCpu(const Bundle &bundle, const BundleKernel &kernel,
+                const Request &request, runtime::BoundArrays &arrays,
+                runtime::Invocation &invocation) {
+  Expected<std::unique_ptr<cpu::SharedKernel>> loaded =
+      cpu::SharedKernel::load(kernel);
+  if (!loaded)
+    return loaded.error();
+  std::vector<int64_t> sizes;
+  for (const std::string &dim : bundle.signature.arrayDims())
+    sizes.push_back(arrays.dims[dim]);
+  runtime::ThreadPool pool(request.options.threads);
+  cpu::Runner runner((*loaded)->entry(), std::move(sizes), pool);
+  if (Status status = runner.launch(invocation); !status.ok())
+    return status;
+  if (!request.options.bench)
+    return {};
+  Expected<double> median = runtime::measureMedian(runner, invocation);
+  if (!median)
+    return median.error();
+  double bytes = static_cast<double>(invocation.bytes());
+  double flops = kernel.flopsPerToken * static_cast<double>(arrays.B) *
+                 arrays.T * arrays.H;
+  runtime::MachineLimits limits =
+      runtime::measureMachineLimits(pool, kernel.compute == "f64");
+  return printLine(runtime::formatBench(bundle.signature.name, *median, bytes,
+                                        flops, limits.floor(bytes, flops)));
+}
+
+} // namespace
+
+std::string findSpec(const std::vector<std::string> &arguments) {
+  ParsedArguments parsed = parseArguments(arguments);
+  // Help is the compiling half's to give.
+  for (const ParsedArguments::Option &option : parsed.options)
+    if (option.name.compare(0, 4, "help") == 0 || option.name == "version" ||
+        option.name == "h")
+      return "";
+  return parsed.positional.empty() ? "" : parsed.positional.front();
+}
+
+int runBundle(const std::string &path,
+              const std::vector<std::string> &arguments) {
+  Expected<Request> request = readRequest(parseArguments(arguments));
+  if (!request)
+    return fail(request.message());
+  const RunOptions &options = request->options;
+  if (options.device != DeviceKind::Cpu)
+    return fail("--device: device '" + *request->flags.device +
+                    "' is not built into this version; cpu is",
+                3);
+  Expected<Bundle> bundle = runtime::readBundleFile(path);
+  if (!bundle)
+    return fail(bundle.message());
+  if (Status status = checkDims(*bundle, request->dims); !status.ok())
+    return fail(status.message());
+  std::string target = request->target.value_or("cpu");
+  if (target != "cpu")
+    return fail("--target: device 'cpu' runs kernels for target 'cpu', not '" +
+                target + "'");
+  Expected<const BundleKernel *> kernel =
+      chooseKernel(*bundle, target, *request);
+  if (!kernel)
+    return fail(kernel.message());
+
+  Expected<std::vector<double>> attrs =
+      runtime::chooseAttrs(bundle->signature, request->attrs);
+  if (!attrs)
+    return fail(attrs.message());
+  std::optional<runtime::BoundArrays> arrays =
+      bindInputs(bundle->signature, options);
+  if (!arrays)
+    return kFailure;
+  Expected<runtime::Invocation> invocation = runtime::Invocation::create(
+      bundle->signature, *arrays, std::move(*attrs));
+  if (!invocation)
+    return fail(invocation.message());
+  Status status = runOnCpu(*bundle, **kernel, *request, *arrays, *invocation);
+  if (status.ok())
+    status = writeResults(options.output, invocation->takeResults());
+  return status.ok() ? 0 : fail(status.message());
+}
+
+} // namespace delta::run
