@@ -1,0 +1,796 @@
+//===- Decoder.cpp - from syntax to executable form -----------------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The frame of decoding: layout of variables, registers and constants, operands
+// of all kinds. The instructions are in the Decode*.cpp files.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Decoder.h"
+#include "delta/Runtime/Suggest.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace delta::sim {
+
+using ptx::Operand;
+using ptx::Space;
+using ptx::Type;
+using runtime::Status;
+
+namespace {
+
+uint64_t alignTo(uint64_t value, uint64_t alignment) {
+  return (value + alignment - 1) / alignment * alignment;
+}
+
+/// The widest frame of a thread that the ISA's machines have.
+constexpr uint64_t kMaxLocalBytes = 512 * 1024;
+constexpr uint64_t kMaxParamBytes = 32764;
+
+} // namespace
+
+Decoder::Decoder(const ptx::File &file, const ptx::Function &function)
+    : file(file), function(function) {}
+
+// --- Layout ------------------------------------------------------------------
+
+void Decoder::findVariables(const Operand &operand) {
+  if (operand.kind == Operand::Variable && operand.global) {
+    const ptx::Variable &variable = file.variables[operand.index];
+    if (variable.space == Space::Shared &&
+        std::find(sharedUsed.begin(), sharedUsed.end(), operand.index) ==
+            sharedUsed.end())
+      sharedUsed.push_back(operand.index);
+  }
+  for (const Operand &element : operand.elements)
+    findVariables(element);
+}
+
+void Decoder::layOut() {
+  for (const ptx::Instruction &i : function.body)
+    for (const Operand &operand : i.operands)
+      findVariables(operand);
+  uint64_t shared = 0, local = 0, param = 0, dynamicAlignment = 16;
+  bool dynamic = false;
+  auto place = [&](const ptx::Variable &v) {
+    shared = alignTo(shared, v.alignment);
+    uint64_t at = shared;
+    shared += v.bytes;
+    program->shared.push_back(
+        {v.name, static_cast<uint32_t>(at), static_cast<uint32_t>(v.bytes)});
+    return at;
+  };
+  for (const ptx::Variable &v : function.variables) {
+    uint64_t offset = 0;
+    switch (v.space) {
+    case Space::Param:
+      param = alignTo(param, v.alignment);
+      offset = param;
+      if (param <= kMaxParamBytes) {
+        program->info.params.push_back(
+            {v.name, static_cast<uint32_t>(v.bytes),
+             static_cast<uint32_t>(v.alignment),
+             std::string(ptx::nameOf(v.type)) +
+                 (v.isArray ? "[" + std::to_string(v.bytes) + "]" : "")});
+        program->paramOffsets.push_back(static_cast<uint32_t>(param));
+      }
+      param += v.bytes;
+      break;
+    case Space::Shared:
+      if (v.isExtern && v.bytes == 0)
+        break;
+      offset = place(v);
+      break;
+    default:
+      local = alignTo(local, v.alignment);
+      offset = local;
+      local += v.bytes;
+      break;
+    }
+    localOffsets.push_back(offset);
+    if (param > kMaxParamBytes || local > kMaxLocalBytes ||
+        shared > UINT32_MAX / 2) {
+      status = Status::error(
+          ptx::place(file, v.line, 1), "variables in .", ptx::nameOf(v.space),
+          " take more than a machine has, up to '", v.name, "'");
+      return;
+    }
+  }
+  for (uint32_t index : sharedUsed) {
+    const ptx::Variable &v = file.variables[index];
+    if (v.isExtern || v.bytes == 0) {
+      dynamic = true;
+      dynamicAlignment = std::max(dynamicAlignment, v.alignment);
+    } else {
+      moduleShared[index] = place(v);
+      if (shared > UINT32_MAX / 2) {
+        status = Status::error(ptx::place(file, v.line, 1),
+                               "shared memory takes more than a machine has");
+        return;
+      }
+    }
+  }
+  uint64_t start = alignTo(shared, dynamicAlignment);
+  for (uint32_t index : sharedUsed) {
+    const ptx::Variable &v = file.variables[index];
+    if (v.isExtern || v.bytes == 0) {
+      moduleShared[index] = start;
+      program->shared.push_back({v.name, static_cast<uint32_t>(start), 0});
+    }
+  }
+  program->dynamicSharedOffset = static_cast<uint32_t>(start);
+  program->info.staticSharedBytes = static_cast<uint32_t>(shared);
+  program->info.usesDynamicShared = dynamic;
+  program->info.localBytes = static_cast<uint32_t>(local);
+  program->localBytes = static_cast<uint32_t>(alignTo(local, 16));
+  program->paramBytes = static_cast<uint32_t>(param);
+}
+
+// --- The whole kernel --------------------------------------------------------
+
+Status Decoder::decode(KernelProgram &result) {
+  program = &result;
+  program->info.name = function.name;
+  std::copy(std::begin(function.maxThreads), std::end(function.maxThreads),
+            program->info.maxThreads);
+  std::copy(std::begin(function.requiredThreads),
+            std::end(function.requiredThreads), program->info.requiredThreads);
+  program->numPredicates = 2; // false and true
+  registerSlots.assign(function.registers.size(), kNone);
+  layOut();
+  if (!status.ok())
+    return status;
+  for (const ptx::Register &r : function.registers)
+    program->registerNames.push_back(r.name);
+  for (const ptx::Instruction &i : function.body) {
+    current = &i;
+    inst = Inst();
+    regs = InstRegisters();
+    inst.line = i.line;
+    if (i.guard >= 0) {
+      inst.guard = slotOfRegister(static_cast<uint32_t>(i.guard));
+      inst.guardNegated = i.guardNegated;
+      read(static_cast<uint32_t>(i.guard));
+    }
+    if (!decodeInstruction())
+      return status;
+    program->code.push_back(inst);
+    program->opcodes.push_back(i.opcode);
+    program->registers.push_back(std::move(regs));
+  }
+  // Falling off the end is a return.
+  Inst end;
+  end.run = ops::exit;
+  end.always = true;
+  end.cls = InstructionClass::Control;
+  end.line = function.body.empty() ? function.line : function.body.back().line;
+  program->code.push_back(end);
+  program->opcodes.push_back("ret");
+  program->registers.emplace_back();
+  program->info.numInstructions =
+      static_cast<uint32_t>(program->code.size() - 1);
+  analyzeControlFlow(*program);
+  return Status();
+}
+
+bool Decoder::decodeInstruction() {
+  split();
+  auto it = methods().find(base);
+  if (it == methods().end()) {
+    std::vector<std::string> names;
+    for (const auto &entry : methods())
+      names.emplace_back(entry.first);
+    return fail("unknown instruction '", current->opcode, "'",
+                runtime::didYouMean(base, names));
+  }
+  if (!(this->*it->second)())
+    return false;
+  if (!inst.run)
+    return unsupported();
+  return true;
+}
+
+// --- The opcode --------------------------------------------------------------
+
+void Decoder::split() {
+  modifiers.clear();
+  typeList.clear();
+  std::string_view rest = current->opcode;
+  size_t dot = rest.find('.');
+  base = rest.substr(0, dot);
+  while (dot != std::string_view::npos) {
+    rest.remove_prefix(dot + 1);
+    dot = rest.find('.');
+    std::string_view part = rest.substr(0, dot);
+    Type type = ptx::typeFromName(part);
+    if (type != Type::None)
+      typeList.push_back(type);
+    else
+      modifiers.push_back(part);
+  }
+}
+
+bool Decoder::take(std::string_view modifier) {
+  auto it = std::find(modifiers.begin(), modifiers.end(), modifier);
+  if (it == modifiers.end())
+    return false;
+  modifiers.erase(it);
+  return true;
+}
+
+bool Decoder::takePrefix(std::string_view prefix, std::string_view *whole) {
+  for (auto it = modifiers.begin(); it != modifiers.end(); ++it)
+    if (it->substr(0, prefix.size()) == prefix) {
+      if (whole)
+        *whole = *it;
+      modifiers.erase(it);
+      return true;
+    }
+  return false;
+}
+
+bool Decoder::unsupported() {
+  return fail("instruction '", current->opcode,
+              "' is not supported by the simulator");
+}
+
+bool Decoder::noModifiersLeft() {
+  if (modifiers.empty())
+    return true;
+  return fail("modifier '.", modifiers.front(), "' of '", current->opcode,
+              "' is not supported");
+}
+
+bool Decoder::operands(unsigned count) {
+  return operandsBetween(count, count);
+}
+
+bool Decoder::operandsBetween(unsigned least, unsigned most) {
+  size_t have = current->operands.size();
+  if (have >= least && have <= most)
+    return true;
+  if (least == most)
+    return fail("'", current->opcode, "' has ", have, " operands; expected ",
+                least);
+  return fail("'", current->opcode, "' has ", have, " operands; expected ",
+              least, " to ", most);
+}
+
+bool Decoder::types(unsigned count) {
+  if (typeList.size() == count)
+    return true;
+  return fail("'", current->opcode, "' names ", typeList.size(),
+              " types; expected ", count);
+}
+
+Modifiers Decoder::floatModifiers() {
+  Modifiers m;
+  m.ftz = take("ftz");
+  m.sat = take("sat");
+  m.relu = take("relu");
+  m.nan = take("NaN");
+  m.approx = take("approx") || take("full");
+  if (take("rn"))
+    m.rounding = Rounding::Rn;
+  else if (take("rz"))
+    m.rounding = Rounding::Rz;
+  else if (take("rm"))
+    m.rounding = Rounding::Rm;
+  else if (take("rp"))
+    m.rounding = Rounding::Rp;
+  else if (take("rna"))
+    m.rounding = Rounding::Rna;
+  return m;
+}
+
+bool Decoder::setHandler(Handler handler) {
+  if (!handler)
+    return unsupported();
+  inst.run = handler;
+  return true;
+}
+
+// --- Registers and constants -------------------------------------------------
+
+uint32_t Decoder::allocate(bool wide) {
+  uint32_t slot = program->registerBytes;
+  program->registerBytes += wide ? 8 * kLanes : 4 * kLanes;
+  return slot;
+}
+
+uint32_t Decoder::slotOfRegister(uint32_t index) {
+  uint32_t &slot = registerSlots[index];
+  if (slot == kNone) {
+    Type type = function.registers[index].type;
+    slot = type == Type::Pred ? program->numPredicates++
+                              : allocate(ptx::sizeOf(type) == 8);
+  }
+  return slot;
+}
+
+uint32_t Decoder::constant(uint64_t bits, bool wide) {
+  auto [it, inserted] = constants.try_emplace({wide, bits}, 0);
+  if (inserted) {
+    it->second = allocate(wide);
+    program->constants.push_back({it->second, wide, bits, kNone, false});
+  }
+  return it->second;
+}
+
+uint32_t Decoder::special(Special special, bool wide) {
+  auto [it, inserted] = specials.try_emplace({special, wide}, 0);
+  if (inserted) {
+    it->second = allocate(wide);
+    program->specials.push_back({it->second, wide, special});
+  }
+  return it->second;
+}
+
+std::string Decoder::describe(const Operand &operand) const {
+  if (operand.kind == Operand::Address)
+    return "the address";
+  if (operand.kind == Operand::Vector)
+    return "the vector";
+  return "'" + std::string(operand.text) + "'";
+}
+
+bool Decoder::immediate(const Operand &operand, Type type, uint64_t &bits) {
+  double number;
+  std::memcpy(&number, &operand.value, sizeof number);
+  uint32_t low = static_cast<uint32_t>(operand.value);
+  float narrow;
+  std::memcpy(&narrow, &low, sizeof narrow);
+  if (operand.kind == Operand::Integer) {
+    if (type == Type::F64) {
+      number = static_cast<double>(operand.value);
+      std::memcpy(&bits, &number, sizeof bits);
+    } else if (type == Type::F32) {
+      narrow = static_cast<float>(operand.value);
+      std::memcpy(&low, &narrow, sizeof low);
+      bits = low;
+    } else {
+      bits = static_cast<uint64_t>(operand.value);
+    }
+  } else if (operand.kind == Operand::Float) {
+    if (type == Type::F32) {
+      narrow = static_cast<float>(number);
+      std::memcpy(&low, &narrow, sizeof low);
+      bits = low;
+    } else if (ptx::sizeOf(type) == 8) {
+      bits = static_cast<uint64_t>(operand.value);
+    } else {
+      return fail("constant ", describe(operand), " does not suit type .",
+                  ptx::nameOf(type));
+    }
+  } else {
+    if (type == Type::F64) {
+      number = narrow;
+      std::memcpy(&bits, &number, sizeof bits);
+    } else {
+      bits = low;
+    }
+  }
+  unsigned width = 8 * ptx::sizeOf(type);
+  if (width && width < 64)
+    bits &= (uint64_t(1) << width) - 1;
+  return true;
+}
+
+namespace {
+
+struct SpecialName {
+  const char *name;
+  Special special;
+};
+constexpr SpecialName kSpecials[] = {
+    {"%tid.x", Special::TidX},
+    {"%tid.y", Special::TidY},
+    {"%tid.z", Special::TidZ},
+    {"%ntid.x", Special::NtidX},
+    {"%ntid.y", Special::NtidY},
+    {"%ntid.z", Special::NtidZ},
+    {"%ctaid.x", Special::CtaidX},
+    {"%ctaid.y", Special::CtaidY},
+    {"%ctaid.z", Special::CtaidZ},
+    {"%nctaid.x", Special::NctaidX},
+    {"%nctaid.y", Special::NctaidY},
+    {"%nctaid.z", Special::NctaidZ},
+    {"%laneid", Special::LaneId},
+    {"%warpid", Special::WarpId},
+    {"%nwarpid", Special::NwarpId},
+    {"%lanemask_eq", Special::LanemaskEq},
+    {"%lanemask_lt", Special::LanemaskLt},
+    {"%lanemask_le", Special::LanemaskLe},
+    {"%lanemask_gt", Special::LanemaskGt},
+    {"%lanemask_ge", Special::LanemaskGe},
+    {"%smid", Special::SmId},
+    {"%nsmid", Special::NsmId},
+    {"%gridid", Special::GridId},
+    {"%dynamic_smem_size", Special::DynamicSharedBytes},
+    {"%total_smem_size", Special::TotalSharedBytes},
+    // A launch without clusters has clusters of one CTA.
+    {"%cluster_ctarank", Special::Zero},
+    {"%cluster_ctaid.x", Special::Zero},
+    {"%cluster_ctaid.y", Special::Zero},
+    {"%cluster_ctaid.z", Special::Zero},
+    {"%clusterid.x", Special::CtaidX},
+    {"%clusterid.y", Special::CtaidY},
+    {"%clusterid.z", Special::CtaidZ}};
+
+} // namespace
+
+bool Decoder::source(const Operand &operand, Type type, uint32_t &slot) {
+  bool wide = ptx::sizeOf(type) == 8;
+  switch (operand.kind) {
+  case Operand::Register: {
+    Type have = function.registers[operand.index].type;
+    if (have == Type::Pred)
+      return fail("predicate ", describe(operand),
+                  " stands where a value of type .", ptx::nameOf(type),
+                  " is expected");
+    if (ptx::sizeOf(have) != ptx::sizeOf(type))
+      return fail("register ", describe(operand), " of type .",
+                  ptx::nameOf(have), " stands where a value of type .",
+                  ptx::nameOf(type), " is expected");
+    slot = slotOfRegister(operand.index);
+    read(operand.index);
+    return true;
+  }
+  case Operand::Integer:
+  case Operand::Float:
+  case Operand::Float32: {
+    uint64_t bits;
+    if (!immediate(operand, type, bits))
+      return false;
+    slot = constant(bits, wide);
+    return true;
+  }
+  case Operand::Special:
+    for (const SpecialName &entry : kSpecials)
+      if (operand.text == entry.name) {
+        slot = special(entry.special, wide);
+        return true;
+      }
+    return fail("unknown special register ", describe(operand));
+  case Operand::Variable: {
+    uint64_t offset;
+    uint32_t globalVariable;
+    Space space;
+    if (!variableAddress(operand, offset, globalVariable, space))
+      return false;
+    if (globalVariable == kNone) {
+      slot = constant(offset, wide);
+      return true;
+    }
+    if (!wide)
+      return fail("the address of ", describe(operand), " needs 64 bits");
+    slot = allocate(true);
+    program->constants.push_back({slot, true, offset, globalVariable, false});
+    return true;
+  }
+  case Operand::Label:
+    return fail("unknown name ", describe(operand));
+  default:
+    return fail(describe(operand), " stands where a value of type .",
+                ptx::nameOf(type), " is expected");
+  }
+}
+
+bool Decoder::destination(const Operand &operand, Type type, uint32_t &slot) {
+  bool wide = ptx::sizeOf(type) == 8;
+  if (operand.kind == Operand::Sink) {
+    if (junk[wide] == kNone)
+      junk[wide] = allocate(wide);
+    slot = junk[wide];
+    return true;
+  }
+  if (operand.kind != Operand::Register)
+    return fail(describe(operand), " stands where a register of type .",
+                ptx::nameOf(type), " is expected");
+  Type have = function.registers[operand.index].type;
+  if (have == Type::Pred || ptx::sizeOf(have) != ptx::sizeOf(type))
+    return fail("register ", describe(operand), " of type .",
+                ptx::nameOf(have), " stands where one of type .",
+                ptx::nameOf(type), " is expected");
+  slot = slotOfRegister(operand.index);
+  write(operand.index);
+  return true;
+}
+
+bool Decoder::wideSource(const Operand &operand, Type type, uint32_t &slot,
+                         bool &wide) {
+  wide = ptx::sizeOf(type) == 8;
+  if (operand.kind == Operand::Register) {
+    Type have = function.registers[operand.index].type;
+    if (have != Type::Pred && ptx::sizeOf(have) >= ptx::sizeOf(type)) {
+      wide = ptx::sizeOf(have) == 8;
+      slot = slotOfRegister(operand.index);
+      read(operand.index);
+      return true;
+    }
+  }
+  return source(operand, type, slot);
+}
+
+bool Decoder::wideDestination(const Operand &operand, Type type,
+                              uint32_t &slot, bool &wide) {
+  wide = ptx::sizeOf(type) == 8;
+  if (operand.kind == Operand::Register) {
+    Type have = function.registers[operand.index].type;
+    if (have != Type::Pred && ptx::sizeOf(have) >= ptx::sizeOf(type)) {
+      wide = ptx::sizeOf(have) == 8;
+      slot = slotOfRegister(operand.index);
+      write(operand.index);
+      return true;
+    }
+  }
+  return destination(operand, type, slot);
+}
+
+bool Decoder::predicateSource(const Operand &operand, uint32_t &number,
+                              bool &negated) {
+  negated = operand.negated;
+  if (operand.kind == Operand::Integer) {
+    number = operand.value ? 1 : 0;
+    return true;
+  }
+  if (operand.kind != Operand::Register ||
+      function.registers[operand.index].type != Type::Pred)
+    return fail(describe(operand), " stands where a predicate is expected");
+  number = slotOfRegister(operand.index);
+  read(operand.index);
+  return true;
+}
+
+bool Decoder::predicateDestination(const Operand &operand, uint32_t &number) {
+  if (operand.kind == Operand::Sink) {
+    if (junkPredicate == kNone)
+      junkPredicate = program->numPredicates++;
+    number = junkPredicate;
+    return true;
+  }
+  if (operand.kind != Operand::Register || operand.negated ||
+      function.registers[operand.index].type != Type::Pred)
+    return fail(describe(operand),
+                " stands where a predicate register is expected");
+  number = slotOfRegister(operand.index);
+  write(operand.index);
+  return true;
+}
+
+bool Decoder::variableAddress(const Operand &operand, uint64_t &offset,
+                              uint32_t &globalVariable, Space &space) {
+  globalVariable = kNone;
+  if (operand.global) {
+    const ptx::Variable &variable = file.variables[operand.index];
+    space = variable.space;
+    if (space == Space::Shared) {
+      offset = moduleShared[operand.index];
+    } else {
+      if (variable.isExtern)
+        return fail("variable ", describe(operand),
+                    " is defined in another module");
+      globalVariable = operand.index;
+      offset = 0;
+    }
+  } else {
+    space = function.variables[operand.index].space;
+    const ptx::Variable &variable = function.variables[operand.index];
+    if (space == Space::Shared && variable.isExtern && variable.bytes == 0)
+      return fail("declare ", describe(operand), " outside of the function");
+    offset = localOffsets[operand.index];
+  }
+  offset += static_cast<uint64_t>(operand.value);
+  return true;
+}
+
+bool Decoder::address(const Operand &operand, Space space, unsigned field,
+                      int64_t &offset, bool &wide) {
+  if (operand.kind != Operand::Address)
+    return fail(describe(operand), " stands where an address is expected");
+  const Operand &base = operand.elements[0];
+  offset = operand.value;
+  wide = true;
+  inst.op[field] = kNone;
+  if (base.kind == Operand::Integer) {
+    offset += base.value;
+    return true;
+  }
+  if (base.kind == Operand::Variable) {
+    uint64_t at;
+    uint32_t globalVariable;
+    Space have;
+    if (!variableAddress(base, at, globalVariable, have))
+      return false;
+    bool isGlobal = have == Space::Global || have == Space::Const;
+    if (space != Space::Generic && space != have &&
+        !(isGlobal && (space == Space::Global || space == Space::Const)))
+      return fail("variable ", describe(base), " is in .", ptx::nameOf(have),
+                  ", not in .", ptx::nameOf(space));
+    if (space == Space::Generic)
+      switch (have) {
+      case Space::Shared:
+        at += kSharedWindow;
+        break;
+      case Space::Local:
+        at += kLocalWindow;
+        break;
+      case Space::Param:
+        at += kParamWindow;
+        break;
+      default:
+        break;
+      }
+    if (globalVariable == kNone) {
+      offset += static_cast<int64_t>(at);
+      return true;
+    }
+    uint32_t &slot =
+        globalConstants.try_emplace({true, globalVariable}, kNone)
+            .first->second;
+    if (slot == kNone) {
+      slot = allocate(true);
+      program->constants.push_back({slot, true, 0, globalVariable, false});
+    }
+    offset += static_cast<int64_t>(at);
+    inst.op[field] = slot;
+    return true;
+  }
+  if (base.kind != Operand::Register) {
+    if (base.kind == Operand::Label)
+      return fail("unknown name ", describe(base));
+    return fail(describe(base), " cannot be an address");
+  }
+  Type have = function.registers[base.index].type;
+  unsigned bytes = have == Type::Pred ? 0 : ptx::sizeOf(have);
+  if (bytes != 4 && bytes != 8)
+    return fail("register ", describe(base), " of type .", ptx::nameOf(have),
+                " cannot be an address");
+  wide = bytes == 8;
+  if (!wide && (space == Space::Global || space == Space::Generic))
+    return fail("register ", describe(base),
+                " has 32 bits; an address in this space needs 64");
+  inst.op[field] = slotOfRegister(base.index);
+  read(base.index);
+  return true;
+}
+
+bool Decoder::label(const Operand &operand, uint32_t &target) {
+  if (operand.kind != Operand::Label)
+    return fail(describe(operand), " stands where a label is expected");
+  int64_t at = function.labels[operand.index].target;
+  if (at < 0)
+    return fail("label ", describe(operand), " is not defined");
+  target = static_cast<uint32_t>(at);
+  return true;
+}
+
+bool Decoder::fragment(const Operand &operand, unsigned count, Type type,
+                       unsigned field, bool isDestination) {
+  const Operand *elements = &operand;
+  size_t have = 1;
+  if (operand.kind == Operand::Vector) {
+    elements = operand.elements.data();
+    have = operand.elements.size();
+  }
+  if (have != count)
+    return fail("'", current->opcode, "' has a fragment of ", have,
+                " registers; expected ", count);
+  for (unsigned i = 0; i < count; ++i)
+    if (isDestination ? !destination(elements[i], type, inst.op[field + i])
+                      : !source(elements[i], type, inst.op[field + i]))
+      return false;
+  return true;
+}
+
+bool Decoder::plain(unsigned sources, Type type) {
+  if (!operands(sources + 1) ||
+      !destination(current->operands[0], type, inst.op[0]))
+    return false;
+  for (unsigned i = 1; i <= sources; ++i)
+    if (!source(current->operands[i], type, inst.op[i]))
+      return false;
+  return true;
+}
+
+const std::map<std::string_view, Decoder::Method> &Decoder::methods() {
+  static const std::map<std::string_view, Method> table = {
+      {"abs", &Decoder::decodeArithmetic},
+      {"activemask", &Decoder::decodeActivemask},
+      {"add", &Decoder::decodeArithmetic},
+      {"addc", &Decoder::decodeCarry},
+      {"and", &Decoder::decodeLogic},
+      {"applypriority", &Decoder::decodeNothing},
+      {"atom", &Decoder::decodeAtom},
+      {"bar", &Decoder::decodeBar},
+      {"barrier", &Decoder::decodeBar},
+      {"bfe", &Decoder::decodeBitField},
+      {"bfi", &Decoder::decodeBitField},
+      {"bfind", &Decoder::decodeBitCount},
+      {"bra", &Decoder::decodeBra},
+      {"brev", &Decoder::decodeBitCount},
+      {"brkpt", &Decoder::decodeTrap},
+      {"brx", &Decoder::decodeBrx},
+      {"call", &Decoder::decodeUnsupported},
+      {"clz", &Decoder::decodeBitCount},
+      {"cnot", &Decoder::decodeLogic},
+      {"copysign", &Decoder::decodeCopysign},
+      {"cos", &Decoder::decodeSpecialFunction},
+      {"cp", &Decoder::decodeCp},
+      {"createpolicy", &Decoder::decodeCreatePolicy},
+      {"cvt", &Decoder::decodeCvt},
+      {"cvta", &Decoder::decodeCvta},
+      {"discard", &Decoder::decodeNothing},
+      {"div", &Decoder::decodeDiv},
+      {"dp4a", &Decoder::decodeDp4a},
+      {"elect", &Decoder::decodeElect},
+      {"ex2", &Decoder::decodeSpecialFunction},
+      {"exit", &Decoder::decodeExit},
+      {"fence", &Decoder::decodeNothing},
+      {"fma", &Decoder::decodeFma},
+      {"griddepcontrol", &Decoder::decodeNothing},
+      {"isspacep", &Decoder::decodeIsspacep},
+      {"ld", &Decoder::decodeLd},
+      {"ldmatrix", &Decoder::decodeLdmatrix},
+      {"ldu", &Decoder::decodeLd},
+      {"lg2", &Decoder::decodeSpecialFunction},
+      {"lop3", &Decoder::decodeLop3},
+      {"mad", &Decoder::decodeMad},
+      {"mad24", &Decoder::decodeMul24},
+      {"match", &Decoder::decodeMatch},
+      {"max", &Decoder::decodeArithmetic},
+      {"mbarrier", &Decoder::decodeUnsupported},
+      {"membar", &Decoder::decodeNothing},
+      {"min", &Decoder::decodeArithmetic},
+      {"mma", &Decoder::decodeMma},
+      {"mov", &Decoder::decodeMov},
+      {"movmatrix", &Decoder::decodeMovmatrix},
+      {"mul", &Decoder::decodeMul},
+      {"mul24", &Decoder::decodeMul24},
+      {"nanosleep", &Decoder::decodeNothing},
+      {"neg", &Decoder::decodeArithmetic},
+      {"not", &Decoder::decodeLogic},
+      {"or", &Decoder::decodeLogic},
+      {"pmevent", &Decoder::decodeNothing},
+      {"popc", &Decoder::decodeBitCount},
+      {"prefetch", &Decoder::decodePrefetch},
+      {"prefetchu", &Decoder::decodePrefetch},
+      {"prmt", &Decoder::decodePrmt},
+      {"rcp", &Decoder::decodeSpecialFunction},
+      {"red", &Decoder::decodeRed},
+      {"redux", &Decoder::decodeRedux},
+      {"rem", &Decoder::decodeIntegerOnly},
+      {"ret", &Decoder::decodeExit},
+      {"rsqrt", &Decoder::decodeSpecialFunction},
+      {"sad", &Decoder::decodeIntegerOnly},
+      {"selp", &Decoder::decodeSelp},
+      {"set", &Decoder::decodeSet},
+      {"setmaxnreg", &Decoder::decodeUnsupported},
+      {"setp", &Decoder::decodeSetp},
+      {"shf", &Decoder::decodeShf},
+      {"shfl", &Decoder::decodeShfl},
+      {"shl", &Decoder::decodeShift},
+      {"shr", &Decoder::decodeShift},
+      {"sin", &Decoder::decodeSpecialFunction},
+      {"slct", &Decoder::decodeSlct},
+      {"sqrt", &Decoder::decodeSpecialFunction},
+      {"st", &Decoder::decodeSt},
+      {"stmatrix", &Decoder::decodeStmatrix},
+      {"sub", &Decoder::decodeArithmetic},
+      {"subc", &Decoder::decodeCarry},
+      {"tanh", &Decoder::decodeSpecialFunction},
+      {"testp", &Decoder::decodeTestp},
+      {"trap", &Decoder::decodeTrap},
+      {"vote", &Decoder::decodeVote},
+      {"wgmma", &Decoder::decodeUnsupported},
+      {"xor", &Decoder::decodeLogic}};
+  return table;
+}
+
+} // namespace delta::sim
