@@ -4,6 +4,7 @@
 
 import os
 import platform
+import shutil
 import sys
 
 import lit.formats
@@ -50,6 +51,18 @@ if os.environ.get("DELTA_VERIFY_ROUNDTRIP") == "1":
         (r"(?<![\w/.-])delta-opt(?![\w.-])", "delta-opt --verify-roundtrip"))
 
 # --- Features ----------------------------------------------------------------
+
+
+def has_ptxas():
+    """Whether delta-compile would find ptxas."""
+    roots = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH", "CUDA_ROOT")
+             if name in os.environ] or ["/usr/local/cuda"]
+    return shutil.which("ptxas") or any(
+        os.path.exists(os.path.join(root, "bin", "ptxas")) for root in roots)
+
+
+if has_ptxas():
+    config.available_features.add("ptxas")
 
 
 def cpu_flags():

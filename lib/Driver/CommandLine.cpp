@@ -12,9 +12,12 @@
 
 #include "delta/Driver/CommandLine.h"
 
+#include "delta/Target/NVPTX/GpuTarget.h"
+
 #include "mlir/IR/AsmState.h"
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/Pass/PassManager.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Config/llvm-config.h"
 #include "llvm/Support/Path.h"
 
@@ -27,7 +30,7 @@ CommandLine::CommandLine()
       inspectCategory("Looking inside"), mlirCategory("Printing of IR (MLIR)"),
       input(cl::Positional, cl::init(""), cl::value_desc("SPEC"),
             cl::desc("SPEC"), cl::cat(ioCategory)),
-      target("target", cl::value_desc("cpu"),
+      target("target", cl::value_desc("cpu|sm_80|sm_90a"),
              cl::desc("What to compile for (default: cpu)"),
              cl::cat(compileCategory)),
       fn("fn", cl::value_desc("forward|decode"),
@@ -35,8 +38,11 @@ CommandLine::CommandLine()
                   "form, token by token"),
          cl::cat(compileCategory)),
       precision("precision", cl::value_desc("f32|f64|..."),
-                cl::desc("What is computed in (default: the tensors' type, f32 "
-                         "for bf16 and f16)"),
+                cl::desc("What is computed in. cpu: f32 or f64 (default: the "
+                         "tensors' type, f32 for bf16 and f16). GPU: bf16, "
+                         "f16, tf32 or bf16x3, operands of matrix products "
+                         "(default: bf16 for bf16, tf32 for f16, bf16x3 for "
+                         "f32); decode computes in f32"),
                 cl::cat(compileCategory)),
       chunk("chunk", cl::value_desc("auto|16|32|64"),
             cl::desc("Tokens in a chunk (default: auto)"),
@@ -81,7 +87,7 @@ void CommandLine::parse(int argc, char **argv, StringRef overview,
   std::string tool = sys::path::filename(argv[0]).str();
   cl::SetVersionPrinter([tool](raw_ostream &os) {
     os << tool << " (delta) " DELTA_VERSION ", LLVM " LLVM_VERSION_STRING
-       << ", targets: cpu\n";
+       << ", targets: cpu, " << join(gpu::GpuTarget::getNames(), ", ") << '\n';
   });
   cl::ParseCommandLineOptions(argc, argv, overview);
 }

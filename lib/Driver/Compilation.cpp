@@ -25,6 +25,8 @@
 #include "delta/Target/CPU/ChunkToMapped/Passes.h"
 #include "delta/Target/CPU/Codegen.h"
 #include "delta/Target/CPU/Passes.h"
+#include "delta/Target/NVPTX/Codegen.h"
+#include "delta/Target/NVPTX/Passes.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
@@ -51,6 +53,7 @@ void registerDialects(mlir::DialectRegistry &registry) {
   mlir::registerAllExtensions(registry);
   registry.insert<mlir::delta::DeltaDialect, mlir::delta::warp::WarpDialect>();
   cpu::registerTranslations(registry);
+  gpu::registerTranslations(registry);
 }
 
 static mlir::DialectRegistry makeRegistry() {
@@ -82,6 +85,8 @@ std::string Compilation::getName() {
     return op.getSymName().str();
   if (getStage() == Stage::Chunk)
     return (*module->getOps<mlir::func::FuncOp>().begin()).getName().str();
+  for (auto device : module->getOps<mlir::gpu::GPUModuleOp>())
+    return device.getName().str();
   return cpu::getKernelName(*module);
 }
 
@@ -157,6 +162,12 @@ LogicalResult Compilation::applyOptions(bool fromSpec) {
     return reporter.error("--chunk=" + Twine(*options.chunk) +
                           " means nothing with --fn=decode, which goes token "
                           "by token");
+  target =
+      options.target.value_or(getSignature().getOption("target", "cpu").str());
+  return isForGpu() ? checkGpuOptions() : checkCpuOptions();
+}
+
+LogicalResult Compilation::checkCpuOptions() {
   if (options.precision && *options.precision != "f32" &&
       *options.precision != "f64")
     return reporter.error("--precision=" + *options.precision +
@@ -164,6 +175,31 @@ LogicalResult Compilation::applyOptions(bool fromSpec) {
                           "f64");
   for (auto &[name, value] : options.mapping)
     return reporter.error("--mapping: target 'cpu' has no choice '" + name +
+                          "' to pin");
+  return success();
+}
+
+LogicalResult Compilation::checkGpuOptions() {
+  if (options.precision == "f64")
+    return reporter.error("--precision=f64 is not available on target '" +
+                          target +
+                          "': a GPU computes in f32 or less; target 'cpu' has "
+                          "f64");
+  for (ArgAttr arg : getSignature().getAllArgs())
+    if (arg.getKind() != ArgKind::Attr && arg.getType().isF64())
+      return reporter.error("'" + arg.getName().getValue() +
+                            "' has type f64, which target '" + target +
+                            "' does not take; target 'cpu' does");
+  if (fn == Fn::Forward && options.precision == "f32")
+    return reporter.error("--precision=f32 is not available for --fn=forward "
+                          "on target '" +
+                          target +
+                          "', whose matrix products take tf32 operands, or "
+                          "bf16x3 for f32's accuracy; expected bf16, f16, tf32 "
+                          "or bf16x3");
+  for (auto &[name, value] : options.mapping)
+    return reporter.error("--mapping: --fn=" + stringifyFn(fn) +
+                          " on target '" + target + "' has no choice '" + name +
                           "' to pin");
   return success();
 }
@@ -231,7 +267,7 @@ LogicalResult Compilation::lowerOnce(Stage next) {
     signature =
         signature.withOption("fn", builder.getStringAttr(stringifyFn(fn)));
     mlir::delta::setSignature(
-        *module, signature.withOption("target", builder.getStringAttr("cpu")));
+        *module, signature.withOption("target", builder.getStringAttr(target)));
   }
   mlir::PassManager pm(&context);
   if (failed(mlir::applyPassManagerCLOptions(pm)))
@@ -261,7 +297,10 @@ LogicalResult Compilation::lowerOnce(Stage next) {
     break;
   }
   case Stage::LLVM:
-    mlir::delta::buildCpuToLLVMPipeline(pm, cpu::CpuTarget::host());
+    if (isForGpu())
+      mlir::delta::buildGpuToLLVMPipeline(pm);
+    else
+      mlir::delta::buildCpuToLLVMPipeline(pm, cpu::CpuTarget::host());
     break;
   }
   if (failed(timed(mlir::delta::stringifyStage(next),
@@ -279,6 +318,10 @@ LogicalResult Compilation::lowerTo(Stage stage) {
   if (fn == Fn::Decode && stage == Stage::Chunk)
     return reporter.error("there is no stage 'chunk' with --fn=decode, which "
                           "goes from 'events' to 'mapped'");
+  if (isForGpu() && getStage() < Stage::Mapped && stage > Stage::Events)
+    return reporter.error("--fn=" + stringifyFn(fn) +
+                          " is not available on target '" + target +
+                          "'; target 'cpu' has it");
   while (getStage() < stage) {
     Stage next = static_cast<Stage>(static_cast<int>(getStage()) + 1);
     if (fn == Fn::Decode && next == Stage::Chunk)

@@ -13,6 +13,7 @@
 
 #include "delta/Target/CPU/Aot.h"
 #include "delta/Target/CPU/CpuTarget.h"
+#include "delta/Target/NVPTX/Codegen.h"
 
 #include "mlir/Bytecode/BytecodeWriter.h"
 #include "llvm/Support/FileSystem.h"
@@ -88,6 +89,57 @@ FailureOr<std::string> emitCode(mlir::ModuleOp module, Artefact artefact,
   return contents;
 }
 
+bool isForGpu(Artefact artefact) {
+  return artefact == Artefact::Ptx || artefact == Artefact::Cubin;
+}
+
+/// Refuses machine code of another target than the compilation's.
+LogicalResult checkTarget(const Compilation &compilation, Artefact artefact,
+                          Reporter &reporter) {
+  if (isForGpu(artefact) == compilation.isForGpu())
+    return success();
+  std::string emit = ("--emit=" + stringifyArtefact(artefact)).str();
+  if (isForGpu(artefact))
+    return reporter.error(emit + " needs a GPU target; give --target=sm_80 or "
+                                 "--target=sm_90a");
+  return reporter.error(emit + " is for target 'cpu'; for '" +
+                        compilation.getTarget() +
+                        "' expected --emit=ptx or --emit=cubin");
+}
+
+/// PTX or cubin of a module of stage `llvm`; with --explain the assembler's
+/// report of each kernel, too.
+FailureOr<std::string> emitGpuCode(Compilation &compilation, Artefact artefact,
+                                   Reporter &reporter) {
+  mlir::ModuleOp module = compilation.getModule();
+  FailureOr<std::string> ptx = failure();
+  if (failed(compilation.timed("ptx",
+                               [&] {
+                                 ptx = gpu::emitPtx(module);
+                                 return success(succeeded(ptx));
+                               })) ||
+      artefact == Artefact::Ptx)
+    return ptx;
+  gpu::Cubin cubin;
+  if (failed(compilation.timed("cubin", [&]() -> LogicalResult {
+        switch (gpu::assemble(module, *ptx, cubin)) {
+        case gpu::AssembleResult::Ok:
+          return success();
+        case gpu::AssembleResult::Failed:
+          return failure();
+        case gpu::AssembleResult::ToolAbsent:
+          return reporter.absent();
+        }
+        return failure();
+      })))
+    return failure();
+  FailureOr<gpu::GpuTarget> target = mlir::delta::getGpuTarget(module);
+  if (compilation.wantsExplanation())
+    for (const gpu::KernelReport &report : cubin.kernels)
+      reporter.getStream() << gpu::formatReport(report, *target) << '\n';
+  return std::move(cubin.bytes);
+}
+
 } // namespace
 
 /// A linker needs a file; it is read back.
@@ -115,8 +167,10 @@ bool isBinary(Artefact artefact, StringRef output) {
   case Artefact::Obj:
   case Artefact::So:
   case Artefact::Bundle:
+  case Artefact::Cubin:
     return true;
   case Artefact::Header:
+  case Artefact::Ptx:
     return false;
   default:
     return wantsBytecode(output);
@@ -130,8 +184,11 @@ FailureOr<std::string> emitArtefact(Compilation &compilation, Artefact artefact,
       return failure();
     return printModule(compilation.getModule(), output, reporter);
   }
-  if (failed(compilation.lowerTo(Stage::LLVM)))
+  if (failed(checkTarget(compilation, artefact, reporter)) ||
+      failed(compilation.lowerTo(Stage::LLVM)))
     return failure();
+  if (isForGpu(artefact))
+    return emitGpuCode(compilation, artefact, reporter);
   FailureOr<std::string> contents = failure();
   if (failed(compilation.timed(stringifyArtefact(artefact), [&] {
         contents = emitCode(compilation.getModule(), artefact, reporter);

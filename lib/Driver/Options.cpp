@@ -13,6 +13,7 @@
 #include "delta/Driver/Options.h"
 
 #include "delta/Runtime/Suggest.h"
+#include "delta/Target/NVPTX/GpuTarget.h"
 
 #include "llvm/ADT/SmallVector.h"
 #include "llvm/ADT/StringExtras.h"
@@ -24,12 +25,9 @@ namespace delta::driver {
 
 namespace {
 
-constexpr StringRef kArtefacts[] = {"step",   "events", "chunk",
-                                    "mapped", "llvm",   "obj",
-                                    "so",     "header", "bundle"};
-/// Artefacts of the design that need a GPU target.
-constexpr StringRef kGpuArtefacts[] = {"ptx", "cubin"};
-constexpr StringRef kGpuTargets[] = {"sm_80", "sm_90a"};
+constexpr StringRef kArtefacts[] = {
+    "step", "events", "chunk", "mapped", "llvm",  "obj",
+    "so",   "header", "ptx",   "cubin",  "bundle"};
 constexpr StringRef kPrecisions[] = {"bf16",   "f16", "tf32",
                                      "bf16x3", "f32", "f64"};
 
@@ -173,17 +171,16 @@ LogicalResult parseTarget(StringRef text, CompilerOptions &options,
                           Reporter &reporter) {
   SmallVector<StringRef> targets;
   text.split(targets, ',');
-  for (StringRef target : targets) {
-    if (is_contained(kGpuTargets, target))
-      return reporter.error("--target: target '" + target +
-                            "' is not built into this version; cpu is");
-    if (target != "cpu")
+  SmallVector<StringRef> known = {"cpu"};
+  append_range(known, gpu::GpuTarget::getNames());
+  for (auto [i, target] : enumerate(targets)) {
+    if (!is_contained(known, target))
       return reporter.error("--target: unknown target '" + target +
-                            "'; expected cpu");
-  }
-  for (auto [i, target] : enumerate(targets))
+                            "'; expected " + alternatives(known) +
+                            didYouMean(target, known));
     if (is_contained(ArrayRef(targets).take_front(i), target))
       return reporter.error("--target: target '" + target + "' is given twice");
+  }
   if (targets.size() == 1)
     options.target = text.str();
   else
@@ -257,11 +254,6 @@ FailureOr<Artefact> parseArtefact(StringRef text, Reporter &reporter) {
   for (auto [i, name] : enumerate(kArtefacts))
     if (text == name)
       return static_cast<Artefact>(i);
-  if (is_contained(kGpuArtefacts, text))
-    return reporter.error("--emit: '" + text +
-                          "' needs a GPU target, and none is built into this "
-                          "version; expected " +
-                          alternatives(kArtefacts));
   return reporter.error("--emit: unknown stage or artefact '" + text +
                         "'; expected " + alternatives(kArtefacts) +
                         didYouMean(text, kArtefacts));

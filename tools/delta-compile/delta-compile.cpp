@@ -61,8 +61,9 @@ int main(int argc, char **argv) {
   CommandLine commandLine;
   cl::opt<std::string> emit(
       "emit", cl::value_desc("STAGE"),
-      cl::desc("step, events, chunk, mapped, llvm, obj, so, header or bundle "
-               "(default: the stage of the input, step for a spec)"),
+      cl::desc("step, events, chunk, mapped, llvm; for the cpu obj, so or "
+               "header; for a GPU ptx or cubin; bundle (default: the "
+               "stage of the input, step for a spec)"),
       cl::cat(commandLine.ioCategory));
   cl::opt<std::string> output(
       "o", cl::init("-"), cl::value_desc("FILE"),

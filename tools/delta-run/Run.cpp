@@ -116,6 +116,9 @@ LogicalResult Session::prepareArrays() {
 }
 
 LogicalResult Session::compileAndRun() {
+  if (compilation.isForGpu())
+    return reporter.error("target '" + compilation.getTarget() +
+                          "' does not run on device 'cpu'");
   // The work is counted on the stage that shows it best.
   double flopsPerToken = 0;
   if (options.bench) {

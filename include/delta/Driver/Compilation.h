@@ -67,6 +67,10 @@ public:
   /// The recurrence's name.
   std::string getName();
   Fn getFn() const { return fn; }
+  /// "cpu", or the name of a GPU.
+  llvm::StringRef getTarget() const { return target; }
+  bool isForGpu() const { return target != "cpu"; }
+  bool wantsExplanation() const { return options.explain; }
 
   /// Every dim that the module needs the size of.
   std::vector<std::string> getDimNames();
@@ -90,6 +94,8 @@ private:
   llvm::LogicalResult loadSpec(unsigned bufferId);
   llvm::LogicalResult loadModule(unsigned bufferId);
   llvm::LogicalResult applyOptions(bool fromSpec);
+  llvm::LogicalResult checkCpuOptions();
+  llvm::LogicalResult checkGpuOptions();
   /// Runs one step of the pipeline and dumps its result.
   llvm::LogicalResult lowerOnce(mlir::delta::Stage next);
   llvm::LogicalResult requireDims(mlir::delta::Stage next);
@@ -103,6 +109,7 @@ private:
   std::unique_ptr<mlir::SourceMgrDiagnosticHandler> handler;
   mlir::OwningOpRef<mlir::ModuleOp> module;
   Fn fn = Fn::Forward;
+  std::string target = "cpu";
   std::vector<std::pair<std::string, double>> times;
 };
 

@@ -28,7 +28,7 @@ namespace delta::driver {
 using runtime::kMaxDim;
 using runtime::NamedValues;
 
-/// What delta-compile can emit.
+/// What delta-compile can emit; stages come first, in their order.
 enum class Artefact {
   Step,
   Events,
@@ -38,6 +38,8 @@ enum class Artefact {
   Obj,
   So,
   Header,
+  Ptx,
+  Cubin,
   Bundle
 };
 
@@ -55,7 +57,7 @@ struct CompilerOptions {
   /// What standard input holds, when it has been read before.
   std::optional<std::string> standardInput;
 
-  std::optional<std::string> target; ///< only "cpu" is built in
+  std::optional<std::string> target; ///< "cpu", or the name of a GPU
   std::optional<Fn> fn;
   /// All targets and functions when several are given, which only a bundle can
   /// hold; `target` and `fn` are unset then.
@@ -88,7 +90,7 @@ parseIntegers(llvm::StringRef option, llvm::StringRef text,
 llvm::FailureOr<RandomOptions> parseRandom(llvm::StringRef text,
                                            Reporter &reporter);
 
-/// The artefact of that name. GPU artefacts are refused with a sentence.
+/// The artefact of that name.
 llvm::FailureOr<Artefact> parseArtefact(llvm::StringRef text,
                                         Reporter &reporter);
 

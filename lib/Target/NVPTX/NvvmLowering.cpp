@@ -187,6 +187,11 @@ struct GpuToNVVMPass : mlir::delta::impl::GpuToNVVMBase<GpuToNVVMPass> {
     target.addLegalOp<gpu::GPUModuleOp>();
     if (failed(applyFullConversion(device, target, std::move(patterns))))
       return signalPassFailure();
+    // Dynamic shared memory has no size: a definition would have one.
+    for (auto global : device.getOps<LLVM::GlobalOp>())
+      if (auto type = dyn_cast<LLVM::LLVMArrayType>(global.getType());
+          type && type.getNumElements() == 0)
+        global.setLinkage(LLVM::Linkage::External);
     for (auto kernel : device.getOps<LLVM::LLVMFuncOp>())
       if (kernel->hasAttr(kKernelAttr) &&
           failed(setKernelAttributes(kernel, signature)))

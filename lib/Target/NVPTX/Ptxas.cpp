@@ -47,7 +47,9 @@ std::string findPtxas() {
   for (const char *variable : {"CUDA_HOME", "CUDA_PATH", "CUDA_ROOT"})
     if (std::optional<std::string> root = llvm::sys::Process::GetEnv(variable))
       roots.push_back(*root);
-  roots.push_back("/usr/local/cuda");
+  // Who says where CUDA is means that one and no other.
+  if (roots.empty())
+    roots.push_back("/usr/local/cuda");
   for (const std::string &root : roots) {
     llvm::SmallString<128> folder(root);
     llvm::sys::path::append(folder, "bin");
@@ -118,7 +120,8 @@ AssembleResult assemble(ModuleOp module, StringRef ptx, Cubin &cubin) {
   std::string ptxas = findPtxas();
   if (ptxas.empty()) {
     module.emitError() << "ptxas, which makes a cubin of PTX, is neither on "
-                          "PATH nor under CUDA_HOME or /usr/local/cuda; "
+                          "PATH nor under CUDA_HOME, or /usr/local/cuda "
+                          "without it; "
                           "--emit=ptx needs none";
     return AssembleResult::ToolAbsent;
   }

@@ -8,7 +8,7 @@
 // CHECK-SAME: delta.stage = "llvm"
 // CHECK-SAME: gpu.container_module
 // CHECK: gpu.module @f [#nvvm.target<O = 3, chip = "sm_90a", features = "+ptx80">]
-// CHECK: llvm.mlir.global internal @__dynamic_shmem__0() {addr_space = 3 : i32, alignment = 16 : i64} : !llvm.array<0 x i8>
+// CHECK: llvm.mlir.global external @__dynamic_shmem__0() {addr_space = 3 : i32, alignment = 16 : i64} : !llvm.array<0 x i8>
 // CHECK: llvm.func @delta_f_decode(
 // CHECK-SAME: !llvm.ptr<1> {llvm.align = 16 : i64, llvm.noalias, llvm.readonly}
 // CHECK-SAME: !llvm.ptr<1> {llvm.align = 16 : i64}

@@ -51,8 +51,9 @@ struct Cubin {
 
 enum class AssembleResult { Ok, Failed, ToolAbsent };
 
-/// Path of ptxas: on PATH, else under CUDA_HOME, CUDA_PATH or
-/// /usr/local/cuda; empty when there is none.
+/// Path of ptxas: on PATH, else under CUDA_HOME, CUDA_PATH or CUDA_ROOT, and
+/// where none of these is set under /usr/local/cuda; empty when there is
+/// none.
 std::string findPtxas();
 
 /// Assembles the PTX made from `module`, whose kernels' facts complete the
