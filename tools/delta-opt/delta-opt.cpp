@@ -15,6 +15,7 @@
 #include "delta/Target/CPU/Passes.h"
 #include "delta/Target/NVPTX/ChunkToMapped/Passes.h"
 #include "delta/Target/NVPTX/Codegen.h"
+#include "delta/Target/NVPTX/FragmentLowering/Passes.h"
 #include "delta/Target/NVPTX/Passes.h"
 #include "delta/Target/NVPTX/SharedMemory/Passes.h"
 #include "mlir/InitAllDialects.h"
@@ -32,6 +33,7 @@ int main(int argc, char **argv) {
   mlir::delta::registerCpuPasses();
   mlir::delta::registerDeltaCPUMappingPasses();
   mlir::delta::registerGpuPasses();
+  mlir::delta::registerDeltaFragmentLoweringPasses();
   mlir::delta::registerDeltaGPUMappingPasses();
   mlir::delta::registerDeltaSharedMemoryPasses();
   return mlir::asMainReturnCode(mlir::MlirOptMain(

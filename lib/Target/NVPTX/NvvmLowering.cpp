@@ -10,6 +10,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "delta/Target/NVPTX/FragmentLowering/Passes.h"
 #include "delta/Target/NVPTX/Kernel.h"
 #include "delta/Target/NVPTX/Passes.h"
 #include "mlir/Conversion/AffineToStandard/AffineToStandard.h"
@@ -244,6 +245,7 @@ struct FinishGpuPass : PassWrapper<FinishGpuPass, OperationPass<ModuleOp>> {
 
 void mlir::delta::buildGpuToLLVMPipeline(OpPassManager &pm) {
   pm.addPass(std::make_unique<CheckMappedGpuPass>());
+  buildGpuMappedToLLVM(pm);
   OpPassManager &device = pm.nest<gpu::GPUModuleOp>();
   device.addPass(createGpuExpandMath());
   device.addPass(createConvertVectorToSCFPass());

@@ -1,0 +1,254 @@
+//===- Inverse.cpp - (I - A)^-1 by forward substitution -------------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// One column of the inverse T a lane:
+//
+//   T_u = e_u + sum over w < u of A_uw T_w,      u = (token, step)
+//
+// Systems of up to 32 unknowns are unrolled with the column in registers, rows
+// of A are broadcast from shared memory. Larger ones run in loops, and row u of
+// T takes the place of row u of A, which nobody needs afterwards.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Lowering.h"
+
+using namespace mlir;
+using namespace mlir::delta;
+using namespace mlir::delta::warp;
+
+/// `matrix` is the address of its first element.
+Value FragmentLowering::getElementAddress(SharedType type, Value matrix,
+                                          Value row, Value colBytes) {
+  Value column = colBytes;
+  if (Value swizzle = getSwizzle(type, row))
+    column = bitXor(column, swizzle);
+  return add(add(matrix, mul(row, type.getRowBytes())), column);
+}
+
+void FragmentLowering::lowerInverse(InverseOp op) {
+  auto addressOf = [&](Value array, ValueRange indices) {
+    TilePosition position = getPosition(cast<SharedType>(array.getType()),
+                                        getOffset(array), indices);
+    return add(position.base, position.constant);
+  };
+  Value source = addressOf(op.getSource(), op.getSourceIndices());
+  Value target = addressOf(op.getTarget(), op.getTargetIndices());
+  // Other lanes of the warp wrote the source.
+  NVVM::SyncWarpOp::create(b, i32(-1));
+  if (op.getSteps() <= 2)
+    invertInRegisters(op, source, target);
+  else
+    invertInPlace(op, source, target);
+}
+
+/// Lane 16 l + s holds the column of token s and step l; with one step the
+/// upper half of the warp has the columns of the lower, and shares the stores.
+void FragmentLowering::invertInRegisters(InverseOp op, Value source,
+                                         Value target) {
+  auto from = cast<SharedType>(op.getSource().getType());
+  auto to = cast<SharedType>(op.getTarget().getType());
+  int64_t steps = op.getSteps(), count = 16 * steps;
+  int64_t fromMatrix = 16 * from.getRowBytes(), toMatrix = 16 * to.getRowBytes();
+  int64_t bytes = to.getElementBytes();
+  bool wideRows = from.getRowBytes() % 16 == 0;
+  auto swizzleOf = [](SharedType type, int64_t row) {
+    return 16 * type.getSwizzledSegment(0, row);
+  };
+  Value token = bitAnd(getLane(), 15), half = shiftRight(getLane(), 4);
+  Value one = arith::ConstantOp::create(b, b.getF32FloatAttr(1));
+  Value none = arith::ConstantOp::create(b, b.getF32FloatAttr(0));
+
+  Registers x;
+  for (int64_t u = 0; u < count; ++u) {
+    int64_t t = u / steps, j = u % steps;
+    Value unit = compare(arith::CmpIPredicate::eq,
+                         steps == 1 ? token : getLane(), i32(16 * j + t));
+    Value sums[2] = {select(unit, one, none), none};
+    // Four columns of each block a load, of blocks side by side in turn.
+    for (int64_t first = 0; first <= t; first += 4) {
+      SmallVector<Registers> parts;
+      for (int64_t l = 0; l < steps; ++l) {
+        Registers part;
+        int64_t needed = std::min<int64_t>(4, t - first + (l < j ? 1 : 0));
+        if (needed > 0) {
+          int64_t place = (j * steps + l) * fromMatrix + t * from.getRowBytes() +
+                          ((first * 4) ^ swizzleOf(from, t));
+          if (wideRows) {
+            Value row = loadShared(add(source, place),
+                                   VectorType::get({4}, f32Type), 16);
+            for (int64_t e = 0; e < needed; ++e)
+              part.push_back(LLVM::ExtractElementOp::create(b, row, i32(e)));
+          } else {
+            for (int64_t e = 0; e < needed; ++e)
+              part.push_back(
+                  loadShared(add(source, place + 4 * e), f32Type, 4));
+          }
+        }
+        parts.push_back(part);
+      }
+      for (int64_t e = 0; e < 4; ++e)
+        for (int64_t l = 0; l < steps; ++l)
+          if (e < int64_t(parts[l].size())) {
+            int64_t w = (first + e) * steps + l;
+            sums[w % 2] =
+                LLVM::FMAOp::create(b, parts[l][e], x[w], sums[w % 2]);
+          }
+    }
+    // Until then there is no term of an odd unknown.
+    x.push_back(u < 2 ? sums[0]
+                      : Value(arith::AddFOp::create(b, sums[0], sums[1])));
+  }
+
+  Value odd = compare(arith::CmpIPredicate::ne, bitAnd(getLane(), 1), i32(0));
+  Value upper = compare(arith::CmpIPredicate::ne, half, i32(0));
+  if (bytes == 4) {
+    Value column = shiftLeft(token, 2);
+    if (steps == 1) {
+      Value mine = add(target, mul(half, to.getRowBytes()));
+      for (int64_t t = 0; t < 16; t += 2)
+        storeShared(add(add(mine, bitXor(column, i32(swizzleOf(to, t)))),
+                        t * to.getRowBytes()),
+                    select(upper, x[t + 1], x[t]));
+      return;
+    }
+    Value mine = add(target, mul(half, toMatrix));
+    for (int64_t u = 0; u < count; ++u) {
+      int64_t t = u / steps, j = u % steps;
+      storeShared(add(add(mine, bitXor(column, i32(swizzleOf(to, t)))),
+                      j * steps * toMatrix + t * to.getRowBytes()),
+                  x[u]);
+    }
+    return;
+  }
+
+  // 16 bits: lanes pair up so that each store has two columns.
+  Type element = to.getElementType();
+  Value column = shiftLeft(bitAnd(token, 14), 1);
+  if (steps == 1) {
+    Value mine = add(target, mul(half, to.getRowBytes()));
+    Value even = compare(arith::CmpIPredicate::eq, bitAnd(getLane(), 1), i32(0));
+    Registers words;
+    for (int64_t t = 0; t < 16; t += 2) {
+      Value own = select(upper, x[t + 1], x[t]);
+      words.push_back(pack(own, shuffleXor(own, 1), element));
+    }
+    whenTrue(even, [&] {
+      for (int64_t t = 0; t < 16; t += 2)
+        storeShared(add(add(mine, bitXor(column, i32(swizzleOf(to, t)))),
+                        t * to.getRowBytes()),
+                    words[t / 2]);
+    });
+    return;
+  }
+  // Even lanes write step 0 of a token's rows, odd lanes step 1.
+  Value mine = add(add(target, mul(half, toMatrix)),
+                   mul(bitAnd(getLane(), 1), steps * toMatrix));
+  for (int64_t t = 0; t < 16; ++t) {
+    Value first = x[2 * t], second = x[2 * t + 1];
+    Value other = shuffleXor(select(odd, first, second), 1);
+    Value word = pack(select(odd, other, first), select(odd, second, other),
+                      element);
+    storeShared(add(add(mine, bitXor(column, i32(swizzleOf(to, t)))),
+                    t * to.getRowBytes()),
+                word);
+  }
+}
+
+/// Lanes hold columns 32 g + lane = 16 l + s for g = 0, 1, ...
+void FragmentLowering::invertInPlace(InverseOp op, Value source, Value target) {
+  auto from = cast<SharedType>(op.getSource().getType());
+  auto to = cast<SharedType>(op.getTarget().getType());
+  int64_t steps = op.getSteps(), groups = (steps + 1) / 2;
+  int64_t fromMatrix = 16 * from.getRowBytes(), toMatrix = 16 * to.getRowBytes();
+  Value token = bitAnd(getLane(), 15), half = shiftRight(getLane(), 4);
+  Value fromColumn = shiftLeft(token, 2);
+  Value toColumn = mul(token, to.getElementBytes());
+  Value none = arith::ConstantOp::create(b, b.getF32FloatAttr(0));
+  Value one = arith::ConstantOp::create(b, b.getF32FloatAttr(1));
+  // Step of this lane's column in group g, and whether there is one: an odd
+  // number of steps leaves half of the last group.
+  Registers step, exists;
+  for (int64_t g = 0; g < groups; ++g) {
+    Value own = add(half, 2 * g);
+    bool all = 2 * g + 1 < steps;
+    Value there =
+        all ? Value()
+            : compare(arith::CmpIPredicate::slt, own, i32(steps));
+    exists.push_back(there);
+    step.push_back(all ? own : select(there, own, i32(steps - 1)));
+  }
+  // acc += A[t j, s l] T[s l, columns]
+  auto accumulate = [&](Value t, Value j, Value s, Value l, ValueRange acc) {
+    Value block = add(mul(j, steps), l);
+    Value a = loadShared(
+        getElementAddress(from, add(source, mul(block, fromMatrix)), t,
+                          shiftLeft(s, 2)),
+        f32Type, 4);
+    Registers next;
+    for (int64_t g = 0; g < groups; ++g) {
+      Value place = add(mul(l, steps), step[g]);
+      Value value = loadShared(
+          getElementAddress(from, add(source, mul(place, fromMatrix)), s,
+                            fromColumn),
+          f32Type, 4);
+      next.push_back(LLVM::FMAOp::create(b, a, value, acc[g]));
+    }
+    return next;
+  };
+  auto loopOver = [&](Value end, ValueRange inits,
+                      function_ref<Registers(Value, ValueRange)> body) {
+    auto loop = scf::ForOp::create(b, i32(0), end, i32(1), inits);
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(loop.getBody());
+    Registers results =
+        body(loop.getInductionVar(), loop.getRegionIterArgs());
+    if (!inits.empty()) {
+      b.setInsertionPointToEnd(loop.getBody());
+      scf::YieldOp::create(b, results);
+    }
+    return Registers(loop.getResults());
+  };
+  loopOver(i32(16), {}, [&](Value t, ValueRange) {
+    loopOver(i32(steps), {}, [&](Value j, ValueRange) {
+      Registers acc(groups, none);
+      acc = loopOver(t, acc, [&](Value s, ValueRange values) {
+        Registers now(values);
+        for (int64_t l = 0; l < steps; ++l)
+          now = accumulate(t, j, s, i32(l), now);
+        return now;
+      });
+      acc = loopOver(j, acc, [&](Value l, ValueRange values) {
+        return accumulate(t, j, t, l, values);
+      });
+      // All lanes have read the row of A before it is overwritten.
+      NVVM::SyncWarpOp::create(b, i32(-1));
+      Value here = compare(arith::CmpIPredicate::eq, token, t);
+      for (int64_t g = 0; g < groups; ++g) {
+        Value unit = b.createOrFold<arith::AndIOp>(
+            here, compare(arith::CmpIPredicate::eq, step[g], j));
+        Value value =
+            arith::AddFOp::create(b, acc[g], select(unit, one, none));
+        Value block = add(mul(j, steps), step[g]);
+        whenTrue(exists[g], [&] {
+          storeShared(
+              getElementAddress(from, add(source, mul(block, fromMatrix)), t,
+                                fromColumn),
+              value);
+          Value narrow = value;
+          if (to.getElementBytes() == 2)
+            narrow = arith::TruncFOp::create(b, to.getElementType(), value);
+          storeShared(
+              getElementAddress(to, add(target, mul(block, toMatrix)), t,
+                                toColumn),
+              narrow);
+        });
+      }
+      NVVM::SyncWarpOp::create(b, i32(-1));
+      return Registers();
+    });
+    return Registers();
+  });
+}
