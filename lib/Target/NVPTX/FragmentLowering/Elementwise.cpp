@@ -1,6 +1,7 @@
 //===- Elementwise.cpp - Operations element by element --------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // An elementwise operation on tiles is the same one on each register. Packed
@@ -27,7 +28,8 @@ LogicalResult FragmentLowering::lowerConstant(arith::ConstantOp op) {
   SmallVector<Type> types = getRegisterTypes(op.getType());
   Value value;
   if (isPacked(op.getType())) {
-    uint64_t bits = dense.getSplatValue<APFloat>().bitcastToAPInt().getZExtValue();
+    uint64_t bits =
+        dense.getSplatValue<APFloat>().bitcastToAPInt().getZExtValue();
     value = i32(bits << 16 | bits);
   } else {
     value = arith::ConstantOp::create(
@@ -103,11 +105,10 @@ LogicalResult FragmentLowering::lowerElementwise(Operation *op) {
       Value low = scalar ? operands[0][0] : operands[0][2 * i];
       Value high = scalar ? operands[0][0] : operands[0][2 * i + 1];
       Value yes = at(1, i), no = at(2, i);
-      results.push_back(
-          low == high
-              ? select(low, yes, no)
-              : bitOr(bitAnd(select(low, yes, no), 0xffff),
-                      bitAnd(select(high, yes, no), 0xffff0000)));
+      results.push_back(low == high
+                            ? select(low, yes, no)
+                            : bitOr(bitAnd(select(low, yes, no), 0xffff),
+                                    bitAnd(select(high, yes, no), 0xffff0000)));
     }
     define(result, results);
     return success();
@@ -118,14 +119,14 @@ LogicalResult FragmentLowering::lowerElementwise(Operation *op) {
     define(result, results);
     return success();
   }
-  bool samePacked = packedResult && llvm::all_of(op->getOperandTypes(), isPacked);
+  bool samePacked =
+      packedResult && llvm::all_of(op->getOperandTypes(), isPacked);
   if (samePacked && isa<arith::MulFOp, arith::AddFOp, arith::SubFOp>(op)) {
     auto pair = VectorType::get({2}, resultElement);
     for (size_t i = 0; i < count; ++i) {
-      Value value = applyScalar(op,
-                                {bitcast(operands[0][i], pair),
-                                 bitcast(operands[1][i], pair)},
-                                pair);
+      Value value = applyScalar(
+          op, {bitcast(operands[0][i], pair), bitcast(operands[1][i], pair)},
+          pair);
       results.push_back(bitcast(value, i32Type));
     }
     define(result, results);

@@ -1,6 +1,7 @@
 //===- GlobalAccess.cpp - Tiles between global memory and registers -------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Asynchronous copies of rows by the whole block, and loads and stores of tiles
@@ -39,7 +40,8 @@ Value FragmentLowering::toI64(Value value) {
 
 /// Address of element `offset` (an index) of a flat array.
 Value FragmentLowering::getGlobalAddress(Value memref, Value offset) {
-  int64_t bytes = cast<MemRefType>(memref.getType()).getElementTypeBitWidth() / 8;
+  int64_t bytes =
+      cast<MemRefType>(memref.getType()).getElementTypeBitWidth() / 8;
   Value base = arith::IndexCastOp::create(
       b, b.getI64Type(),
       memref::ExtractAlignedPointerAsIndexOp::create(b, memref));
@@ -114,10 +116,10 @@ LogicalResult FragmentLowering::lowerAsyncLoad(AsyncLoadOp op) {
   }
   Value column = mul(seg, chunk);
   Value limit = getLimit(op.getValid(), rows);
-  TilePosition position = getPosition(type, getOffset(op.getArray()),
-                                      op.getIndices());
-  Value stride = b.createOrFold<arith::MulIOp>(toI64(op.getStride()),
-                                               i64(bytes));
+  TilePosition position =
+      getPosition(type, getOffset(op.getArray()), op.getIndices());
+  Value stride =
+      b.createOrFold<arith::MulIOp>(toI64(op.getStride()), i64(bytes));
   Value address = b.createOrFold<arith::AddIOp>(
       getGlobalAddress(op.getSource(), op.getOffset()), toI64(column));
   if (!getConstant(row))
@@ -195,9 +197,9 @@ LogicalResult FragmentLowering::lowerAsyncLoad(AsyncLoadOp op) {
         from = b.createOrFold<arith::AddIOp>(from, step);
     }
   };
-  whenTrue(active < threads ? compare(arith::CmpIPredicate::ult, thread,
-                                      i32(active))
-                            : Value(),
+  whenTrue(active < threads
+               ? compare(arith::CmpIPredicate::ult, thread, i32(active))
+               : Value(),
            allPasses);
   return success();
 }
@@ -229,10 +231,10 @@ void FragmentLowering::lowerGlobalLoad(GlobalLoadOp op) {
     return b.createOrFold<arith::MulIOp>(toI64(own), stride);
   };
   auto move = [&](Value address, Value stride, int64_t count) {
-    return count ? b.createOrFold<arith::AddIOp>(
-                       address,
-                       b.createOrFold<arith::MulIOp>(stride, i64(count)))
-                 : address;
+    return count
+               ? b.createOrFold<arith::AddIOp>(
+                     address, b.createOrFold<arith::MulIOp>(stride, i64(count)))
+               : address;
   };
   // Results of `load`, or zeros where `condition` (null: true) does not hold.
   auto guarded = [&](Value condition, size_t count,
@@ -240,9 +242,8 @@ void FragmentLowering::lowerGlobalLoad(GlobalLoadOp op) {
     if (!condition)
       return load();
     SmallVector<Type> types(count, element);
-    auto branch =
-        scf::IfOp::create(b, types, condition, /*addThenBlock=*/true,
-                          /*addElseBlock=*/true);
+    auto branch = scf::IfOp::create(b, types, condition, /*addThenBlock=*/true,
+                                    /*addElseBlock=*/true);
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToEnd(branch.thenBlock());
     scf::YieldOp::create(b, load());
@@ -270,11 +271,13 @@ void FragmentLowering::lowerGlobalLoad(GlobalLoadOp op) {
         if (limit)
           inside = compare(arith::CmpIPredicate::slt, add(own, 8 * block + e),
                            limit);
-        llvm::append_range(line, guarded(inside, 1, [&]() -> Registers {
-          return {LLVM::LoadOp::create(
-              b, element,
-              getGlobalPointer(move(address, stride, 8 * block + e)), bytes)};
-        }));
+        llvm::append_range(
+            line, guarded(inside, 1, [&]() -> Registers {
+              return {LLVM::LoadOp::create(
+                  b, element,
+                  getGlobalPointer(move(address, stride, 8 * block + e)),
+                  bytes)};
+            }));
       }
     }
     return line;
@@ -283,8 +286,7 @@ void FragmentLowering::lowerGlobalLoad(GlobalLoadOp op) {
   if (!isFragment(type)) {
     bool rows = getAlongAxis(type) == Axis::Rows;
     Value own = rows ? getR() : shiftLeft(getC(), 1), stride = strideOf(0);
-    Value address =
-        b.createOrFold<arith::AddIOp>(base, timesOwn(own, stride));
+    Value address = b.createOrFold<arith::AddIOp>(base, timesOwn(own, stride));
     registers = loadLine(address, own, type.getDimSize(0) / 8, rows ? 1 : 2,
                          getLimit(op.getValid()[0], type.getDimSize(0)), stride,
                          /*adjacent=*/false);
@@ -323,8 +325,7 @@ void FragmentLowering::lowerGlobalStore(GlobalStoreOp op) {
   int64_t bytes = type.getElementTypeBitWidth() / 8;
   if (isPacked(type))
     for (unsigned axis : {0, 1})
-      if (getConstant(op.getStrides()[axis]) == 1 &&
-          op.getAlignment() % 2 == 0)
+      if (getConstant(op.getStrides()[axis]) == 1 && op.getAlignment() % 2 == 0)
         return storeContiguous(op, axis);
 
   ArrayRef<Value> registers = get(op.getValue());
@@ -346,10 +347,10 @@ void FragmentLowering::lowerGlobalStore(GlobalStoreOp op) {
                         : Value();
   };
   auto move = [&](Value address, Value stride, int64_t count) {
-    return count ? b.createOrFold<arith::AddIOp>(
-                       address,
-                       b.createOrFold<arith::MulIOp>(stride, i64(count)))
-                 : address;
+    return count
+               ? b.createOrFold<arith::AddIOp>(
+                     address, b.createOrFold<arith::MulIOp>(stride, i64(count)))
+               : address;
   };
   auto put = [&](Value value, Value address) {
     LLVM::StoreOp::create(b, value, getGlobalPointer(address), bytes);
@@ -395,9 +396,8 @@ void FragmentLowering::lowerGlobalStore(GlobalStoreOp op) {
           continue;
         }
         for (int64_t e : {0, 1})
-          whenTrue(insideOf(1, 8 * j + e), [&] {
-            put(pair[e], move(line, strides[1], 8 * j + e));
-          });
+          whenTrue(insideOf(1, 8 * j + e),
+                   [&] { put(pair[e], move(line, strides[1], 8 * j + e)); });
       }
     });
 }
@@ -411,8 +411,8 @@ void FragmentLowering::storeContiguous(GlobalStoreOp op, unsigned contiguous) {
   unsigned across = 1 - contiguous;
   ArrayRef<Value> registers = get(op.getValue());
   int64_t colBlocks = type.getDimSize(1) / 8;
-  int64_t lineBlocks = type.getDimSize(across) / 8;  // of 8 lines
-  int64_t blocks = type.getDimSize(contiguous) / 8;  // along a line
+  int64_t lineBlocks = type.getDimSize(across) / 8; // of 8 lines
+  int64_t blocks = type.getDimSize(contiguous) / 8; // along a line
   auto blockAt = [&](int64_t line, int64_t block) {
     Value value = contiguous == 0 ? registers[block * colBlocks + line]
                                   : registers[line * colBlocks + block];
@@ -426,8 +426,8 @@ void FragmentLowering::storeContiguous(GlobalStoreOp op, unsigned contiguous) {
   if (limit)
     while (unit > 1 && (!width || *width % unit))
       unit /= 2;
-  Value stride = b.createOrFold<arith::MulIOp>(
-      toI64(op.getStrides()[across]), i64(2));
+  Value stride =
+      b.createOrFold<arith::MulIOp>(toI64(op.getStrides()[across]), i64(2));
   Value base = b.createOrFold<arith::AddIOp>(
       getGlobalAddress(op.getTarget(), op.getOffset()),
       b.createOrFold<arith::MulIOp>(toI64(getR()), stride));
@@ -454,8 +454,8 @@ void FragmentLowering::storeContiguous(GlobalStoreOp op, unsigned contiguous) {
     }
     Value inside;
     if (lineLimit)
-      inside = compare(arith::CmpIPredicate::slt, add(getR(), 8 * line),
-                       lineLimit);
+      inside =
+          compare(arith::CmpIPredicate::slt, add(getR(), 8 * line), lineLimit);
     Value address = base;
     if (line)
       address = b.createOrFold<arith::AddIOp>(
@@ -463,8 +463,7 @@ void FragmentLowering::storeContiguous(GlobalStoreOp op, unsigned contiguous) {
     whenTrue(inside, [&] {
       auto at = [&](Value own, int64_t place) {
         return getGlobalPointer(b.createOrFold<arith::AddIOp>(
-            b.createOrFold<arith::AddIOp>(address,
-                                          toI64(shiftLeft(own, 1))),
+            b.createOrFold<arith::AddIOp>(address, toI64(shiftLeft(own, 1))),
             i64(2 * place)));
       };
       // Is the element at `place` from this lane's first below the limit?

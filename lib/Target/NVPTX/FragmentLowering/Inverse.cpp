@@ -1,6 +1,7 @@
 //===- Inverse.cpp - (I - A)^-1 by forward substitution -------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // One column of the inverse T a lane:
@@ -51,7 +52,8 @@ void FragmentLowering::invertInRegisters(InverseOp op, Value source,
   auto from = cast<SharedType>(op.getSource().getType());
   auto to = cast<SharedType>(op.getTarget().getType());
   int64_t steps = op.getSteps(), count = 16 * steps;
-  int64_t fromMatrix = 16 * from.getRowBytes(), toMatrix = 16 * to.getRowBytes();
+  int64_t fromMatrix = 16 * from.getRowBytes(),
+          toMatrix = 16 * to.getRowBytes();
   int64_t bytes = to.getElementBytes();
   bool wideRows = from.getRowBytes() % 16 == 0;
   auto swizzleOf = [](SharedType type, int64_t row) {
@@ -74,7 +76,8 @@ void FragmentLowering::invertInRegisters(InverseOp op, Value source,
         Registers part;
         int64_t needed = std::min<int64_t>(4, t - first + (l < j ? 1 : 0));
         if (needed > 0) {
-          int64_t place = (j * steps + l) * fromMatrix + t * from.getRowBytes() +
+          int64_t place = (j * steps + l) * fromMatrix +
+                          t * from.getRowBytes() +
                           ((first * 4) ^ swizzleOf(from, t));
           if (wideRows) {
             Value row = loadShared(add(source, place),
@@ -129,7 +132,8 @@ void FragmentLowering::invertInRegisters(InverseOp op, Value source,
   Value column = shiftLeft(bitAnd(token, 14), 1);
   if (steps == 1) {
     Value mine = add(target, mul(half, to.getRowBytes()));
-    Value even = compare(arith::CmpIPredicate::eq, bitAnd(getLane(), 1), i32(0));
+    Value even =
+        compare(arith::CmpIPredicate::eq, bitAnd(getLane(), 1), i32(0));
     Registers words;
     for (int64_t t = 0; t < 16; t += 2) {
       Value own = select(upper, x[t + 1], x[t]);
@@ -149,8 +153,8 @@ void FragmentLowering::invertInRegisters(InverseOp op, Value source,
   for (int64_t t = 0; t < 16; ++t) {
     Value first = x[2 * t], second = x[2 * t + 1];
     Value other = shuffleXor(select(odd, first, second), 1);
-    Value word = pack(select(odd, other, first), select(odd, second, other),
-                      element);
+    Value word =
+        pack(select(odd, other, first), select(odd, second, other), element);
     storeShared(add(add(mine, bitXor(column, i32(swizzleOf(to, t)))),
                     t * to.getRowBytes()),
                 word);
@@ -162,7 +166,8 @@ void FragmentLowering::invertInPlace(InverseOp op, Value source, Value target) {
   auto from = cast<SharedType>(op.getSource().getType());
   auto to = cast<SharedType>(op.getTarget().getType());
   int64_t steps = op.getSteps(), groups = (steps + 1) / 2;
-  int64_t fromMatrix = 16 * from.getRowBytes(), toMatrix = 16 * to.getRowBytes();
+  int64_t fromMatrix = 16 * from.getRowBytes(),
+          toMatrix = 16 * to.getRowBytes();
   Value token = bitAnd(getLane(), 15), half = shiftRight(getLane(), 4);
   Value fromColumn = shiftLeft(token, 2);
   Value toColumn = mul(token, to.getElementBytes());
@@ -175,18 +180,17 @@ void FragmentLowering::invertInPlace(InverseOp op, Value source, Value target) {
     Value own = add(half, 2 * g);
     bool all = 2 * g + 1 < steps;
     Value there =
-        all ? Value()
-            : compare(arith::CmpIPredicate::slt, own, i32(steps));
+        all ? Value() : compare(arith::CmpIPredicate::slt, own, i32(steps));
     exists.push_back(there);
     step.push_back(all ? own : select(there, own, i32(steps - 1)));
   }
   // acc += A[t j, s l] T[s l, columns]
   auto accumulate = [&](Value t, Value j, Value s, Value l, ValueRange acc) {
     Value block = add(mul(j, steps), l);
-    Value a = loadShared(
-        getElementAddress(from, add(source, mul(block, fromMatrix)), t,
-                          shiftLeft(s, 2)),
-        f32Type, 4);
+    Value a =
+        loadShared(getElementAddress(from, add(source, mul(block, fromMatrix)),
+                                     t, shiftLeft(s, 2)),
+                   f32Type, 4);
     Registers next;
     for (int64_t g = 0; g < groups; ++g) {
       Value place = add(mul(l, steps), step[g]);
@@ -203,8 +207,7 @@ void FragmentLowering::invertInPlace(InverseOp op, Value source, Value target) {
     auto loop = scf::ForOp::create(b, i32(0), end, i32(1), inits);
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(loop.getBody());
-    Registers results =
-        body(loop.getInductionVar(), loop.getRegionIterArgs());
+    Registers results = body(loop.getInductionVar(), loop.getRegionIterArgs());
     if (!inits.empty()) {
       b.setInsertionPointToEnd(loop.getBody());
       scf::YieldOp::create(b, results);
@@ -229,21 +232,19 @@ void FragmentLowering::invertInPlace(InverseOp op, Value source, Value target) {
       for (int64_t g = 0; g < groups; ++g) {
         Value unit = b.createOrFold<arith::AndIOp>(
             here, compare(arith::CmpIPredicate::eq, step[g], j));
-        Value value =
-            arith::AddFOp::create(b, acc[g], select(unit, one, none));
+        Value value = arith::AddFOp::create(b, acc[g], select(unit, one, none));
         Value block = add(mul(j, steps), step[g]);
         whenTrue(exists[g], [&] {
-          storeShared(
-              getElementAddress(from, add(source, mul(block, fromMatrix)), t,
-                                fromColumn),
-              value);
+          storeShared(getElementAddress(from,
+                                        add(source, mul(block, fromMatrix)), t,
+                                        fromColumn),
+                      value);
           Value narrow = value;
           if (to.getElementBytes() == 2)
             narrow = arith::TruncFOp::create(b, to.getElementType(), value);
-          storeShared(
-              getElementAddress(to, add(target, mul(block, toMatrix)), t,
-                                toColumn),
-              narrow);
+          storeShared(getElementAddress(to, add(target, mul(block, toMatrix)),
+                                        t, toColumn),
+                      narrow);
         });
       }
       NVVM::SyncWarpOp::create(b, i32(-1));

@@ -1,6 +1,7 @@
 //===- Layouts.cpp - Between layouts, and rows between lanes --------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Most of these only rename registers; what has to move between lanes does it
@@ -21,9 +22,8 @@ static RankedTensorType getTensor(Value value) {
 LogicalResult FragmentLowering::lowerLayout(Operation *op) {
   Registers results;
   if (auto warpId = dyn_cast<WarpIdOp>(op)) {
-    replaceScalar(warpId,
-                  arith::IndexCastUIOp::create(b, b.getIndexType(),
-                                               shiftRight(getThread(), 5)));
+    replaceScalar(warpId, arith::IndexCastUIOp::create(
+                              b, b.getIndexType(), shiftRight(getThread(), 5)));
     return success();
   }
   if (isa<WarpBarrierOp>(op)) {
@@ -59,12 +59,14 @@ LogicalResult FragmentLowering::lowerLayout(Operation *op) {
     RankedTensorType type = getTensor(expand);
     bool rows = getAlongAxis(expand.getInput().getType()) == Axis::Rows;
     ArrayRef<Value> input = get(expand.getInput());
-    int64_t rowBlocks = type.getDimSize(0) / 8, colBlocks = type.getDimSize(1) / 8;
+    int64_t rowBlocks = type.getDimSize(0) / 8,
+            colBlocks = type.getDimSize(1) / 8;
     Registers packed;
     if (isPacked(type))
       for (int64_t block = 0; block < (rows ? rowBlocks : colBlocks); ++block)
-        packed.push_back(rows ? packBits(input[block], input[block])
-                              : packBits(input[2 * block], input[2 * block + 1]));
+        packed.push_back(
+            rows ? packBits(input[block], input[block])
+                 : packBits(input[2 * block], input[2 * block + 1]));
     for (int64_t i = 0; i < rowBlocks; ++i)
       for (int64_t j = 0; j < colBlocks; ++j) {
         if (isPacked(type))
@@ -81,7 +83,8 @@ LogicalResult FragmentLowering::lowerLayout(Operation *op) {
     RankedTensorType type = getTensor(collapse.getInput());
     bool rows = getAlongAxis(collapse.getType()) == Axis::Rows;
     ArrayRef<Value> input = get(collapse.getInput());
-    int64_t rowBlocks = type.getDimSize(0) / 8, colBlocks = type.getDimSize(1) / 8;
+    int64_t rowBlocks = type.getDimSize(0) / 8,
+            colBlocks = type.getDimSize(1) / 8;
     for (int64_t block = 0; block < (rows ? rowBlocks : colBlocks); ++block) {
       size_t at = rows ? block * colBlocks : block;
       if (isPacked(type)) {
@@ -147,8 +150,8 @@ LogicalResult FragmentLowering::lowerLayout(Operation *op) {
                      to = getTensor(extract);
     ArrayRef<Value> input = get(extract.getInput());
     // Registers of an 8x8 block, or of 8 elements of a vector.
-    int64_t perBlock = input.size() / (from.getNumElements() /
-                                       (from.getRank() == 2 ? 64 : 8));
+    int64_t perBlock =
+        input.size() / (from.getNumElements() / (from.getRank() == 2 ? 64 : 8));
     auto blocks = [](RankedTensorType type, unsigned axis) {
       return axis < type.getRank() ? type.getDimSize(axis) / 8 : 1;
     };
@@ -191,9 +194,8 @@ void FragmentLowering::lowerConvert(ConvertOp op) {
   if (getAlongAxis(op.getInput().getType()) == Axis::Rows) {
     for (Value value : input)
       for (int64_t e : {0, 1}) {
-        Value source = atEntry({0, e, 0, 0, 0}, [&] {
-          return add(shiftLeft(getC(), 3), 4 * e);
-        });
+        Value source = atEntry(
+            {0, e, 0, 0, 0}, [&] { return add(shiftLeft(getC(), 3), 4 * e); });
         results.push_back(shuffleFrom(value, source));
       }
     define(op, results);
@@ -207,8 +209,7 @@ void FragmentLowering::lowerConvert(ConvertOp op) {
     return add(shiftLeft(bitAnd(getR(), 1), 2), shiftRight(getR(), 1));
   });
   for (size_t i = 0; i < input.size(); i += 2)
-    results.push_back(
-        shuffleFrom(select(odd, input[i + 1], input[i]), source));
+    results.push_back(shuffleFrom(select(odd, input[i + 1], input[i]), source));
   define(op, results);
 }
 

@@ -1,6 +1,7 @@
 //===- LowerFragments.cpp - From a warp's tiles to its lanes' registers ---===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // One walk in program order gives every tile its registers. Structured control
@@ -171,9 +172,8 @@ LogicalResult FragmentLowering::lowerIf(scf::IfOp op) {
                                   /*addThenBlock=*/true, /*addElseBlock=*/true);
   branch->setDiscardableAttrs(op->getDiscardableAttrDictionary());
   dead.push_back(op);
-  for (auto [from, to] :
-       {std::pair(op.thenBlock(), branch.thenBlock()),
-        std::pair(op.elseBlock(), branch.elseBlock())}) {
+  for (auto [from, to] : {std::pair(op.thenBlock(), branch.thenBlock()),
+                          std::pair(op.elseBlock(), branch.elseBlock())}) {
     to->getOperations().splice(to->end(), from->getOperations());
     if (failed(lowerBlock(*to)))
       return failure();
@@ -333,14 +333,11 @@ Value FragmentLowering::getLane() {
 Value FragmentLowering::getR() {
   DELTA_ENTRY_VALUE(r, shiftRight(getLane(), 2));
 }
-Value FragmentLowering::getC() {
-  DELTA_ENTRY_VALUE(c, bitAnd(getThread(), 3));
-}
+Value FragmentLowering::getC() { DELTA_ENTRY_VALUE(c, bitAnd(getThread(), 3)); }
 Value FragmentLowering::getSharedBase() {
-  DELTA_ENTRY_VALUE(
-      sharedBase,
-      LLVM::PtrToIntOp::create(b, i32Type,
-                               LLVM::AddressOfOp::create(b, shared)));
+  DELTA_ENTRY_VALUE(sharedBase,
+                    LLVM::PtrToIntOp::create(
+                        b, i32Type, LLVM::AddressOfOp::create(b, shared)));
 }
 #undef DELTA_ENTRY_VALUE
 
@@ -391,16 +388,15 @@ Value FragmentLowering::shuffleFrom(Value value, Value lane) {
 
 Value FragmentLowering::pack(Value low, Value high, Type element) {
   auto type = VectorType::get({2}, element);
-  Value pair =
-      element.isBF16()
-          ? Value(NVVM::ConvertF32x2ToBF16x2Op::create(
-                b, type, high, low, /*random_bits=*/Value(),
-                NVVM::FPRoundingMode::RN, NVVM::SaturationMode::NONE,
-                /*relu=*/false))
-          : Value(NVVM::ConvertF32x2ToF16x2Op::create(
-                b, type, high, low, /*random_bits=*/Value(),
-                NVVM::FPRoundingMode::RN, NVVM::SaturationMode::NONE,
-                /*relu=*/false));
+  Value pair = element.isBF16()
+                   ? Value(NVVM::ConvertF32x2ToBF16x2Op::create(
+                         b, type, high, low, /*random_bits=*/Value(),
+                         NVVM::FPRoundingMode::RN, NVVM::SaturationMode::NONE,
+                         /*relu=*/false))
+                   : Value(NVVM::ConvertF32x2ToF16x2Op::create(
+                         b, type, high, low, /*random_bits=*/Value(),
+                         NVVM::FPRoundingMode::RN, NVVM::SaturationMode::NONE,
+                         /*relu=*/false));
   return bitcast(pair, i32Type);
 }
 
@@ -489,16 +485,15 @@ struct LowerFragmentsPass
             LLVM::LLVMArrayType::get(builder.getI8Type(), 0),
             /*isConstant=*/false, LLVM::Linkage::External, "delta_shared",
             Attribute(), /*alignment=*/128,
-            /*addrSpace=*/static_cast<unsigned>(
-                NVVM::NVVMMemorySpace::Shared));
+            /*addrSpace=*/static_cast<unsigned>(NVVM::NVVMMemorySpace::Shared));
       }
       int64_t threads = 32;
       if (auto facts = kernel->getAttrOfType<DictionaryAttr>("delta.kernel"))
         if (auto count = facts.getAs<IntegerAttr>("threads"))
           threads = count.getInt();
       if (threads < 32 || threads % 32) {
-        kernel.emitOpError() << "expects a multiple of 32 threads, but got "
-                             << threads;
+        kernel.emitOpError()
+            << "expects a multiple of 32 threads, but got " << threads;
         return signalPassFailure();
       }
       if (failed(FragmentLowering(kernel, shared, capability, threads).run()))

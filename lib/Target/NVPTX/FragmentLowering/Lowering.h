@@ -1,6 +1,7 @@
 //===- Lowering.h - State of the lowering of one kernel ---------*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // One walk over the kernel replaces every operation on tiles by operations on

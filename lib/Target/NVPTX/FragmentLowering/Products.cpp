@@ -1,6 +1,7 @@
 //===- Products.cpp - Matrix products by mma.sync -------------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // acc (16 x 8 a tile) + lhs (16 x k) * rhs (8 x k)^T. A fragment of rows is
@@ -21,10 +22,10 @@ using namespace mlir::delta::warp;
 void FragmentLowering::multiply(MutableArrayRef<Value> acc, ArrayRef<Value> a,
                                 ArrayRef<Value> b2, Type element) {
   MLIRContext *context = b.getContext();
-  auto type = LLVM::LLVMStructType::getLiteral(
-      context, SmallVector<Type>(4, f32Type));
+  auto type =
+      LLVM::LLVMStructType::getLiteral(context, SmallVector<Type>(4, f32Type));
   bool tf32 = element.isF32();
-  auto kind = tf32 ? NVVM::MMATypes::tf32
+  auto kind = tf32               ? NVVM::MMATypes::tf32
               : element.isBF16() ? NVVM::MMATypes::bf16
                                  : NVVM::MMATypes::f16;
   Registers lhs(a), rhs(b2);
@@ -46,7 +47,8 @@ void FragmentLowering::multiply(MutableArrayRef<Value> acc, ArrayRef<Value> a,
 void FragmentLowering::lowerMma(MmaOp op) {
   auto lhsType = cast<RankedTensorType>(op.getLhs().getType());
   auto rhsType = cast<RankedTensorType>(op.getRhs().getType());
-  int64_t rowTiles = lhsType.getDimSize(0) / 16, colTiles = rhsType.getDimSize(0) / 8;
+  int64_t rowTiles = lhsType.getDimSize(0) / 16,
+          colTiles = rhsType.getDimSize(0) / 8;
   int64_t blocks = lhsType.getDimSize(1) / 8; // of columns to contract
   ArrayRef<Value> lhs = get(op.getLhs()), rhs = get(op.getRhs());
   Registers acc(get(op.getAcc()));
@@ -107,9 +109,9 @@ void FragmentLowering::lowerMma(MmaOp op) {
         Value high = pack(values[i], values[i + 1], element);
         auto [h0, h1] = unpack(high, element);
         parts.high.push_back(high);
-        parts.low.push_back(
-            pack(arith::SubFOp::create(b, values[i], h0),
-                 arith::SubFOp::create(b, values[i + 1], h1), element));
+        parts.low.push_back(pack(arith::SubFOp::create(b, values[i], h0),
+                                 arith::SubFOp::create(b, values[i + 1], h1),
+                                 element));
       }
       return parts;
     };

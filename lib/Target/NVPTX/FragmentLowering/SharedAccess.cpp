@@ -1,6 +1,7 @@
 //===- SharedAccess.cpp - Tiles and vectors in shared memory --------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Addresses are 32 bits:
@@ -94,8 +95,8 @@ TilePosition FragmentLowering::getPosition(SharedType type, int64_t offset,
       }
       break;
     }
-    stride = axis + 2 == shape.size() ? type.getRowBytes()
-                                      : stride / shape[axis];
+    stride =
+        axis + 2 == shape.size() ? type.getRowBytes() : stride / shape[axis];
     position.constant += constant * stride;
     if (dynamic)
       position.base = add(position.base, mul(toI32(dynamic), stride));
@@ -110,9 +111,8 @@ Value FragmentLowering::getSwizzle(SharedType type, Value row) {
   auto [divisor, modulus, factor] = type.getSwizzleTerms();
   if (modulus == 1)
     return Value();
-  return shiftLeft(
-      bitAnd(shiftRight(row, llvm::Log2_64(divisor)), modulus - 1),
-      llvm::Log2_64(16 * factor));
+  return shiftLeft(bitAnd(shiftRight(row, llvm::Log2_64(divisor)), modulus - 1),
+                   llvm::Log2_64(16 * factor));
 }
 
 /// `row` (rows counted from a multiple of 8) and `col`, in bytes.
@@ -134,8 +134,8 @@ Value FragmentLowering::getAddress(SharedType type, const LaneOffset &lane,
   int64_t constant = position.constant + rows * type.getRowBytes();
   int64_t column = position.columnConstant + colBytes;
   if (!lane.swizzle) {
-    Value address = position.column ? add(lane.combined, position.column)
-                                    : lane.combined;
+    Value address =
+        position.column ? add(lane.combined, position.column) : lane.combined;
     return add(add(address, position.base), constant + column);
   }
   auto [divisor, modulus, factor] = type.getSwizzleTerms();
@@ -163,7 +163,8 @@ Value FragmentLowering::getAddress(SharedType type, const LaneOffset &lane,
     if (moving) {
       // A column of a row no wider than the swizzle is within its mask, but
       // for the bits below it.
-      bool within = type.getRowBytes() <= mask + 16 * factor && align >= 16 * factor;
+      bool within =
+          type.getRowBytes() <= mask + 16 * factor && align >= 16 * factor;
       if (within) {
         address = bitXor(address, moving);
       } else {
@@ -292,9 +293,9 @@ void FragmentLowering::lowerMatrixTile(SharedType type, TilePosition position,
     if (group.count > 1)
       result = LLVM::LLVMStructType::getLiteral(
           b.getContext(), SmallVector<Type>(group.count, i32Type));
-    Value loaded = NVVM::LdMatrixOp::create(b, result, pointer, group.count,
-                                            layout, shape,
-                                            NVVM::LdStMatrixEltType::B16);
+    Value loaded =
+        NVVM::LdMatrixOp::create(b, result, pointer, group.count, layout, shape,
+                                 NVVM::LdStMatrixEltType::B16);
     for (auto [index, block] : llvm::enumerate(blocks))
       registers[block] =
           group.count == 1
@@ -432,8 +433,8 @@ void FragmentLowering::lowerVector(SharedType type, TilePosition position,
   if (!store)
     return access();
   // One lane of those that hold an element writes it.
-  Value writes = compare(arith::CmpIPredicate::eq, alongRows ? getC() : getR(),
-                         i32(0));
+  Value writes =
+      compare(arith::CmpIPredicate::eq, alongRows ? getC() : getR(), i32(0));
   auto branch = scf::IfOp::create(b, writes, /*withElseRegion=*/false);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPoint(branch.thenBlock()->getTerminator());
@@ -521,8 +522,7 @@ void FragmentLowering::lowerStoreLevel(StoreLevelOp op) {
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPoint(firstOp);
     auto upper = [&](Value slot) { // 8 where slot & distance, else 0
-      return shiftLeft(
-          bitAnd(shiftRight(slot, llvm::Log2_64(distance)), 1), 3);
+      return shiftLeft(bitAnd(shiftRight(slot, llvm::Log2_64(distance)), 1), 3);
     };
     if (distance == 8) {
       row = add(getR(), 8);
@@ -532,15 +532,13 @@ void FragmentLowering::lowerStoreLevel(StoreLevelOp op) {
     }
     for (int64_t e : {0, 1}) {
       Value slot = add(shiftLeft(getC(), 1), e);
-      columns[e] = distance == 8
-                       ? slot
-                       : add(bitAnd(slot, ~distance), upper(slot));
+      columns[e] =
+          distance == 8 ? slot : add(bitAnd(slot, ~distance), upper(slot));
       lanes[e] = getLaneOffset(type, row, mul(columns[e], bytes), 32);
       int64_t shift = llvm::Log2_64(2 * distance);
       if (distance < 8)
-        valid[e] =
-            compare(arith::CmpIPredicate::eq, shiftRight(row, shift),
-                    shiftRight(columns[e], shift));
+        valid[e] = compare(arith::CmpIPredicate::eq, shiftRight(row, shift),
+                           shiftRight(columns[e], shift));
     }
   }
   auto when = [&](Value condition, function_ref<void()> body) {
@@ -586,16 +584,16 @@ void FragmentLowering::lowerFillShared(FillSharedOp op) {
     if (width == 16)
       storeShared(address, Registers(4, i32(0)));
     else
-      storeShared(address, width == 4 ? i32(0)
-                                      : Value(zero(b.getIntegerType(16))));
+      storeShared(address,
+                  width == 4 ? i32(0) : Value(zero(b.getIntegerType(16))));
   };
   // Whole rounds of the block, then what is left.
   auto cover = [&](int64_t from, int64_t to, int64_t width) {
     int64_t round = threads * width, rounds = (to - from) / round;
     Value mine = add(start, mul(getThread(), width));
     if (rounds > 2) {
-      auto loop = scf::ForOp::create(b, i32(0), i32(rounds * round),
-                                     i32(round));
+      auto loop =
+          scf::ForOp::create(b, i32(0), i32(rounds * round), i32(round));
       OpBuilder::InsertionGuard guard(b);
       b.setInsertionPointToStart(loop.getBody());
       put(add(add(mine, loop.getInductionVar()), from), width);

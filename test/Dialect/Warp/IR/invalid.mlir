@@ -259,4 +259,23 @@ func.func @global_store_c2(%m: memref<?xf32>, %x: tensor<8xf32, #delta_warp.alon
 
 // -----
 
-#x = #delta.arg<in q : [K] bf16>
+// Operations of this dialect are of stage mapped.
+
+module attributes {delta.stage = "chunk", delta.signature = #delta.signature<args = [
+    #delta.arg<kind = in, name = "q", type = f32, axes = [K]>,
+    #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+    #delta.arg<kind = out, name = "o", type = f32, axes = [V]>]>} {
+  func.func @chunk() {
+    // expected-error @below {{'delta_warp.warp_barrier' op is not allowed in a module of stage chunk}}
+    delta_warp.warp_barrier
+    return
+  }
+}
+
+// -----
+
+func.func @collapse_c1(%x: tensor<8x16xf32, #delta_warp.fragment>) {
+  // expected-error @below {{expects the result to be 'tensor<8xf32, #delta_warp.along<rows>>', but got 'tensor<16xf32, #delta_warp.along<rows>>'}}
+  %0 = delta_warp.collapse %x : tensor<8x16xf32, #delta_warp.fragment> -> tensor<16xf32, #delta_warp.along<rows>>
+  return
+}
