@@ -12,7 +12,7 @@
 
 #include "BundleRun.h"
 
-#include "RunOptions.h"
+#include "DeviceRun.h"
 #include "delta/Runtime/Bundle.h"
 #include "delta/Runtime/Check.h"
 #include "delta/Runtime/Invocation.h"
@@ -39,8 +39,6 @@ using runtime::NamedValues;
 using runtime::Status;
 
 namespace {
-
-constexpr int kFailure = 1;
 
 int fail(const std::string &message, int status = kFailure) {
   std::fprintf(stderr, "delta-run: error: %s\n", message.c_str());
@@ -254,6 +252,22 @@ std::string join(const std::vector<std::string> &words) {
   return text;
 }
 
+/// The target whose kernel is run: --target, or what suits the device best.
+Expected<std::string> chooseTarget(const Bundle &bundle, const Request &request,
+                                   const runtime::Device *device) {
+  const char *name = request.flags.device ? request.flags.device->c_str()
+                                          : "cpu";
+  if (request.target) {
+    if ((*request.target == "cpu") == !device)
+      return *request.target;
+    return Status::error("--target: device '", name,
+                         "' runs no kernel for target '", *request.target, "'");
+  }
+  if (!device)
+    return std::string("cpu");
+  return device->chooseTarget(bundle.targets());
+}
+
 /// The kernel to run: --fn, by default forward or the only one there is.
 Expected<const BundleKernel *> chooseKernel(const Bundle &bundle,
                                             const std::string &target,
@@ -334,6 +348,12 @@ Status printLine(const std::string &line) {
   return {};
 }
 
+double countFlops(const BundleKernel &kernel,
+                  const runtime::BoundArrays &arrays) {
+  return kernel.flopsPerToken * static_cast<double>(arrays.B) * arrays.T *
+         arrays.H;
+}
+
 Status runOnCpu(const Bundle &bundle, const BundleKernel &kernel,
                 const Request &request, runtime::BoundArrays &arrays,
                 runtime::Invocation &invocation) {
@@ -354,8 +374,7 @@ Status runOnCpu(const Bundle &bundle, const BundleKernel &kernel,
   if (!median)
     return median.error();
   double bytes = static_cast<double>(invocation.bytes());
-  double flops = kernel.flopsPerToken * static_cast<double>(arrays.B) *
-                 arrays.T * arrays.H;
+  double flops = countFlops(kernel, arrays);
   runtime::MachineLimits limits =
       runtime::measureMachineLimits(pool, kernel.compute == "f64");
   return printLine(runtime::formatBench(bundle.signature.name, *median, bytes,
@@ -380,21 +399,23 @@ int runBundle(const std::string &path,
   if (!request)
     return fail(request.message());
   const RunOptions &options = request->options;
-  if (options.device != DeviceKind::Cpu)
-    return fail("--device: device '" + *request->flags.device +
-                    "' is not built into this version; cpu is",
-                3);
   Expected<Bundle> bundle = runtime::readBundleFile(path);
   if (!bundle)
     return fail(bundle.message());
   if (Status status = checkDims(*bundle, request->dims); !status.ok())
     return fail(status.message());
-  std::string target = request->target.value_or("cpu");
-  if (target != "cpu")
-    return fail("--target: device 'cpu' runs kernels for target 'cpu', not '" +
-                target + "'");
+  std::unique_ptr<runtime::Device> device;
+  if (options.device != DeviceKind::Cpu) {
+    Outcome outcome;
+    device = openDevice(options, outcome);
+    if (!device)
+      return fail(outcome.message, outcome.status);
+  }
+  Expected<std::string> target = chooseTarget(*bundle, *request, device.get());
+  if (!target)
+    return fail(target.message());
   Expected<const BundleKernel *> kernel =
-      chooseKernel(*bundle, target, *request);
+      chooseKernel(*bundle, *target, *request);
   if (!kernel)
     return fail(kernel.message());
 
@@ -410,9 +431,18 @@ int runBundle(const std::string &path,
       bundle->signature, *arrays, std::move(*attrs));
   if (!invocation)
     return fail(invocation.message());
-  Status status = runOnCpu(*bundle, **kernel, *request, *arrays, *invocation);
-  if (status.ok())
-    status = writeResults(options.output, invocation->takeResults());
+  if (device) {
+    Outcome outcome =
+        runOnDevice(*device, options, bundle->signature, **kernel,
+                    countFlops(**kernel, *arrays), *invocation);
+    if (outcome.status != 0)
+      return fail(outcome.message, outcome.status);
+  } else if (Status status =
+                 runOnCpu(*bundle, **kernel, *request, *arrays, *invocation);
+             !status.ok()) {
+    return fail(status.message());
+  }
+  Status status = writeResults(options.output, invocation->takeResults());
   return status.ok() ? 0 : fail(status.message());
 }
 

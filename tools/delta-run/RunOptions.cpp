@@ -68,6 +68,9 @@ static Status readDevice(const RunFlags &flags, RunOptions &options) {
     return Status::error("--device: unknown device '", name,
                          "'; expected cpu, sim or cuda",
                          runtime::didYouMean(name, {"cpu", "sim", "cuda"}));
+  if (flags.bench && options.device == DeviceKind::Sim)
+    return Status::error("--bench measures time, which the simulator does not "
+                         "have; --stats=FILE writes what it counts");
   options.stats = flags.stats.value_or("");
   if (!options.stats.empty() && options.device != DeviceKind::Sim)
     return Status::error("--stats writes the simulator's counters; device '",
