@@ -18,6 +18,8 @@
 #include "delta/Target/CPU/Codegen.h"
 #include "delta/Target/CPU/CpuFeatures.h"
 #include "delta/Target/CPU/CpuTarget.h"
+#include "delta/Target/NVPTX/Codegen.h"
+#include "delta/Target/NVPTX/Kernel.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Config/llvm-config.h"
@@ -81,6 +83,47 @@ LogicalResult makeCpuKernel(Compilation &compilation,
   });
 }
 
+LogicalResult makeGpuKernel(Compilation &compilation,
+                            runtime::BundleKernel &kernel, bool withCubin,
+                            Reporter &reporter) {
+  if (failed(compilation.lowerTo(Stage::LLVM)))
+    return failure();
+  mlir::ModuleOp module = compilation.getModule();
+  SmallVector<mlir::Operation *> kernels = mlir::delta::getGpuKernels(module);
+  if (kernels.size() != 1)
+    return reporter.error("a bundle holds one kernel for a function and "
+                          "target, but there are " +
+                          Twine(kernels.size()));
+  FailureOr<mlir::delta::GpuKernelFacts> facts =
+      mlir::delta::GpuKernelFacts::get(kernels.front());
+  if (failed(facts))
+    return failure();
+  kernel.entry = facts->name;
+  kernel.threads = facts->threads;
+  kernel.sharedBytes = facts->sharedBytes;
+  kernel.vBlocks = facts->vBlocks;
+  kernel.workspaceBytes = facts->workspaceBytes;
+  FailureOr<std::string> ptx = failure();
+  if (failed(compilation.timed("ptx", [&] {
+        ptx = gpu::emitPtx(module);
+        return success(succeeded(ptx));
+      })))
+    return failure();
+  // Without an assembler the driver's does the work.
+  if (withCubin && !gpu::findPtxas().empty()) {
+    gpu::Cubin cubin;
+    if (failed(compilation.timed("cubin", [&] {
+          return success(gpu::assemble(module, *ptx, cubin) ==
+                         gpu::AssembleResult::Ok);
+        })))
+      return failure();
+    kernel.images.push_back(
+        {runtime::KernelImage::Cubin, std::move(cubin.bytes)});
+  }
+  kernel.images.push_back({runtime::KernelImage::Ptx, std::move(*ptx)});
+  return success();
+}
+
 /// The signature with all dims bound and the defaults of the attrs evaluated.
 FailureOr<runtime::Signature> finishSignature(Compilation &compilation,
                                               Reporter &reporter) {
@@ -108,6 +151,26 @@ std::string describeInterface(const runtime::Signature &signature) {
 }
 
 } // namespace
+
+FailureOr<runtime::BundleKernel> makeBundleKernel(Compilation &compilation,
+                                                  bool withCubin,
+                                                  Reporter &reporter) {
+  runtime::BundleKernel kernel;
+  kernel.target = compilation.getTarget().str();
+  kernel.fn = stringifyFn(compilation.getFn()).str();
+  // The work is counted on the stage that shows it best.
+  FailureOr<double> flops = compilation.countFlopsPerToken();
+  if (failed(flops) ||
+      failed(compilation.isForGpu()
+                 ? makeGpuKernel(compilation, kernel, withCubin, reporter)
+                 : makeCpuKernel(compilation, kernel, reporter)))
+    return failure();
+  kernel.flopsPerToken = *flops;
+  SignatureAttr signature = compilation.getSignature();
+  kernel.options = describeOptions(signature);
+  kernel.compute = signature.getOption("compute", "f32").str();
+  return kernel;
+}
 
 FailureOr<std::string> emitBundle(const CompilerOptions &options,
                                   Reporter &reporter) {
@@ -137,18 +200,10 @@ FailureOr<std::string> emitBundle(const CompilerOptions &options,
       Compilation compilation(one, reporter);
       if (failed(compilation.load()))
         return failure();
-      runtime::BundleKernel kernel;
-      kernel.target = target.value_or("cpu");
-      kernel.fn = stringifyFn(compilation.getFn()).str();
-      FailureOr<double> flops = compilation.countFlopsPerToken();
-      if (failed(flops))
+      FailureOr<runtime::BundleKernel> kernel =
+          makeBundleKernel(compilation, /*withCubin=*/true, reporter);
+      if (failed(kernel))
         return failure();
-      kernel.flopsPerToken = *flops;
-      if (failed(makeCpuKernel(compilation, kernel, reporter)))
-        return failure();
-      kernel.options = describeOptions(compilation.getSignature());
-      kernel.compute =
-          compilation.getSignature().getOption("compute", "f32").str();
       FailureOr<runtime::Signature> signature =
           finishSignature(compilation, reporter);
       if (failed(signature))
@@ -159,7 +214,7 @@ FailureOr<std::string> emitBundle(const CompilerOptions &options,
                describeInterface(*signature))
         return reporter.error("the kernels of a bundle must have the same "
                               "arguments, types and sizes");
-      bundle.kernels.push_back(std::move(kernel));
+      bundle.kernels.push_back(std::move(*kernel));
       compilation.printTiming();
     }
   }

@@ -162,8 +162,8 @@ LogicalResult Compilation::applyOptions(bool fromSpec) {
     return reporter.error("--chunk=" + Twine(*options.chunk) +
                           " means nothing with --fn=decode, which goes token "
                           "by token");
-  target =
-      options.target.value_or(getSignature().getOption("target", "cpu").str());
+  target = options.target.value_or(
+      getSignature().getOption("target", options.defaultTarget).str());
   return isForGpu() ? checkGpuOptions() : checkCpuOptions();
 }
 

@@ -248,9 +248,10 @@ CudaDevice::load(const BundleKernel &kernel) {
   Status status;
   if (cubin && sameMajor)
     status = loadImage(*cubin, *loaded);
-  else if (ptx)
+  // A driver older than the assembler refuses a cubin, and may know the PTX.
+  if (ptx && !loaded->module)
     status = loadImage(*ptx, *loaded);
-  else
+  else if (!cubin || !sameMajor)
     status = Status::error("kernel '", kernel.entry, "' for ", kernel.target,
                            " has no PTX, which ", describe(), " needs");
   if (!status.ok())

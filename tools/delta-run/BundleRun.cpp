@@ -255,13 +255,12 @@ std::string join(const std::vector<std::string> &words) {
 /// The target whose kernel is run: --target, or what suits the device best.
 Expected<std::string> chooseTarget(const Bundle &bundle, const Request &request,
                                    const runtime::Device *device) {
-  const char *name = request.flags.device ? request.flags.device->c_str()
-                                          : "cpu";
   if (request.target) {
     if ((*request.target == "cpu") == !device)
       return *request.target;
-    return Status::error("--target: device '", name,
-                         "' runs no kernel for target '", *request.target, "'");
+    return Status::error("target '", *request.target,
+                         "' does not run on device '",
+                         nameOf(request.options.device), "'");
   }
   if (!device)
     return std::string("cpu");

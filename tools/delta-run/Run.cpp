@@ -11,12 +11,14 @@
 //===----------------------------------------------------------------------===//
 
 #include "Run.h"
+#include "DeviceRun.h"
+#include "delta/Driver/Emission.h"
 #include "delta/Driver/Output.h"
-
 #include "delta/Driver/Signature.h"
 #include "delta/Runtime/Check.h"
 #include "delta/Runtime/MachineLimits.h"
 #include "delta/Target/CPU/Jit.h"
+#include "delta/Target/NVPTX/GpuTarget.h"
 
 using namespace llvm;
 using namespace delta::driver;
@@ -29,17 +31,21 @@ namespace {
 
 class Session {
 public:
+  /// `device` is null for the CPU.
   Session(const CompilerOptions &compiler, const RunOptions &options,
-          Reporter &reporter)
+          runtime::Device *device, Reporter &reporter)
       : options(options), reporter(reporter), compilation(compiler, reporter),
-        pool(options.threads) {}
+        device(device), pool(options.threads) {}
 
   FailureOr<Exit> run();
 
 private:
   LogicalResult bind();
   LogicalResult prepareArrays();
+  LogicalResult checkTarget();
   LogicalResult compileAndRun();
+  LogicalResult runOnCpu(runtime::Invocation &invocation);
+  LogicalResult runOnGpu(runtime::Invocation &invocation);
   /// Measures the kernel and prints the line on standard output; `flops` is
   /// the work of one launch.
   LogicalResult bench(const runtime::Invocation &invocation,
@@ -56,6 +62,7 @@ private:
   const RunOptions &options;
   Reporter &reporter;
   Compilation compilation;
+  runtime::Device *device;
   runtime::ThreadPool pool;
   /// The module before lowering, from which the reference is computed.
   mlir::OwningOpRef<mlir::ModuleOp> meaning;
@@ -115,10 +122,46 @@ LogicalResult Session::prepareArrays() {
   return success();
 }
 
+/// Whether the device can run what is compiled for.
+LogicalResult Session::checkTarget() {
+  std::string target = compilation.getTarget().str();
+  if (compilation.isForGpu() != (device != nullptr))
+    return reporter.error("target '" + target + "' does not run on device '" +
+                          nameOf(options.device) + "'");
+  if (!device)
+    return success();
+  runtime::Expected<std::string> chosen = device->chooseTarget({target});
+  return chosen ? success() : reporter.error(chosen.message());
+}
+
 LogicalResult Session::compileAndRun() {
-  if (compilation.isForGpu())
-    return reporter.error("target '" + compilation.getTarget() +
-                          "' does not run on device 'cpu'");
+  runtime::Expected<runtime::Invocation> invocation =
+      runtime::Invocation::create(signature, arrays, attrs);
+  if (!invocation)
+    return reporter.error(invocation.message());
+  if (failed(device ? runOnGpu(*invocation) : runOnCpu(*invocation)))
+    return failure();
+  results = invocation->takeResults();
+  return success();
+}
+
+LogicalResult Session::runOnGpu(runtime::Invocation &invocation) {
+  FailureOr<runtime::BundleKernel> kernel =
+      makeBundleKernel(compilation, /*withCubin=*/false, reporter);
+  if (failed(kernel))
+    return failure();
+  double tokens = static_cast<double>(arrays.B) * arrays.T * arrays.H;
+  return compilation.timed("run", [&]() -> LogicalResult {
+    Outcome outcome =
+        runOnDevice(*device, options, signature, *kernel,
+                    kernel->flopsPerToken * tokens, invocation);
+    if (outcome.status == 0)
+      return success();
+    return reporter.fail(static_cast<Exit>(outcome.status), outcome.message);
+  });
+}
+
+LogicalResult Session::runOnCpu(runtime::Invocation &invocation) {
   // The work is counted on the stage that shows it best.
   double flopsPerToken = 0;
   if (options.bench) {
@@ -135,27 +178,19 @@ LogicalResult Session::compileAndRun() {
         return success(kernel != nullptr);
       })))
     return failure();
-
-  runtime::Expected<runtime::Invocation> invocation =
-      runtime::Invocation::create(signature, arrays, attrs);
-  if (!invocation)
-    return reporter.error(invocation.message());
   std::vector<int64_t> sizes;
   for (const std::string &dim : signature.arrayDims())
     sizes.push_back(arrays.dims[dim]);
   cpu::Runner runner(kernel->getEntry(), std::move(sizes), pool);
   if (failed(compilation.timed("run", [&]() -> LogicalResult {
-        runtime::Status status = runner.launch(*invocation);
+        runtime::Status status = runner.launch(invocation);
         return status.ok() ? success() : reporter.error(status.message());
       })))
     return failure();
-  if (options.bench) {
-    double tokens = static_cast<double>(arrays.B) * arrays.T * arrays.H;
-    if (failed(bench(*invocation, runner, flopsPerToken * tokens)))
-      return failure();
-  }
-  results = invocation->takeResults();
-  return success();
+  if (!options.bench)
+    return success();
+  double tokens = static_cast<double>(arrays.B) * arrays.T * arrays.H;
+  return bench(invocation, runner, flopsPerToken * tokens);
 }
 
 LogicalResult Session::bench(const runtime::Invocation &invocation,
@@ -213,7 +248,9 @@ LogicalResult Session::write() {
 }
 
 FailureOr<Exit> Session::run() {
-  if (failed(compilation.load()) || failed(bind()))
+  bool wantsKernel = !options.reference || options.check;
+  if (failed(compilation.load()) || (wantsKernel && failed(checkTarget())) ||
+      failed(bind()))
     return failure();
   if (options.reference || options.check) {
     if (compilation.getStage() > Stage::Chunk)
@@ -226,7 +263,7 @@ FailureOr<Exit> Session::run() {
   }
   if (failed(prepareArrays()))
     return failure();
-  if ((!options.reference || options.check) && failed(compileAndRun()))
+  if (wantsKernel && failed(compileAndRun()))
     return failure();
   if (meaning) {
     if (failed(compilation.timed("reference", [&]() -> LogicalResult {
@@ -256,7 +293,24 @@ FailureOr<Exit> Session::run() {
 
 FailureOr<Exit> run(const CompilerOptions &compiler, const RunOptions &options,
                     Reporter &reporter) {
-  return Session(compiler, options, reporter).run();
+  if (options.device == DeviceKind::Cpu ||
+      (options.reference && !options.check))
+    return Session(compiler, options, nullptr, reporter).run();
+  Outcome outcome;
+  std::unique_ptr<runtime::Device> device = openDevice(options, outcome);
+  if (!device)
+    return reporter.fail(static_cast<Exit>(outcome.status), outcome.message);
+  CompilerOptions chosen = compiler;
+  std::vector<std::string> targets;
+  for (StringRef target : gpu::GpuTarget::getNames())
+    targets.push_back(target.str());
+  if (!compiler.target) {
+    runtime::Expected<std::string> target = device->chooseTarget(targets);
+    if (!target)
+      return reporter.error(target.message());
+    chosen.defaultTarget = *target;
+  }
+  return Session(chosen, options, device.get(), reporter).run();
 }
 
 } // namespace delta::run

@@ -23,6 +23,12 @@ namespace delta::run {
 
 using runtime::Status;
 
+const char *nameOf(DeviceKind kind) {
+  return kind == DeviceKind::Cpu   ? "cpu"
+         : kind == DeviceKind::Sim ? "sim"
+                                   : "cuda";
+}
+
 template <typename T>
 static std::optional<T> parseNumber(const std::string &text) {
   T value{};

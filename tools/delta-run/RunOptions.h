@@ -28,6 +28,9 @@ struct RunFlags {
 
 enum class DeviceKind { Cpu, Sim, Cuda };
 
+/// "cpu", "sim", "cuda".
+const char *nameOf(DeviceKind kind);
+
 struct RunOptions {
   std::string input;  ///< .npz; empty with `random`
   std::string output; ///< .npz; empty: results are not kept

@@ -15,6 +15,7 @@
 #include "delta/Driver/Compilation.h"
 #include "delta/Driver/Options.h"
 #include "delta/Driver/Report.h"
+#include "delta/Runtime/Bundle.h"
 
 #include <string>
 
@@ -29,6 +30,12 @@ llvm::FailureOr<std::string> emitArtefact(Compilation &compilation,
                                           Artefact artefact,
                                           llvm::StringRef output,
                                           Reporter &reporter);
+
+/// Lowers a compilation to machine code for its function and target, with all
+/// that is needed to call it: a shared library for the CPU, PTX for a GPU, and
+/// a cubin beside it when `withCubin` and there is an assembler.
+llvm::FailureOr<runtime::BundleKernel>
+makeBundleKernel(Compilation &compilation, bool withCubin, Reporter &reporter);
 
 /// The bytes of a bundle with a kernel for every target and function that the
 /// options name. Every compilation says for itself what was asked for with

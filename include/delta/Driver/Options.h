@@ -58,6 +58,8 @@ struct CompilerOptions {
   std::optional<std::string> standardInput;
 
   std::optional<std::string> target; ///< "cpu", or the name of a GPU
+  /// The target when neither an option nor a module names one.
+  std::string defaultTarget = "cpu";
   std::optional<Fn> fn;
   /// All targets and functions when several are given, which only a bundle can
   /// hold; `target` and `fn` are unset then.

@@ -41,6 +41,12 @@ public:
   void warning(const llvm::Twine &message);
   void note(const llvm::Twine &message);
 
+  /// Reports an error, and remembers the status to exit with.
+  llvm::LogicalResult fail(Exit status, const llvm::Twine &message) {
+    failureStatus = status;
+    return error(message);
+  }
+
   /// Reports that a device or tool is absent, and remembers status 3.
   llvm::LogicalResult absent(const llvm::Twine &message);
 
