@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Configuration of the lit suite; docs/Testing.md lists what tests may use."""
 
+import ctypes
 import os
 import platform
 import shutil
@@ -77,6 +78,20 @@ def cpu_flags():
     return set()
 
 
+def has_cuda_device():
+    """Whether the CUDA driver is there and finds a device."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return (driver.cuInit(0) == 0
+            and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+            and count.value > 0)
+
+
+if has_cuda_device():
+    config.available_features.add("cuda-device")
 config.available_features.add(platform.machine().replace("_", "-"))
 for flag, feature in [("avx2", "avx2"), ("avx512f", "avx512"),
                       ("avx512_bf16", "avx512-bf16")]:

@@ -152,9 +152,8 @@ std::string describeInterface(const runtime::Signature &signature) {
 
 } // namespace
 
-FailureOr<runtime::BundleKernel> makeBundleKernel(Compilation &compilation,
-                                                  bool withCubin,
-                                                  Reporter &reporter) {
+FailureOr<runtime::BundleKernel>
+makeBundleKernel(Compilation &compilation, bool withCubin, Reporter &reporter) {
   runtime::BundleKernel kernel;
   kernel.target = compilation.getTarget().str();
   kernel.fn = stringifyFn(compilation.getFn()).str();

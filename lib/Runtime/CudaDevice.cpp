@@ -198,8 +198,9 @@ Status CudaDevice::checkPointer(DevicePointer pointer,
   if (driver.cuPointerGetAttribute(&type, cuda::kPointerMemoryType, pointer) !=
           0 ||
       type != cuda::kMemoryDevice)
-    return Status::error("array '", what, "' is not in the memory of a CUDA "
-                                          "device; the kernel runs on device ",
+    return Status::error("array '", what,
+                         "' is not in the memory of a CUDA "
+                         "device; the kernel runs on device ",
                          index, ", ", name);
   if (driver.cuPointerGetAttribute(&ordinal, cuda::kPointerDeviceOrdinal,
                                    pointer) == 0 &&
@@ -214,11 +215,11 @@ Status CudaDevice::loadImage(const KernelImage &image, CudaKernel &loaded) {
   int options[] = {cuda::kJitErrorLog, cuda::kJitErrorLogSize};
   void *values[] = {log.data(), reinterpret_cast<void *>(log.size())};
   // PTX is text that ends with a zero; std::string has one behind its end.
-  Status status = driver.check(
-      driver.cuModuleLoadDataEx(&loaded.module, image.bytes.c_str(), 2, options,
-                                values),
-      std::string("loading the ") + nameOf(image.format) + " of '" +
-          loaded.name + "' on " + describe());
+  Status status =
+      driver.check(driver.cuModuleLoadDataEx(
+                       &loaded.module, image.bytes.c_str(), 2, options, values),
+                   std::string("loading the ") + nameOf(image.format) +
+                       " of '" + loaded.name + "' on " + describe());
   if (status.ok())
     return status;
   loaded.module = nullptr;
@@ -232,8 +233,7 @@ Expected<std::unique_ptr<DeviceKernel>>
 CudaDevice::load(const BundleKernel &kernel) {
   if (kernel.isCpu() || !targetRunsOn(kernel.target, major, minor))
     return Status::error("kernel '", kernel.entry, "' was made for ",
-                         kernel.target, ", which does not run on ",
-                         describe());
+                         kernel.target, ", which does not run on ", describe());
   if (kernel.sharedBytes > maxShared)
     return Status::error("kernel '", kernel.entry, "' needs ",
                          kernel.sharedBytes,
@@ -256,18 +256,18 @@ CudaDevice::load(const BundleKernel &kernel) {
                            " has no PTX, which ", describe(), " needs");
   if (!status.ok())
     return status;
-  status = driver.check(driver.cuModuleGetFunction(&loaded->function,
-                                                   loaded->module,
-                                                   kernel.entry.c_str()),
-                        "looking for kernel '" + kernel.entry + "'");
+  status =
+      driver.check(driver.cuModuleGetFunction(&loaded->function, loaded->module,
+                                              kernel.entry.c_str()),
+                   "looking for kernel '" + kernel.entry + "'");
   // More than 48 KiB must be asked for.
   if (status.ok() && kernel.sharedBytes > 0)
-    status = driver.check(
-        driver.cuFuncSetAttribute(loaded->function,
-                                  cuda::kFunctionMaxDynamicShared,
-                                  static_cast<int>(kernel.sharedBytes)),
-        "asking for " + std::to_string(kernel.sharedBytes) +
-            " bytes of shared memory for '" + kernel.entry + "'");
+    status =
+        driver.check(driver.cuFuncSetAttribute(
+                         loaded->function, cuda::kFunctionMaxDynamicShared,
+                         static_cast<int>(kernel.sharedBytes)),
+                     "asking for " + std::to_string(kernel.sharedBytes) +
+                         " bytes of shared memory for '" + kernel.entry + "'");
   int maxThreads = 0;
   if (status.ok())
     status = driver.check(driver.cuFuncGetAttribute(&maxThreads,
@@ -311,8 +311,8 @@ Expected<double> CudaDevice::time(const std::function<Status()> &launches) {
                           "running the kernel");
   float milliseconds = 0;
   if (status.ok())
-    status = check(driver.cuEventElapsedTime(&milliseconds, events.begin,
-                                             events.end));
+    status = check(
+        driver.cuEventElapsedTime(&milliseconds, events.begin, events.end));
   if (!status.ok())
     return status;
   return milliseconds * 1e-3;

@@ -32,9 +32,9 @@ using Event = void *;
 using Address = unsigned long long;
 
 // Values of the interface's enumerations.
-constexpr int kMajor = 75, kMinor = 76;         // CU_DEVICE_ATTRIBUTE_...
-constexpr int kMaxSharedOptin = 97;             // of a CTA, opted in
-constexpr int kFunctionMaxDynamicShared = 8;    // CU_FUNC_ATTRIBUTE_...
+constexpr int kMajor = 75, kMinor = 76;      // CU_DEVICE_ATTRIBUTE_...
+constexpr int kMaxSharedOptin = 97;          // of a CTA, opted in
+constexpr int kFunctionMaxDynamicShared = 8; // CU_FUNC_ATTRIBUTE_...
 constexpr int kFunctionMaxThreads = 0;
 constexpr int kJitErrorLog = 5, kJitErrorLogSize = 6; // CU_JIT_...
 constexpr int kPointerMemoryType = 2,
@@ -61,9 +61,8 @@ constexpr unsigned kMemoryDevice = 2;    // CU_MEMORYTYPE_DEVICE
   X(cuModuleGetFunction, (Function *, ModuleHandle, const char *))             \
   X(cuFuncGetAttribute, (int *, int, Function))                                \
   X(cuFuncSetAttribute, (Function, int, int))                                  \
-  X(cuLaunchKernel,                                                            \
-    (Function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,     \
-     unsigned, Stream, void **, void **))                                      \
+  X(cuLaunchKernel, (Function, unsigned, unsigned, unsigned, unsigned,         \
+                     unsigned, unsigned, unsigned, Stream, void **, void **))  \
   X(cuMemAlloc_v2, (Address *, size_t))                                        \
   X(cuMemFree_v2, (Address))                                                   \
   X(cuMemcpyHtoD_v2, (Address, const void *, size_t))                          \

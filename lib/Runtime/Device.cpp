@@ -85,15 +85,13 @@ Status launchGpuKernel(DeviceKernel &loaded, const BundleKernel &kernel,
     if (!array.data && !optional && arguments.T > 0)
       return Status::error("array '", array.name, "' is missing");
     if (array.data % kGpuAlignment != 0)
-      return Status::error("array '", array.name, "' is at ",
-                           toHexAddress(array.data),
-                           ", which is no multiple of ", kGpuAlignment,
-                           " bytes");
+      return Status::error(
+          "array '", array.name, "' is at ", toHexAddress(array.data),
+          ", which is no multiple of ", kGpuAlignment, " bytes");
     params.push_back(KernelParam::pointer(array.data));
     return {};
   };
-  for (const std::vector<ArrayPointer> *list :
-       {&arguments.in, &arguments.out})
+  for (const std::vector<ArrayPointer> *list : {&arguments.in, &arguments.out})
     for (const ArrayPointer &array : *list)
       if (Status status = add(array, &array == &list->back()); !status.ok())
         return status;

@@ -56,9 +56,8 @@ public:
   chooseTarget(const std::vector<std::string> &targets) const override {
     std::string best;
     for (const std::string &target : targets)
-      if (target != "cpu" &&
-          (best.empty() || best.size() < target.size() ||
-           (best.size() == target.size() && best < target)))
+      if (target != "cpu" && (best.empty() || best.size() < target.size() ||
+                              (best.size() == target.size() && best < target)))
         best = target;
     if (best.empty())
       return Status::error("there is no kernel for a GPU, and the simulator "
@@ -88,7 +87,6 @@ public:
     text << "the kernel left byte " << *offset << " of the " << bytes
          << " bytes of '" << name << "' unwritten";
     texts.push_back(text.str());
-    ++total;
     return Status::error("the simulator found a fault");
   }
 
@@ -115,7 +113,7 @@ public:
   }
 
   const std::vector<std::string> &findings() const override { return texts; }
-  uint64_t numFindings() const override { return total; }
+  uint64_t numHiddenFindings() const override { return hidden; }
   Status writeStats(const std::string &path) const override {
     return sim::writeStats(path, stats);
   }
@@ -126,7 +124,7 @@ private:
   unsigned threads;
   sim::Memory memory;
   std::vector<std::string> texts;
-  uint64_t total = 0;
+  uint64_t hidden = 0;
   std::vector<sim::Stats> stats;
 };
 
@@ -145,17 +143,20 @@ Status SimulatedKernel::launch(const Grid &grid,
   sim::Dim3 ctas, block;
   ctas.x = static_cast<uint32_t>(grid.ctas);
   block.x = static_cast<uint32_t>(grid.threads);
-  Expected<sim::LaunchResult> result =
-      sim::launch(module, name, ctas, block,
-                  static_cast<uint32_t>(grid.sharedBytes), values,
-                  simulator.memory, options);
+  Expected<sim::LaunchResult> result = sim::launch(
+      module, name, ctas, block, static_cast<uint32_t>(grid.sharedBytes),
+      values, simulator.memory, options);
   if (!result)
     return Status::error("the simulator cannot launch '", name,
                          "': ", result.message());
   simulator.stats.push_back(result->stats);
-  for (const sim::Finding &finding : result->findings)
+  uint64_t shown = 0;
+  for (const sim::Finding &finding : result->findings) {
     simulator.texts.push_back(sim::format(finding, module.name()));
-  simulator.total += result->totalFindings;
+    shown += finding.occurrences;
+  }
+  if (result->totalFindings > shown)
+    simulator.hidden += result->totalFindings - shown;
   if (result->totalFindings == 0)
     return {};
   return Status::error("the simulator found ",

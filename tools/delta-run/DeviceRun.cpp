@@ -71,8 +71,7 @@ Outcome runOnDevice(runtime::Device &device, const RunOptions &options,
                     const runtime::Signature &signature,
                     const runtime::BundleKernel &kernel, double flops,
                     const runtime::Invocation &invocation) {
-  Status status =
-      run(device, options, signature, kernel, flops, invocation);
+  Status status = run(device, options, signature, kernel, flops, invocation);
   auto *simulator = options.device == DeviceKind::Sim
                         ? static_cast<runtime::SimulatedDevice *>(&device)
                         : nullptr;
@@ -82,12 +81,11 @@ Outcome runOnDevice(runtime::Device &device, const RunOptions &options,
       status = written;
   if (status.ok())
     return {};
-  if (!simulator || simulator->numFindings() == 0)
+  if (!simulator || simulator->findings().empty())
     return {kFailure, status.message()};
   for (const std::string &finding : simulator->findings())
     std::fprintf(stderr, "%s\n", finding.c_str());
-  uint64_t hidden = simulator->numFindings() - simulator->findings().size();
-  if (hidden > 0)
+  if (uint64_t hidden = simulator->numHiddenFindings())
     std::fprintf(stderr, "%llu more findings are not shown\n",
                  static_cast<unsigned long long>(hidden));
   return {kFinding, status.message()};

@@ -152,9 +152,8 @@ LogicalResult Session::runOnGpu(runtime::Invocation &invocation) {
     return failure();
   double tokens = static_cast<double>(arrays.B) * arrays.T * arrays.H;
   return compilation.timed("run", [&]() -> LogicalResult {
-    Outcome outcome =
-        runOnDevice(*device, options, signature, *kernel,
-                    kernel->flopsPerToken * tokens, invocation);
+    Outcome outcome = runOnDevice(*device, options, signature, *kernel,
+                                  kernel->flopsPerToken * tokens, invocation);
     if (outcome.status == 0)
       return success();
     return reporter.fail(static_cast<Exit>(outcome.status), outcome.message);

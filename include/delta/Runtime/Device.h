@@ -108,10 +108,10 @@ Expected<std::unique_ptr<Device>> openCudaDevice(int index = 0);
 /// found in.
 class SimulatedDevice : public Device {
 public:
-  /// Faults found so far, each with its place in the PTX and in the grid; those
-  /// kept, and how many there were.
+  /// Faults found so far, each with its place in the PTX and in the grid.
   virtual const std::vector<std::string> &findings() const = 0;
-  virtual uint64_t numFindings() const = 0;
+  /// How many more there were that were not kept.
+  virtual uint64_t numHiddenFindings() const = 0;
   /// Writes the counters of every launch as JSON.
   virtual Status writeStats(const std::string &path) const = 0;
 };
