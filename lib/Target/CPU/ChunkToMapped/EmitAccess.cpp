@@ -179,6 +179,8 @@ void Emitter::loop(int64_t from, int64_t to, int64_t step,
 
 Value Emitter::viewSlot(unsigned slot, int64_t byteInSlot, int64_t rows,
                         int64_t stride) {
+  if (Value other = bound.lookup({slot, byteInSlot}))
+    return other;
   int64_t offset = plan.slots[slot].offset + byteInSlot;
   Value &view = views[{offset, {rows, stride}}];
   if (!view) {
@@ -267,28 +269,46 @@ Value Emitter::loadArgument(BlockArgument argument, Cursor &cursor) {
   return convert(loaded, g.compute);
 }
 
+/// [B, T, (n,) H, (D)]
+Value Emitter::getArgumentBase(BlockArgument argument, Value member) {
+  ArgAttr arg = plan.getArg(argument);
+  Value at = chunkRow;
+  if (arg.getFamily()) {
+    int64_t family = plan.signature.getDim(arg.getFamily()).value_or(1);
+    at = add(mul(at, family), member);
+  }
+  at = add(mul(at, heads), headIndex);
+  return mul(at, getRank(argument) == 2 ? getShape(argument).second : 1);
+}
+
 /// Asks for a share of the next chunk's inputs: lines [step, step + 1) * n of
 /// each array's C rows. Inputs are strided by the number of heads, which
 /// hardware does not foresee; asked for all at once they would only queue.
 void Emitter::emitPrefetch(Value step) {
   func::FuncOp source = plan.function;
+  llvm::SmallDenseSet<StringAttr> seen;
   for (BlockArgument argument : source.getArguments()) {
     ArgAttr arg = plan.getArg(argument);
-    if (!arg || arg.getKind() != ArgKind::In)
+    if (!arg || arg.getKind() != ArgKind::In ||
+        !seen.insert(arg.getName()).second)
       continue;
+    // The micro-steps of a token stand behind each other: rows like others.
+    int64_t steps = arg.getFamily()
+                        ? plan.signature.getDim(arg.getFamily()).value_or(1)
+                        : 1;
+    Value base = getArgumentBase(argument, idx(0));
     int64_t size = getRank(argument) == 2 ? getShape(argument).second : 1;
     int64_t inLine = kLineBytes * 8 / arg.getType().getIntOrFloatBitWidth();
     // An array need not begin with a line: a row may end in one line more.
     int64_t lines = llvm::divideCeil(size - 1, inLine) + 1;
-    int64_t share = llvm::divideCeil(g.tokens * lines, prefetchSteps);
+    int64_t share = llvm::divideCeil(g.tokens * steps * lines, prefetchSteps);
     Value first = mul(step, share);
     auto ask = [&](Value n) {
       Value line = add(first, n);
       Value row = div(line, lines);
       Value col = min(mul(sub(line, mul(row, lines)), inLine), idx(size - 1));
-      row = min(add(row, g.tokens), sub(remaining, idx(1)));
-      Value at = add(arrayBase.lookup(argument),
-                     add(mul(row, arrayRowStride.lookup(argument)), col));
+      row = min(add(row, g.tokens * steps), sub(mul(remaining, steps), idx(1)));
+      Value at = add(base, add(mul(row, mul(heads, size)), col));
       memref::PrefetchOp::create(b, loc, arrays.lookup(argument), at,
                                  /*isWrite=*/false, /*localityHint=*/2,
                                  /*isDataCache=*/true);

@@ -21,6 +21,7 @@
 
 #include "Emitter.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "llvm/ADT/MapVector.h"
 #include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
@@ -172,8 +173,29 @@ void Emitter::emitGramLeaf(const Unit &unit, Value lo) {
   struct Pair {
     int64_t a, i, j;
   };
-  auto emitGroup = [&](int64_t number, ArrayRef<int64_t> rows) {
-    Value y = view(*plan.getBuffer(op.getCols()[number]));
+  /// A column and the rows whose pairs with it are summed at a time.
+  struct Group {
+    int64_t number;
+    SmallVector<int64_t> rows;
+  };
+  // Groups that differ only in where their operands lie are rounds of a loop.
+  auto emitGroups = [&](ArrayRef<Group> groups, Value round) {
+    int64_t number = groups[0].number;
+    ArrayRef<int64_t> rows = groups[0].rows;
+    auto select = [&](llvm::function_ref<Value(const Group &)> get) {
+      return getOperandOf(llvm::map_to_vector(groups, get), round, false, false)
+          .memref;
+    };
+    Value y =
+        select([&](const Group &group) { return op.getCols()[group.number]; });
+    llvm::SmallDenseMap<int64_t, Value> rowViews, gramViews;
+    for (auto [slot, a] : llvm::enumerate(rows)) {
+      rowViews[a] = select(
+          [&](const Group &group) { return op.getRows()[group.rows[slot]]; });
+      gramViews[a] = select([&](const Group &group) {
+        return op.getGram(group.rows[slot], group.number);
+      });
+    }
     bool colBefore = op.getColPosition(number) == Position::Before;
     SmallVector<Pair> pairs;
     for (int64_t a : rows)
@@ -182,36 +204,35 @@ void Emitter::emitGramLeaf(const Unit &unit, Value lo) {
           if (j < i || op.getMask(a, number) == "diagonal")
             pairs.push_back({a, i, j});
     SmallVector<Value> zeros(pairs.size(), zeroVector());
-    SmallVector<Value> sums = loop(
-        0, decay.stride, g.lanes, zeros,
-        [&](Value at, ValueRange carried) -> SmallVector<Value> {
-          SmallVector<Value> acc(carried);
-          SmallVector<Value> column(kLeaf); // decayed so far
-          for (int64_t i = 0; i < kLeaf; ++i) {
-            Value row = add(lo, i);
-            Value yi = loadVector(y, row, at);
-            Value wi = i || colBefore ? loadVector(w, row, at) : Value();
-            auto multiply = [&](Position position, Value diagonal) {
-              llvm::SmallDenseMap<int64_t, Value> xs;
-              for (auto [k, pair] : llvm::enumerate(pairs)) {
-                if (pair.i != i || op.getRowPosition(pair.a) != position)
-                  continue;
-                Value &x = xs[pair.a];
-                if (!x)
-                  x = loadVector(view(*plan.getBuffer(op.getRows()[pair.a])),
-                                 row, at);
-                acc[k] =
-                    fma(x, pair.j == i ? diagonal : column[pair.j], acc[k]);
-              }
-            };
-            multiply(Position::Before, yi);
-            for (int64_t j = 0; j < i; ++j)
-              column[j] = mulf(column[j], wi);
-            column[i] = colBefore ? mulf(yi, wi) : yi;
-            multiply(Position::After, column[i]);
-          }
-          return acc;
-        });
+    SmallVector<Value> sums =
+        loop(0, decay.stride, g.lanes, zeros,
+             [&](Value at, ValueRange carried) -> SmallVector<Value> {
+               SmallVector<Value> acc(carried);
+               SmallVector<Value> column(kLeaf); // decayed so far
+               for (int64_t i = 0; i < kLeaf; ++i) {
+                 Value row = add(lo, i);
+                 Value yi = loadVector(y, row, at);
+                 Value wi = i || colBefore ? loadVector(w, row, at) : Value();
+                 auto multiply = [&](Position position, Value diagonal) {
+                   llvm::SmallDenseMap<int64_t, Value> xs;
+                   for (auto [k, pair] : llvm::enumerate(pairs)) {
+                     if (pair.i != i || op.getRowPosition(pair.a) != position)
+                       continue;
+                     Value &x = xs[pair.a];
+                     if (!x)
+                       x = loadVector(rowViews[pair.a], row, at);
+                     acc[k] = fma(x, pair.j == i ? diagonal : column[pair.j],
+                                  acc[k]);
+                   }
+                 };
+                 multiply(Position::Before, yi);
+                 for (int64_t j = 0; j < i; ++j)
+                   column[j] = mulf(column[j], wi);
+                 column[i] = colBefore ? mulf(yi, wi) : yi;
+                 multiply(Position::After, column[i]);
+               }
+               return acc;
+             });
     for (int64_t a : rows) {
       SmallVector<Value> tile(kLeaf * kLeaf), atRows;
       for (auto [k, pair] : llvm::enumerate(pairs))
@@ -219,29 +240,42 @@ void Emitter::emitGramLeaf(const Unit &unit, Value lo) {
           tile[pair.i * kLeaf + pair.j] = sums[k];
       for (int64_t i = 0; i < kLeaf; ++i)
         atRows.push_back(add(lo, i));
-      storeSums(sumLanes(tile), kLeaf, kLeaf,
-                view(*plan.getBuffer(op.getGram(a, number))), atRows, lo,
+      storeSums(sumLanes(tile), kLeaf, kLeaf, gramViews[a], atRows, lo,
                 Value());
     }
   };
+  SmallVector<Group> groups;
+  SmallVector<std::string> structures;
   for (int64_t number = 0; number < numCols; ++number) {
-    SmallVector<int64_t> group;
-    int64_t size = 0;
+    int64_t size = limit; // begin with a new group
     for (int64_t a = 0; a < numRows; ++a) {
       StringRef mask = op.getMask(a, number);
       if (mask == "none")
         continue;
       int64_t needed =
           kLeaf * (kLeaf - 1) / 2 + (mask == "diagonal" ? kLeaf : 0);
-      if (!group.empty() && size + needed > limit) {
-        emitGroup(number, group);
-        group.clear();
+      if (size + needed > limit) {
+        groups.push_back({number, {}});
+        structures.push_back(
+            op.getColPosition(number) == Position::Before ? "before" : "after");
         size = 0;
       }
-      group.push_back(a);
+      groups.back().rows.push_back(a);
+      structures.back() += mask == "diagonal" ? "d" : "s";
+      structures.back() += op.getRowPosition(a) == Position::Before ? "b" : "a";
       size += needed;
     }
-    if (!group.empty())
-      emitGroup(number, group);
+  }
+  llvm::MapVector<StringRef, SmallVector<Group>> alike;
+  for (auto [group, structure] : llvm::zip(groups, structures))
+    alike[structure].push_back(group);
+  for (auto &[structure, members] : alike) {
+    if (members.size() < kLeastMembers) {
+      for (const Group &group : members)
+        emitGroups(group, idx(0));
+      continue;
+    }
+    loop(0, members.size(), 1,
+         [&, &members = members](Value round) { emitGroups(members, round); });
   }
 }

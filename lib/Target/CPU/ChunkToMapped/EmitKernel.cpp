@@ -101,38 +101,51 @@ void Emitter::emitUnits(Slice slice) {
   for (const Unit &unit : plan.units) {
     if (unit.slice != slice)
       continue;
-    switch (unit.kind) {
-    case Unit::Scalar:
-      emitScalar(unit);
-      break;
-    case Unit::Copy:
-      emitCopy(unit);
-      break;
-    case Unit::Elementwise:
-      emitElementwise(unit);
-      break;
-    case Unit::Matmul:
-      emitMatmul(unit);
-      break;
-    case Unit::Dot:
-      emitDot(unit);
-      break;
-    case Unit::Gram:
-      emitGram(unit);
-      break;
-    case Unit::Solve:
-      emitSolve(unit);
-      break;
-    case Unit::Sum:
-      emitSum(unit);
-      break;
-    case Unit::VectorScan:
-      emitVectorScan(unit);
-      break;
-    case Unit::OutScalars:
-      emitOutScalars(unit);
-      break;
-    }
+    if (unit.others.empty())
+      emitUnit(unit);
+    else
+      emitFamily(unit);
+  }
+}
+
+int64_t Emitter::getPrefetchSteps(const Unit &unit) const {
+  if (unit.kind != Unit::Matmul || unit.slice != Slice::Panel)
+    return 0;
+  return getShape(unit.getChainResult()).first / g.tileRows;
+}
+
+void Emitter::emitUnit(const Unit &unit) {
+  switch (unit.kind) {
+  case Unit::Scalar:
+    emitScalar(unit);
+    break;
+  case Unit::Copy:
+    emitCopy(unit);
+    break;
+  case Unit::Elementwise:
+    emitElementwise(unit);
+    break;
+  case Unit::Matmul:
+    emitMatmul(unit);
+    break;
+  case Unit::Dot:
+    emitDot(unit);
+    break;
+  case Unit::Gram:
+    emitGram(unit);
+    break;
+  case Unit::Solve:
+    emitSolve(unit);
+    break;
+  case Unit::Sum:
+    emitSum(unit);
+    break;
+  case Unit::VectorScan:
+    emitVectorScan(unit);
+    break;
+  case Unit::OutScalars:
+    emitOutScalars(unit);
+    break;
   }
 }
 
@@ -260,31 +273,23 @@ void Emitter::emitChunk(Value chunk) {
       arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, block, idx(0));
   ownedRows = arith::SelectOp::create(b, loc, owns, valid, idx(0));
   scalars[plan.valid] = valid;
-  Value row = add(mul(batchIndex, numTokens), firstToken);
-
-  // [B, T, (n,) H, (D)]
+  chunkRow = add(mul(batchIndex, numTokens), firstToken);
   func::FuncOp source = plan.function;
   for (BlockArgument argument : source.getArguments()) {
     ArgAttr arg = plan.getArg(argument);
     if (!arg || arg.getKind() != ArgKind::In)
       continue;
     int64_t size = getRank(argument) == 2 ? getShape(argument).second : 1;
-    Value at = row;
-    int64_t family = 1;
-    if (arg.getFamily()) {
-      family = plan.signature.getDim(arg.getFamily()).value_or(1);
-      auto member = source.getArgAttrOfType<IntegerAttr>(
-          argument.getArgNumber(), kMicroAttr);
-      at = add(mul(row, family), member ? member.getInt() : 0);
-    }
-    at = add(mul(at, heads), headIndex);
-    arrayBase[argument] = mul(at, size);
+    int64_t family = arg.getFamily()
+                         ? plan.signature.getDim(arg.getFamily()).value_or(1)
+                         : 1;
+    arrayBase[argument] = getArgumentBase(argument, idx(getMember(argument)));
     arrayRowStride[argument] = mul(heads, family * size);
   }
   outBase.clear();
   for (Value out : plan.outs) {
     int64_t size = getRank(out) == 2 ? getShape(out).second : 1;
-    outBase.push_back(mul(add(mul(row, heads), headIndex), size));
+    outBase.push_back(mul(add(mul(chunkRow, heads), headIndex), size));
   }
   emitUnits(Slice::Free);
   // Steps are counted over all panels; a block that owns a part of them asks
@@ -295,8 +300,7 @@ void Emitter::emitChunk(Value chunk) {
     if (unit.slice != Slice::Panel)
       continue;
     hasPanelUnits = true;
-    if (unit.kind == Unit::Matmul)
-      prefetchSteps += getShape(unit.getChainResult()).first / g.tileRows;
+    prefetchSteps += getPrefetchSteps(unit) * (1 + unit.others.size());
   }
   int64_t perPanel = prefetchSteps;
   prefetchSteps *= g.panels();

@@ -66,6 +66,25 @@ Emitter::Tile Emitter::accumulate(Tile tile, ArrayRef<LeftRow> left,
   return tile;
 }
 
+size_t Emitter::countAlike(const Unit &unit, size_t first) {
+  MatmulOp head = unit.chain[first];
+  SmallVector<Value> lhs, rhs;
+  auto add = [&](MatmulOp link) {
+    lhs.push_back(link.getLhs());
+    rhs.push_back(link.getRhs());
+  };
+  size_t count = 0;
+  for (MatmulOp link : ArrayRef(unit.chain).drop_front(first)) {
+    if (link->getAttrDictionary() != head->getAttrDictionary())
+      break;
+    add(link);
+    if (!areAlike(lhs) || !areAlike(rhs))
+      break;
+    ++count;
+  }
+  return count;
+}
+
 void Emitter::emitMatmulTile(const Unit &unit, Value row, int64_t rows,
                              Value col, int64_t vectors, Cursor &origin) {
   SmallVector<Value> masks(vectors);
@@ -91,9 +110,8 @@ void Emitter::emitMatmulTile(const Unit &unit, Value row, int64_t rows,
       tile.push_back(unit.getChainStart() ? eval(unit.getChainStart(), cursor)
                                           : zeroVector());
     }
-  for (MatmulOp link : unit.chain) {
-    Operand lhs = getOperand(link.getLhs(), origin.panel, false);
-    Operand rhs = getOperand(link.getRhs(), origin.panel, true);
+  auto addProduct = [&](Tile tile, MatmulOp link, const Operand &lhs,
+                        const Operand &rhs) {
     SmallVector<LeftRow> left;
     for (int64_t r = 0; r < rows; ++r)
       left.push_back({lhs.memref, add(row, r), link.getTransposeLhs()});
@@ -104,12 +122,38 @@ void Emitter::emitMatmulTile(const Unit &unit, Value row, int64_t rows,
     if (lower && rows < depth) {
       Value end = add(row, rows + kUnroll - 1);
       end = mul(div(end, kUnroll), kUnroll);
-      tile = accumulate(tile, left, rhs, col, vectors, idx(0), end,
+      return accumulate(tile, left, rhs, col, vectors, idx(0), end,
                         std::nullopt, kUnroll);
-    } else {
-      tile = accumulate(tile, left, rhs, col, vectors, idx(0), Value(), depth,
-                        kUnroll);
     }
+    return accumulate(tile, left, rhs, col, vectors, idx(0), Value(), depth,
+                      kUnroll);
+  };
+  for (size_t first = 0; first < unit.chain.size();) {
+    MatmulOp link = unit.chain[first];
+    size_t count = countAlike(unit, first);
+    if (count < kLeastMembers) {
+      tile =
+          addProduct(tile, link, getOperand(link.getLhs(), origin.panel, false),
+                     getOperand(link.getRhs(), origin.panel, true));
+      ++first;
+      continue;
+    }
+    SmallVector<Value> lhs, rhs;
+    unit.forEachMember([&](const Unit &member) {
+      for (MatmulOp other : ArrayRef(member.chain).slice(first, count)) {
+        lhs.push_back(other.getLhs());
+        rhs.push_back(other.getRhs());
+      }
+    });
+    tile = loop(
+        0, count, 1, tile,
+        [&](Value round, ValueRange carried) -> SmallVector<Value> {
+          Value position = instance ? add(mul(instance, count), round) : round;
+          return addProduct(Tile(carried), link,
+                            getOperandOf(lhs, position, origin.panel, false),
+                            getOperandOf(rhs, position, origin.panel, true));
+        });
+    first += count;
   }
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t v = 0; v < vectors; ++v) {

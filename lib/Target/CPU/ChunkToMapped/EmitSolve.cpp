@@ -60,6 +60,61 @@ void Emitter::emitSolveTile(TriSolveOp solve, Value token, int64_t tokens,
     }
 }
 
+/// A tile holds some of one token's unknowns. It takes in all unknowns of the
+/// earlier tokens and the earlier ones of its own, then it is solved.
+void Emitter::emitLongSolve(TriSolveOp solve, Value col, int64_t vectors,
+                            bool inPanel) {
+  int64_t m = solve.getRhs().size();
+  auto block = [&](Value j, Value l) {
+    return getOperandOf(solve.getBlocks(), add(mul(j, m), l), inPanel, false)
+        .memref;
+  };
+  auto unknown = [&](Value l) {
+    return getOperandOf(solve.getUnknowns(), l, inPanel, true);
+  };
+  auto emitTile = [&](Value token, Value first, int64_t count) {
+    Tile tile;
+    for (int64_t j = 0; j < count; ++j) {
+      Operand rhs = getOperandOf(solve.getRhs(), add(first, j), inPanel, true);
+      for (int64_t v = 0; v < vectors; ++v)
+        tile.push_back(loadOperand(rhs, token, add(col, v * g.lanes)));
+    }
+    auto addUnknowns = [&](Value from, Value to, Value end) {
+      return loop(from, to, 1, tile,
+                  [&](Value l, ValueRange carried) -> SmallVector<Value> {
+                    SmallVector<LeftRow> left;
+                    for (int64_t j = 0; j < count; ++j)
+                      left.push_back({block(add(first, j), l), token});
+                    return accumulate(Tile(carried), left, unknown(l), col,
+                                      vectors, idx(0), end, std::nullopt, 1);
+                  });
+    };
+    tile = addUnknowns(idx(0), first, add(token, 1));
+    tile = addUnknowns(first, idx(m), token);
+    for (int64_t l = 0; l < count; ++l)
+      for (int64_t j = l + 1; j < count; ++j) {
+        Value number = splat(
+            loadScalar(block(add(first, j), add(first, l)), token, token));
+        for (int64_t v = 0; v < vectors; ++v)
+          tile[j * vectors + v] =
+              fma(number, tile[l * vectors + v], tile[j * vectors + v]);
+      }
+    for (int64_t j = 0; j < count; ++j) {
+      Operand solved = unknown(add(first, j));
+      for (int64_t v = 0; v < vectors; ++v)
+        storeVector(tile[j * vectors + v], solved.memref, token,
+                    add(col, v * g.lanes));
+    }
+  };
+  loop(0, getShape(solve.getRhs()[0]).first, 1, [&](Value token) {
+    int64_t main = m / g.tileRows * g.tileRows;
+    loop(0, main, g.tileRows,
+         [&](Value first) { emitTile(token, first, g.tileRows); });
+    if (m > main)
+      emitTile(token, idx(main), m - main);
+  });
+}
+
 void Emitter::emitSolve(const Unit &unit) {
   auto solve = cast<TriSolveOp>(unit.op);
   bool inPanel = unit.slice == Slice::Panel;
@@ -68,7 +123,14 @@ void Emitter::emitSolve(const Unit &unit) {
       llvm::bit_floor<uint64_t>(std::max<int64_t>(g.tileRows / m, 1));
   auto [rows, cols] = getShape(solve.getRhs()[0]);
   int64_t numTokens = rows;
+  // Tiles of several tokens are few instructions when there are few unknowns.
+  bool isLong = m > g.tileRows && areAlike(solve.getBlocks()) &&
+                areAlike(solve.getRhs()) && areAlike(solve.getUnknowns());
   auto emitColumns = [&](Value col, int64_t vectors) {
+    if (isLong) {
+      emitLongSolve(solve, col, vectors, inPanel);
+      return;
+    }
     loop(0, numTokens, tokens, [&](Value token) {
       emitSolveTile(solve, token, tokens, col, vectors, inPanel);
     });

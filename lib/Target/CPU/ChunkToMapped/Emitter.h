@@ -14,6 +14,9 @@
 #include "Plan.h"
 #include "mlir/IR/Builders.h"
 
+#include <map>
+#include <vector>
+
 namespace mlir::delta::cpumap {
 
 /// A place in an elementwise loop: `lanes` columns of one row.
@@ -46,6 +49,9 @@ private:
   void emitItem(Value item);
   void emitChunk(Value chunk);
   void emitUnits(Slice slice);
+  void emitUnit(const Unit &unit);
+  /// Tiles of a unit that each ask for a share of the next chunk's inputs.
+  int64_t getPrefetchSteps(const Unit &unit) const;
   /// Runs `body` with the panel's state and columns bound, for each panel.
   void forEachPanel(llvm::function_ref<void()> body);
   void emitLoadState();
@@ -118,10 +124,32 @@ private:
   /// Column of the whole matrix that a cursor stands at.
   Value globalCol(const Cursor &cursor);
   Value loadArgument(BlockArgument argument, Cursor &cursor);
+  /// First element of an argument for the current item and chunk.
+  Value getArgumentBase(BlockArgument argument, Value member);
   void emitPrefetch(Value step);
   void emitOutPrefetch(unsigned out, Value row, int64_t rows, Value col,
                        int64_t vectors, bool inPanel);
   void storeOut(unsigned out, Value vector, const Cursor &cursor);
+
+  //===--------------------------------------------------------------------===//
+  // EmitRepeat.cpp: units in a loop
+  //===--------------------------------------------------------------------===//
+
+  /// `table[position]`, from a constant of the kernel's.
+  Value lookUp(ArrayRef<int64_t> table, Value position);
+  int64_t offsetOf(const Buffer &buffer) const;
+  /// A buffer of the shape of `like` at a byte of the arena.
+  Value viewAt(const Buffer &like, Value offset);
+  /// Do the values lie in buffers of one shape?
+  bool areAlike(ValueRange values);
+  /// The one of `values`, which are alike, that `position` says.
+  Operand getOperandOf(ValueRange values, Value position, bool panel,
+                       bool columnwise);
+  /// Number of the micro-step that an argument belongs to.
+  int64_t getMember(BlockArgument argument) const;
+  void bindInstance(ArrayRef<Value> values, Value round);
+  /// The loop over a unit and those like it.
+  void emitFamily(const Unit &unit);
 
   //===--------------------------------------------------------------------===//
   // EmitElementwise.cpp
@@ -165,6 +193,8 @@ private:
   Tile accumulate(Tile tile, ArrayRef<LeftRow> left, const Operand &rhs,
                   Value col, int64_t vectors, Value begin, Value end,
                   std::optional<int64_t> count, int64_t unroll);
+  /// Products of a unit's chain from `first` on that one loop can add up.
+  size_t countAlike(const Unit &unit, size_t first);
   void emitDot(const Unit &unit);
   void emitScalarDot(MatmulOp matmul, const Operand &lhs, const Operand &rhs,
                      Value result, Value addend);
@@ -187,6 +217,8 @@ private:
   void emitGramNode(const Unit &unit, Value lo, int64_t left, int64_t right);
   void emitGramLeaf(const Unit &unit, Value lo);
   void emitSolve(const Unit &unit);
+  void emitLongSolve(TriSolveOp solve, Value col, int64_t vectors,
+                     bool inPanel);
   void emitSolveTile(TriSolveOp solve, Value token, int64_t tokens, Value col,
                      int64_t vectors, bool inPanel);
 
@@ -217,6 +249,12 @@ private:
   llvm::DenseMap<Value, Value> arrayBase, arrayRowStride;
   SmallVector<Value> outBase;
   llvm::DenseMap<std::pair<int64_t, std::pair<int64_t, int64_t>>, Value> views;
+  Value chunkRow; // B * T index of the chunk's first token
+  /// In a loop over units: the round, and the buffers that are another one's in
+  /// each, by slot and byte in it.
+  Value instance;
+  llvm::DenseMap<std::pair<unsigned, int64_t>, Value> bound;
+  std::map<std::vector<int64_t>, Value> tables;
 };
 
 } // namespace mlir::delta::cpumap

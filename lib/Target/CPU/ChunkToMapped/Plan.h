@@ -106,12 +106,26 @@ struct Unit {
   bool reverse = false;        // Elementwise: from the last row to the first
   int64_t rows = 0, cols = 0;  // Elementwise
   std::optional<unsigned> scratch; // slot used within the unit only
+  /// Units that differ from this one only in where their operands lie: all run
+  /// in one loop, which has this unit's code. `leaves` of each are the
+  /// operands, in the same order.
+  std::vector<Unit> others;
+  SmallVector<Value> leaves;
 
   /// The product's result, whose uses may lie in `roots`.
   Value getChainResult() const { return MatmulOp(chain.back()).getResult(); }
   /// What the accumulators start with; null for zero.
   Value getChainStart() const { return MatmulOp(chain.front()).getAcc(); }
+  /// Calls `fn` for this unit and those in its loop.
+  void forEachMember(llvm::function_ref<void(const Unit &)> fn) const {
+    fn(*this);
+    for (const Unit &other : others)
+      fn(other);
+  }
 };
+
+/// From this many units on that are alike, they become a loop.
+constexpr size_t kLeastMembers = 4;
 
 /// The plan of one kernel.
 class Plan {
@@ -136,6 +150,8 @@ public:
     auto it = buffers.find(value);
     return it == buffers.end() ? nullptr : &it->second;
   }
+  /// Does the value have a buffer, or will it once there are any?
+  bool isStored(Value value) const { return stored.contains(value); }
   /// Is the value computed where it is used?
   bool isInline(Value value) const;
   /// Buffers and scalars that evaluating `value` reads.
@@ -153,6 +169,10 @@ private:
   void findStored();
   void buildUnits();
   void collectUnitReads(const Unit &unit, llvm::SetVector<Value> &reads) const;
+  /// A text that two units share when one loop can do the work of both, and the
+  /// operands in which they may differ. Empty: only alone.
+  std::string getStructure(const Unit &unit,
+                           SmallVectorImpl<Value> &leaves) const;
   LogicalResult schedule();
   void allocate();
   void chooseGeometry(const CpuMapOptions &options);

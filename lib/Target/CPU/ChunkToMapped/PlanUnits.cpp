@@ -148,7 +148,15 @@ void Plan::buildUnits() {
   // What follows a product is computed from its accumulators if that is all
   // the product is used for.
   llvm::SmallBitVector erased(units.size());
-  for (Unit &unit : units) {
+  llvm::DenseMap<Value, SmallVector<unsigned>> readersOf;
+  for (auto [index, unit] : llvm::enumerate(units)) {
+    llvm::SetVector<Value> reads;
+    collectUnitReads(unit, reads);
+    for (Value value : reads)
+      readersOf[value].push_back(index);
+  }
+  llvm::DenseMap<unsigned, unsigned> mergedInto;
+  for (auto [position, unit] : llvm::enumerate(units)) {
     if (unit.kind != Unit::Matmul)
       continue;
     Value result = unit.getChainResult();
@@ -156,13 +164,12 @@ void Plan::buildUnits() {
         unit.chain, [&](MatmulOp link) { return link.getRhs() == state; });
     bool others = false; // readers that need the buffer
     SmallVector<unsigned> readers;
-    for (auto [index, other] : llvm::enumerate(units)) {
-      if (&other == &unit || erased.test(index))
+    for (unsigned index : readersOf.lookup(result)) {
+      if (auto merged = mergedInto.find(index); merged != mergedInto.end())
+        index = merged->second;
+      if (index == position)
         continue;
-      llvm::SetVector<Value> reads;
-      collectUnitReads(other, reads);
-      if (!reads.contains(result))
-        continue;
+      const Unit &other = units[index];
       bool fits = other.kind == Unit::Elementwise && other.roots.size() == 1 &&
                   other.slice == unit.slice &&
                   other.roots[0].kind != Root::Total &&
@@ -191,6 +198,7 @@ void Plan::buildUnits() {
     for (unsigned index : readers) {
       unit.roots.push_back(units[index].roots[0]);
       erased.set(index);
+      mergedInto[index] = position;
     }
   }
   std::vector<Unit> kept;
@@ -202,6 +210,8 @@ void Plan::buildUnits() {
 
 void Plan::collectUnitReads(const Unit &unit,
                             llvm::SetVector<Value> &reads) const {
+  for (const Unit &other : unit.others)
+    collectUnitReads(other, reads);
   auto ofOperands = [&](Value value) {
     if (Operation *op = value.getDefiningOp())
       for (Value operand : op->getOperands())
@@ -266,10 +276,23 @@ LogicalResult Plan::schedule() {
       if (root.kind == Root::Store || root.kind == Root::Total)
         values.insert(root.value);
   };
-  auto isReady = [&](const Unit &unit, const llvm::DenseSet<Value> &more) {
-    llvm::SetVector<Value> reads;
-    collectUnitReads(unit, reads);
-    return llvm::all_of(reads, [&](Value value) {
+  // What each unit reads, and which units are alike.
+  std::vector<llvm::SetVector<Value>> readsOf(pending.size());
+  SmallVector<unsigned> family(pending.size()), familySize(pending.size());
+  {
+    llvm::StringMap<unsigned> families;
+    for (auto [index, unit] : llvm::enumerate(pending)) {
+      collectUnitReads(unit, readsOf[index]);
+      std::string structure = getStructure(unit, unit.leaves);
+      if (structure.empty())
+        structure = std::to_string(index);
+      family[index] = families.try_emplace(structure, index).first->second;
+      ++familySize[family[index]];
+    }
+  }
+  auto isReady = [&](unsigned index, const llvm::DenseSet<Value> &more) {
+    const Unit &unit = pending[index];
+    return llvm::all_of(readsOf[index], [&](Value value) {
       return done.contains(value) || more.contains(value) ||
              (unit.kind == Unit::Matmul && value == unit.getChainResult());
     });
@@ -278,6 +301,23 @@ LogicalResult Plan::schedule() {
   auto place = [&](unsigned index) {
     produce(pending[index], done);
     placed.set(index);
+  };
+  // Places the units among `candidates` that can run in one loop with
+  // `first`, if there are enough of them.
+  auto placeFamily = [&](unsigned first, ArrayRef<unsigned> candidates) {
+    SmallVector<unsigned> members;
+    for (unsigned index : candidates)
+      if (family[index] == family[first] && isReady(index, none))
+        members.push_back(index);
+    if (members.size() < kLeastMembers)
+      return false;
+    for (unsigned index : members)
+      place(index);
+    Unit unit = pending[members.front()];
+    for (unsigned index : ArrayRef(members).drop_front())
+      unit.others.push_back(pending[index]);
+    ordered.push_back(std::move(unit));
+    return true;
   };
 
   for (Slice slice : {Slice::Hoisted, Slice::Free, Slice::Panel}) {
@@ -293,18 +333,23 @@ LogicalResult Plan::schedule() {
     auto findReady =
         [&](ArrayRef<unsigned> indices) -> std::optional<unsigned> {
       for (unsigned index : indices)
-        if (isReady(pending[index], none))
+        if (isReady(index, none))
           return index;
       return std::nullopt;
     };
     while (true) {
-      if (auto index = findReady(candidates(false, false))) {
+      SmallVector<unsigned> others = candidates(false, false);
+      if (auto index = findReady(others)) {
+        if (placeFamily(*index, others))
+          continue;
         place(*index);
         ordered.push_back(pending[*index]);
         continue;
       }
       SmallVector<unsigned> roots = candidates(true, false);
       if (auto first = findReady(roots)) {
+        if (placeFamily(*first, roots))
+          continue;
         Unit group = pending[*first];
         std::optional<bool> direction = getDirection(group.roots[0]);
         llvm::DenseSet<Value> inGroup;
@@ -315,16 +360,19 @@ LogicalResult Plan::schedule() {
           for (unsigned index : roots) {
             const Unit &unit = pending[index];
             if (placed.test(index) || unit.rows != group.rows ||
-                unit.cols != group.cols || !isReady(unit, inGroup))
+                unit.cols != group.cols || !isReady(index, inGroup))
+              continue;
+            // Those that have a loop of their own, or will.
+            if (family[index] != family[*first] &&
+                familySize[family[index]] >= kLeastMembers)
               continue;
             std::optional<bool> other = getDirection(unit.roots[0]);
             if (direction && other && *direction != *other)
               continue;
             // A total is complete only after the loop.
-            llvm::SetVector<Value> reads;
-            collectUnitReads(unit, reads);
             if (llvm::any_of(group.roots, [&](const Root &root) {
-                  return root.kind == Root::Total && reads.contains(root.value);
+                  return root.kind == Root::Total &&
+                         readsOf[index].contains(root.value);
                 }))
               continue;
             if (other)
@@ -360,14 +408,14 @@ LogicalResult Plan::schedule() {
     llvm::SetVector<Value> reads;
     collectUnitReads(unit, reads);
     llvm::DenseSet<Value> own;
-    if (unit.kind == Unit::Elementwise)
+    if (unit.kind == Unit::Elementwise && unit.others.empty())
       produce(unit, own);
     for (Value value : reads)
       if (!own.contains(value))
         readElsewhere.insert(value);
   }
   for (Unit &unit : units) {
-    if (unit.kind != Unit::Elementwise)
+    if (unit.kind != Unit::Elementwise || !unit.others.empty())
       continue;
     llvm::erase_if(unit.roots, [&](const Root &root) {
       if (root.kind != Root::Store || readElsewhere.contains(root.value))
@@ -428,8 +476,7 @@ void Plan::allocate() {
     buffers[value] = buffer;
   };
 
-  for (auto [position, unit] : llvm::enumerate(units)) {
-    unsigned index = position;
+  auto allocateUnit = [&](Unit &unit, unsigned index) {
     for (const Root &root : unit.roots)
       if (root.kind == Root::Total ||
           (root.kind == Root::Store && stored.contains(root.value)))
@@ -476,6 +523,11 @@ void Plan::allocate() {
     default:
       break;
     }
+  };
+  for (auto [position, unit] : llvm::enumerate(units)) {
+    allocateUnit(unit, position);
+    for (Unit &other : unit.others)
+      allocateUnit(other, position);
   }
 
   // First fit, largest first.
