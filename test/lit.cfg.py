@@ -12,7 +12,7 @@ import lit.formats
 
 config.name = "delta"
 config.test_format = lit.formats.ShTest(execute_external=False)
-config.suffixes = [".mlir", ".delta", ".test"]
+config.suffixes = [".mlir", ".delta", ".ptx", ".test"]
 # Inputs are data of other tests; pytest runs what is under python.
 config.excludes = ["Inputs", "golden", "python", "CMakeLists.txt"]
 config.test_source_root = os.path.dirname(__file__)

@@ -148,8 +148,8 @@ void Graph::findReconvergence() {
       continue;
     // From where no way leads out, lanes do not meet again.
     uint32_t meet = idom[b];
-    last.reconverge = meet == kNone || meet == exit ? kNone
-                                                    : blocks[meet].begin;
+    last.reconverge =
+        meet == kNone || meet == exit ? kNone : blocks[meet].begin;
   }
 }
 

@@ -144,8 +144,7 @@ void branch(Warp &warp, const Inst &inst, uint32_t mask) {
 void branchIndexed(Warp &warp, const Inst &inst, uint32_t mask) {
   if (!mask)
     return;
-  const BranchTable &table =
-      warp.cta->program->branchTables[size_t(inst.imm)];
+  const BranchTable &table = warp.cta->program->branchTables[size_t(inst.imm)];
   const uint32_t *index = warp.r32(inst.op[0]);
   uint32_t pc = warp.pc - 1;
   for (uint32_t rest = mask; rest; rest &= rest - 1) {
@@ -263,9 +262,9 @@ void barrier(Warp &warp, const Inst &inst, uint32_t mask) {
     threads = given;
   }
   if (id >= cta.barriers.size())
-    return stop(FindingKind::InvalidOperand,
-                "there is no barrier " + std::to_string(id) +
-                    "; a CTA has 0 to 15");
+    return stop(FindingKind::InvalidOperand, "there is no barrier " +
+                                                 std::to_string(id) +
+                                                 "; a CTA has 0 to 15");
   Barrier &barrier = cta.barriers[id];
   if (barrier.expected && barrier.expected != threads)
     return stop(FindingKind::BarrierDivergence,
@@ -277,8 +276,8 @@ void barrier(Warp &warp, const Inst &inst, uint32_t mask) {
   barrier.count += kLanes;
   barrier.threads += uint32_t(__builtin_popcount(mask));
   if (inst.kind) {
-    uint32_t p = warp.predicates[inst.op[3]] ^
-                 (inst.flags & 4 ? UINT32_MAX : 0);
+    uint32_t p =
+        warp.predicates[inst.op[3]] ^ (inst.flags & 4 ? UINT32_MAX : 0);
     barrier.popc += uint32_t(__builtin_popcount(p & mask));
   }
   if (inst.flags & 1) {
@@ -340,8 +339,7 @@ void checkRegisters(Warp &warp, const Inst &inst, uint32_t pc, uint32_t mask) {
       cta.report(FindingKind::UninitializedRegister, warp,
                  __builtin_ctz(missing), pc,
                  cta.describe(pc) + " reads register " +
-                     program.registerNames[r] +
-                     ", which nothing has written");
+                     program.registerNames[r] + ", which nothing has written");
     warp.initialized[r] |= missing;
   }
   for (uint32_t r : regs.writes)

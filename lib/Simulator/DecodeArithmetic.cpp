@@ -39,8 +39,8 @@ bool Decoder::decodeFloating(Op op, unsigned sources) {
     inst.flags = halfFlags(m);
     return setHandler(selectors.half(op, type, m));
   }
-  inst.cls = type == Type::F64 ? InstructionClass::Float64
-                               : InstructionClass::Float32;
+  inst.cls =
+      type == Type::F64 ? InstructionClass::Float64 : InstructionClass::Float32;
   inst.kind = static_cast<uint8_t>(op);
   inst.flags = static_cast<uint8_t>((m.ftz ? 1 : 0) | (m.sat ? 2 : 0) |
                                     (static_cast<unsigned>(m.rounding) << 2));
@@ -156,9 +156,9 @@ bool Decoder::decodeDp4a() {
   if (!types(2) || !noModifiersLeft() || !plain(3, Type::U32))
     return false;
   bool a = ptx::isSigned(typeList[0]), b = ptx::isSigned(typeList[1]);
-  return setHandler(selectors.integer(
-      a ? (b ? Op::Dp4aSS : Op::Dp4aSU) : (b ? Op::Dp4aUS : Op::Dp4aUU),
-      Type::U32));
+  return setHandler(selectors.integer(a ? (b ? Op::Dp4aSS : Op::Dp4aSU)
+                                        : (b ? Op::Dp4aUS : Op::Dp4aUU),
+                                      Type::U32));
 }
 
 bool Decoder::decodeCarry() {
@@ -231,8 +231,8 @@ bool Decoder::decodeBitCount() {
   if (op == Op::Bfind && take("shiftamt"))
     op = Op::BfindShift;
   return noModifiersLeft() && operands(2) &&
-         destination(current->operands[0],
-                     op == Op::Brev ? type : Type::U32, inst.op[0]) &&
+         destination(current->operands[0], op == Op::Brev ? type : Type::U32,
+                     inst.op[0]) &&
          source(current->operands[1], type, inst.op[1]) &&
          setHandler(selectors.integer(op, type));
 }
@@ -255,8 +255,8 @@ bool Decoder::decodeBitField() {
 }
 
 bool Decoder::decodePrmt() {
-  static const char *const modes[] = {"f4e", "b4e", "rc8", "ecl", "ecr",
-                                      "rc16"};
+  static const char *const modes[] = {"f4e", "b4e", "rc8",
+                                      "ecl", "ecr", "rc16"};
   for (unsigned i = 0; i < std::size(modes); ++i)
     if (take(modes[i]))
       inst.kind = static_cast<uint8_t>(i + 1);
@@ -341,10 +341,10 @@ bool Decoder::decodeMovVector() {
       bool wide;
       if (vector.elements[i].kind == Operand::Sink)
         continue;
-      if (part == 1 ? !wideDestination(vector.elements[i], partType,
-                                       inst.op[1 + i], wide)
-                    : !destination(vector.elements[i], partType,
-                                   inst.op[1 + i]))
+      if (part == 1
+              ? !wideDestination(vector.elements[i], partType, inst.op[1 + i],
+                                 wide)
+              : !destination(vector.elements[i], partType, inst.op[1 + i]))
         return false;
     }
     return setHandler(selectors.integer(Op::Unpack, type));
@@ -380,12 +380,8 @@ bool Decoder::decodeMov() {
     return decodeMovVector();
   if (from.kind == Operand::Special) {
     static const std::map<std::string_view, unsigned> clocks = {
-        {"%clock", 0},
-        {"%clock_hi", 1},
-        {"%clock64", 2},
-        {"%globaltimer", 3},
-        {"%globaltimer_lo", 0},
-        {"%globaltimer_hi", 1}};
+        {"%clock", 0},       {"%clock_hi", 1},       {"%clock64", 2},
+        {"%globaltimer", 3}, {"%globaltimer_lo", 0}, {"%globaltimer_hi", 1}};
     auto it = clocks.find(from.text);
     if (it != clocks.end()) {
       inst.kind = static_cast<uint8_t>(it->second);
@@ -401,8 +397,7 @@ bool Decoder::decodeMov() {
     }
   }
   regs.copies = true;
-  return destination(to, type, inst.op[0]) &&
-         source(from, type, inst.op[1]) &&
+  return destination(to, type, inst.op[0]) && source(from, type, inst.op[1]) &&
          setHandler(selectors.integer(Op::Mov, type));
 }
 
@@ -427,8 +422,8 @@ bool Decoder::decodeSlct() {
   Type selector = typeList[1];
   if (selector != Type::S32 && selector != Type::F32)
     return unsupported();
-  inst.flags = static_cast<uint8_t>((selector == Type::F32 ? 1 : 0) |
-                                    (ftz ? 2 : 0));
+  inst.flags =
+      static_cast<uint8_t>((selector == Type::F32 ? 1 : 0) | (ftz ? 2 : 0));
   return destination(current->operands[0], typeList[0], inst.op[0]) &&
          source(current->operands[1], typeList[0], inst.op[1]) &&
          source(current->operands[2], typeList[0], inst.op[2]) &&
@@ -555,8 +550,7 @@ bool Decoder::decodeCvt() {
 bool Decoder::decodeCvta() {
   inst.cls = InstructionClass::Move;
   inst.kind = take("to");
-  if (!takeSpace(inst.space) || !noModifiersLeft() || !types(1) ||
-      !operands(2))
+  if (!takeSpace(inst.space) || !noModifiersLeft() || !types(1) || !operands(2))
     return false;
   if (ptx::sizeOf(typeList[0]) != 8)
     return fail("'", current->opcode, "' needs 64 bits");

@@ -21,9 +21,9 @@ using ptx::Type;
 
 bool Decoder::takeSpace(Space &space) {
   static const std::pair<const char *, Space> spaces[] = {
-      {"global", Space::Global},        {"shared", Space::Shared},
-      {"shared::cta", Space::Shared},   {"local", Space::Local},
-      {"param", Space::Param},          {"param::entry", Space::Param},
+      {"global", Space::Global},      {"shared", Space::Shared},
+      {"shared::cta", Space::Shared}, {"local", Space::Local},
+      {"param", Space::Param},        {"param::entry", Space::Param},
       {"const", Space::Const}};
   space = Space::Generic;
   for (auto [name, value] : spaces)
@@ -39,8 +39,8 @@ bool Decoder::takeSpace(Space &space) {
 void Decoder::takeCacheHints() {
   for (const char *hint :
        {"weak", "relaxed", "acquire", "release", "acq_rel", "volatile", "mmio",
-        "cta", "cluster", "gpu", "sys", "ca", "cg", "cs", "lu", "cv", "wb",
-        "wt", "nc", "unified"})
+        "cta",  "cluster", "gpu",     "sys",     "ca",      "cg",       "cs",
+        "lu",   "cv",      "wb",      "wt",      "nc",      "unified"})
     while (take(hint)) {
     }
   while (takePrefix("L1::") || takePrefix("L2::")) {
@@ -69,8 +69,8 @@ bool Decoder::memoryAccess(bool isStore) {
     have = value.elements.size();
   }
   if (have != vector)
-    return fail("'", current->opcode, "' moves ", vector,
-                " elements, but has ", have, " registers");
+    return fail("'", current->opcode, "' moves ", vector, " elements, but has ",
+                have, " registers");
   for (unsigned i = 0; i < vector; ++i) {
     bool wide;
     if (isStore) {
@@ -86,8 +86,8 @@ bool Decoder::memoryAccess(bool isStore) {
       if (ptx::isSigned(type) &&
           ptx::sizeOf(function.registers[e.index].type) > bytes) {
         inst.flags |= ops::kSignExtend;
-        inst.kind = static_cast<uint8_t>(
-            ptx::sizeOf(function.registers[e.index].type));
+        inst.kind =
+            static_cast<uint8_t>(ptx::sizeOf(function.registers[e.index].type));
       }
     }
     if (wide)
@@ -102,8 +102,8 @@ bool Decoder::memoryAccess(bool isStore) {
   inst.wideAddress = wideAddress;
   switch (inst.space) {
   case Space::Shared:
-    inst.cls = isStore ? InstructionClass::SharedStore
-                       : InstructionClass::SharedLoad;
+    inst.cls =
+        isStore ? InstructionClass::SharedStore : InstructionClass::SharedLoad;
     break;
   case Space::Local:
     inst.cls = InstructionClass::LocalMemory;
@@ -115,8 +115,8 @@ bool Decoder::memoryAccess(bool isStore) {
                   "supported");
     break;
   default:
-    inst.cls = isStore ? InstructionClass::GlobalStore
-                       : InstructionClass::GlobalLoad;
+    inst.cls =
+        isStore ? InstructionClass::GlobalStore : InstructionClass::GlobalLoad;
     break;
   }
   if (isStore && inst.space == Space::Const)
@@ -139,10 +139,10 @@ bool Decoder::atomic(bool returns) {
   takeCacheHints();
   take("noftz");
   static const std::pair<const char *, ops::AtomicOp> names[] = {
-      {"add", ops::AtomicOp::Add}, {"min", ops::AtomicOp::Min},
-      {"max", ops::AtomicOp::Max}, {"inc", ops::AtomicOp::Inc},
-      {"dec", ops::AtomicOp::Dec}, {"and", ops::AtomicOp::And},
-      {"or", ops::AtomicOp::Or},   {"xor", ops::AtomicOp::Xor},
+      {"add", ops::AtomicOp::Add},   {"min", ops::AtomicOp::Min},
+      {"max", ops::AtomicOp::Max},   {"inc", ops::AtomicOp::Inc},
+      {"dec", ops::AtomicOp::Dec},   {"and", ops::AtomicOp::And},
+      {"or", ops::AtomicOp::Or},     {"xor", ops::AtomicOp::Xor},
       {"exch", ops::AtomicOp::Exch}, {"cas", ops::AtomicOp::Cas}};
   bool found = false;
   ops::AtomicOp op = ops::AtomicOp::Add;
@@ -269,8 +269,8 @@ bool Decoder::decodeCp() {
 }
 
 bool Decoder::matrixMove(bool isStore) {
-  inst.cls = isStore ? InstructionClass::MatrixStore
-                     : InstructionClass::MatrixLoad;
+  inst.cls =
+      isStore ? InstructionClass::MatrixStore : InstructionClass::MatrixLoad;
   inst.space = Space::Shared;
   if (!take("sync") || !take("aligned"))
     return fail("'", current->opcode, "' needs .sync.aligned");

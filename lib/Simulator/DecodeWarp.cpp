@@ -92,10 +92,9 @@ bool Decoder::decodeBar() {
       return unsupported();
     if (!types(1) || !operandsBetween(3, 4))
       return false;
-    if (inst.kind == 1 ? !destination(current->operands[0], Type::U32,
-                                      inst.op[2])
-                       : !predicateDestination(current->operands[0],
-                                               inst.op[2]))
+    if (inst.kind == 1
+            ? !destination(current->operands[0], Type::U32, inst.op[2])
+            : !predicateDestination(current->operands[0], inst.op[2]))
       return false;
     bool negated = false;
     if (!predicateSource(current->operands.back(), inst.op[3], negated))

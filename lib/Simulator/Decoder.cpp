@@ -240,6 +240,11 @@ bool Decoder::unsupported() {
               "' is not supported by the simulator");
 }
 
+bool Decoder::decodeCall() {
+  return fail("'call' is not supported by the simulator: functions must be "
+              "inlined");
+}
+
 bool Decoder::noModifiersLeft() {
   if (modifiers.empty())
     return true;
@@ -247,9 +252,7 @@ bool Decoder::noModifiersLeft() {
               "' is not supported");
 }
 
-bool Decoder::operands(unsigned count) {
-  return operandsBetween(count, count);
-}
+bool Decoder::operands(unsigned count) { return operandsBetween(count, count); }
 
 bool Decoder::operandsBetween(unsigned least, unsigned most) {
   size_t have = current->operands.size();
@@ -495,9 +498,9 @@ bool Decoder::destination(const Operand &operand, Type type, uint32_t &slot) {
                 ptx::nameOf(type), " is expected");
   Type have = function.registers[operand.index].type;
   if (have == Type::Pred || ptx::sizeOf(have) != ptx::sizeOf(type))
-    return fail("register ", describe(operand), " of type .",
-                ptx::nameOf(have), " stands where one of type .",
-                ptx::nameOf(type), " is expected");
+    return fail("register ", describe(operand), " of type .", ptx::nameOf(have),
+                " stands where one of type .", ptx::nameOf(type),
+                " is expected");
   slot = slotOfRegister(operand.index);
   write(operand.index);
   return true;
@@ -518,8 +521,8 @@ bool Decoder::wideSource(const Operand &operand, Type type, uint32_t &slot,
   return source(operand, type, slot);
 }
 
-bool Decoder::wideDestination(const Operand &operand, Type type,
-                              uint32_t &slot, bool &wide) {
+bool Decoder::wideDestination(const Operand &operand, Type type, uint32_t &slot,
+                              bool &wide) {
   wide = ptx::sizeOf(type) == 8;
   if (operand.kind == Operand::Register) {
     Type have = function.registers[operand.index].type;
@@ -631,9 +634,8 @@ bool Decoder::address(const Operand &operand, Space space, unsigned field,
       offset += static_cast<int64_t>(at);
       return true;
     }
-    uint32_t &slot =
-        globalConstants.try_emplace({true, globalVariable}, kNone)
-            .first->second;
+    uint32_t &slot = globalConstants.try_emplace({true, globalVariable}, kNone)
+                         .first->second;
     if (slot == kNone) {
       slot = allocate(true);
       program->constants.push_back({slot, true, 0, globalVariable, false});
@@ -717,7 +719,7 @@ const std::map<std::string_view, Decoder::Method> &Decoder::methods() {
       {"brev", &Decoder::decodeBitCount},
       {"brkpt", &Decoder::decodeTrap},
       {"brx", &Decoder::decodeBrx},
-      {"call", &Decoder::decodeUnsupported},
+      {"call", &Decoder::decodeCall},
       {"clz", &Decoder::decodeBitCount},
       {"cnot", &Decoder::decodeLogic},
       {"copysign", &Decoder::decodeCopysign},

@@ -80,8 +80,7 @@ private:
                   bool &wide);
   bool wideDestination(const Operand &operand, Type type, uint32_t &slot,
                        bool &wide);
-  bool predicateSource(const Operand &operand, uint32_t &number,
-                       bool &negated);
+  bool predicateSource(const Operand &operand, uint32_t &number, bool &negated);
   bool predicateDestination(const Operand &operand, uint32_t &number);
   /// [base + offset] into op[field] and imm.
   bool address(const Operand &operand, ptx::Space space, unsigned field,
@@ -164,6 +163,7 @@ private:
   bool decodeActivemask();
   bool decodeElect();
   bool decodeUnsupported() { return unsupported(); }
+  bool decodeCall();
 
   void layOut();
   void findVariables(const Operand &operand);

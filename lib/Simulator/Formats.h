@@ -47,17 +47,15 @@ DELTA_SIM_INLINE uint32_t bf16FromF32Rz(float x) {
   uint32_t b = bits<uint32_t>(x);
   return (b & 0x7fffffff) > 0x7f800000 ? 0x7fff : b >> 16;
 }
-DELTA_SIM_INLINE float f32FromBf16(uint32_t b) {
-  return bits<float>(b << 16);
-}
+DELTA_SIM_INLINE float f32FromBf16(uint32_t b) { return bits<float>(b << 16); }
 
 DELTA_SIM_INLINE uint32_t f16FromF32(float x) {
   uint32_t b = bits<uint32_t>(x), magnitude = b & 0x7fffffff;
   uint32_t normal =
       (magnitude + 0xfff + ((magnitude >> 13) & 1) - (112u << 23)) >> 13;
   // 0.5 has the unit 2^-24 in its last place, as f16's subnormals have.
-  uint32_t small = bits<uint32_t>(bits<float>(magnitude) + 0.5f) -
-                   bits<uint32_t>(0.5f);
+  uint32_t small =
+      bits<uint32_t>(bits<float>(magnitude) + 0.5f) - bits<uint32_t>(0.5f);
   uint32_t result = magnitude < 0x38800000 ? small : normal;
   result = magnitude >= 0x477ff000 ? 0x7c00 : result;
   result |= (b >> 16) & 0x8000;

@@ -48,9 +48,7 @@ template <> struct Lane<int8_t> {
 };
 template <> struct Lane<int16_t> {
   using Slot = uint32_t;
-  DELTA_SIM_INLINE int16_t get(Slot slot) {
-    return static_cast<int16_t>(slot);
-  }
+  DELTA_SIM_INLINE int16_t get(Slot slot) { return static_cast<int16_t>(slot); }
   DELTA_SIM_INLINE Slot put(int16_t value) {
     return static_cast<uint16_t>(value);
   }
@@ -62,9 +60,7 @@ template <> struct Lane<uint64_t> {
 };
 template <> struct Lane<int64_t> {
   using Slot = uint64_t;
-  DELTA_SIM_INLINE int64_t get(Slot slot) {
-    return static_cast<int64_t>(slot);
-  }
+  DELTA_SIM_INLINE int64_t get(Slot slot) { return static_cast<int64_t>(slot); }
   DELTA_SIM_INLINE Slot put(int64_t value) {
     return static_cast<uint64_t>(value);
   }
@@ -126,8 +122,7 @@ void ternary(Warp &warp, const Inst &inst, uint32_t mask) {
   auto *b = slotOf<T>(warp, inst.op[2]);
   auto *c = slotOf<T>(warp, inst.op[3]);
   store<T>(slotOf<T>(warp, inst.op[0]), mask, [=](uint32_t l) {
-    return F::apply(Lane<T>::get(a[l]), Lane<T>::get(b[l]),
-                    Lane<T>::get(c[l]));
+    return F::apply(Lane<T>::get(a[l]), Lane<T>::get(b[l]), Lane<T>::get(c[l]));
   });
 }
 

@@ -169,8 +169,7 @@ void Cta::start(uint64_t number) {
       warp.cta = this;
       warp.registerStorage.resize(program->registerBytes + 64);
       warp.predicateStorage.resize(program->numPredicates);
-      uintptr_t at =
-          reinterpret_cast<uintptr_t>(warp.registerStorage.data());
+      uintptr_t at = reinterpret_cast<uintptr_t>(warp.registerStorage.data());
       warp.registers = warp.registerStorage.data() + ((64 - at % 64) % 64);
       warp.predicates = warp.predicateStorage.data();
       warp.local.resize(size_t(program->localBytes) * kLanes);
@@ -188,8 +187,7 @@ void Cta::start(uint64_t number) {
     warp.predicates[1] = UINT32_MAX;
     warp.pc = 0;
     uint32_t lanes = std::min(threads - w * kLanes, kLanes);
-    warp.live = warp.active =
-        lanes == kLanes ? kFullMask : (1u << lanes) - 1;
+    warp.live = warp.active = lanes == kLanes ? kFullMask : (1u << lanes) - 1;
     warp.reconverge = kNone;
     warp.status = Warp::Ready;
     warp.carry = 0;
@@ -227,8 +225,7 @@ Status checkShape(const KernelInfo &info, Dim3 grid, Dim3 block) {
                          "65535, 65535");
   if (block.x == 0 || block.y == 0 || block.z == 0 || block.x > 1024 ||
       block.y > 1024 || block.z > 64 || block.count() > 1024)
-    return Status::error("a block of ", block.x, " x ", block.y, " x ",
-                         block.z,
+    return Status::error("a block of ", block.x, " x ", block.y, " x ", block.z,
                          " is not possible: the limits are 1 to 1024, 1024, "
                          "64, and 1024 threads in all");
   const uint32_t *most = info.maxThreads, *exact = info.requiredThreads;
@@ -350,9 +347,8 @@ struct Worker {
 
 Expected<LaunchResult> launch(const Module &module, std::string_view kernel,
                               Dim3 grid, Dim3 block,
-                              uint32_t dynamicSharedBytes,
-                              const Params &params, Memory &memory,
-                              const LaunchOptions &options) {
+                              uint32_t dynamicSharedBytes, const Params &params,
+                              Memory &memory, const LaunchOptions &options) {
   const KernelProgram *program = nullptr;
   std::vector<std::string> names;
   for (const KernelProgram &candidate : module.program().kernels) {
@@ -373,10 +369,10 @@ Expected<LaunchResult> launch(const Module &module, std::string_view kernel,
   state.block = block;
   state.dynamicSharedBytes = dynamicSharedBytes;
   state.options = options;
-  uint64_t shared = dynamicSharedBytes
-                        ? uint64_t(program->dynamicSharedOffset) +
-                              dynamicSharedBytes
-                        : program->info.staticSharedBytes;
+  uint64_t shared =
+      dynamicSharedBytes
+          ? uint64_t(program->dynamicSharedOffset) + dynamicSharedBytes
+          : program->info.staticSharedBytes;
   if (shared > options.maxSharedBytes)
     return Status::error("kernel '", program->info.name, "' needs ", shared,
                          " bytes of shared memory; a CTA has at most ",
@@ -398,24 +394,24 @@ Expected<LaunchResult> launch(const Module &module, std::string_view kernel,
   runtime::ThreadPool pool(threads);
   std::vector<Worker> workers(pool.numThreads());
   size_t limit = std::max(1u, options.maxFindings);
-  pool.parallelFor(
-      int64_t(ctas), [&](int64_t begin, int64_t end, unsigned thread) {
-        Worker &worker = workers[thread];
-        worker.counts.assign(program->code.size(), 0);
-        Cta cta;
-        cta.launch = &state;
-        cta.program = program;
-        cta.sharedBytes = uint32_t(shared);
-        cta.shared.resize((shared + 15) / 16 * 16);
-        cta.stats = &worker.stats;
-        cta.counts = worker.counts.data();
-        for (int64_t i = begin; i < end; ++i) {
-          cta.start(uint64_t(i));
-          cta.run();
-          for (const Finding &finding : cta.findings)
-            worker.add(finding, limit);
-        }
-      });
+  pool.parallelFor(int64_t(ctas),
+                   [&](int64_t begin, int64_t end, unsigned thread) {
+                     Worker &worker = workers[thread];
+                     worker.counts.assign(program->code.size(), 0);
+                     Cta cta;
+                     cta.launch = &state;
+                     cta.program = program;
+                     cta.sharedBytes = uint32_t(shared);
+                     cta.shared.resize((shared + 15) / 16 * 16);
+                     cta.stats = &worker.stats;
+                     cta.counts = worker.counts.data();
+                     for (int64_t i = begin; i < end; ++i) {
+                       cta.start(uint64_t(i));
+                       cta.run();
+                       for (const Finding &finding : cta.findings)
+                         worker.add(finding, limit);
+                     }
+                   });
 
   LaunchResult result;
   Stats &stats = result.stats;

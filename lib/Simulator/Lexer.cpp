@@ -149,8 +149,8 @@ Token Lexer::next() {
   if (isDigit(c))
     return number(token);
   size_t begin = pos;
-  bool directive = c == '.' && pos + 1 < text.size() &&
-                   continuesName(text[pos + 1]);
+  bool directive =
+      c == '.' && pos + 1 < text.size() && continuesName(text[pos + 1]);
   if (startsName(c) || directive) {
     ++pos;
     while (pos < text.size()) {

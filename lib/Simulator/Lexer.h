@@ -27,7 +27,7 @@ struct Token {
     Float32,    ///< value: the bits of a float
     String,     ///< text without quotes
     Punctuation,
-    Bad         ///< text: a byte that starts no token, or a bad literal
+    Bad ///< text: a byte that starts no token, or a bad literal
   };
   Kind kind = End;
   std::string_view text;

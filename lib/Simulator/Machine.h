@@ -36,8 +36,8 @@ struct Warp {
   uint8_t *registers = nullptr;
   uint32_t *predicates = nullptr;
   uint32_t pc = 0;
-  uint32_t active = 0;   ///< lanes that execute at pc
-  uint32_t live = 0;     ///< lanes that have not exited
+  uint32_t active = 0;         ///< lanes that execute at pc
+  uint32_t live = 0;           ///< lanes that have not exited
   uint32_t reconverge = kNone; ///< where the top of the stack takes over
   enum Status : uint8_t { Ready, Waiting, Done } status = Ready;
   unsigned index = 0;
@@ -82,7 +82,7 @@ struct Barrier {
   uint32_t count = 0;    ///< threads that have come
   uint32_t waiting = 0;  ///< warps
   std::vector<std::pair<unsigned, uint32_t>> arrived; ///< warps and times
-  uint32_t popc = 0;     ///< of predicates, for bar.red
+  uint32_t popc = 0; ///< of predicates, for bar.red
   uint32_t threads = 0;
 };
 

@@ -32,8 +32,8 @@ Expected<DeviceAddress> Memory::allocate(uint64_t bytes, uint64_t alignment,
   Allocation allocation;
   allocation.bytes = bytes;
   allocation.name = std::move(name);
-  allocation.base = (uint64_t(allocations.size() + 1) << kWindowBits) +
-                    2 * 65536 + alignment;
+  allocation.base =
+      (uint64_t(allocations.size() + 1) << kWindowBits) + 2 * 65536 + alignment;
   auto *data = static_cast<uint8_t *>(std::calloc(1, bytes ? bytes : 1));
   auto *shadow = static_cast<uint8_t *>(std::calloc(1, bytes ? bytes : 1));
   allocation.data = {data, std::free};
@@ -45,12 +45,10 @@ Expected<DeviceAddress> Memory::allocate(uint64_t bytes, uint64_t alignment,
   return allocations.back().base;
 }
 
-Expected<Memory::Allocation *> Memory::range(DeviceAddress address,
-                                             uint64_t bytes,
-                                             const char *what) const {
+Expected<Memory::Allocation *>
+Memory::range(DeviceAddress address, uint64_t bytes, const char *what) const {
   const Allocation *allocation = find(address);
-  if (!allocation || address < allocation->base ||
-      bytes > allocation->bytes ||
+  if (!allocation || address < allocation->base || bytes > allocation->bytes ||
       address - allocation->base > allocation->bytes - bytes)
     return Status::error("cannot ", what, " ", bytes,
                          " bytes there: no allocation holds them");
@@ -77,8 +75,7 @@ Status Memory::read(DeviceAddress address, void *data, uint64_t bytes) const {
   if (!found)
     return found.error();
   if (bytes)
-    std::memcpy(data, (*found)->data.get() + (address - (*found)->base),
-                bytes);
+    std::memcpy(data, (*found)->data.get() + (address - (*found)->base), bytes);
   return Status();
 }
 
@@ -100,8 +97,7 @@ std::optional<uint64_t> Memory::firstUninitialized(DeviceAddress address,
   Expected<Allocation *> found = range(address, bytes, "look at");
   if (!found || bytes == 0)
     return std::nullopt;
-  const uint8_t *shadow =
-      (*found)->shadow.get() + (address - (*found)->base);
+  const uint8_t *shadow = (*found)->shadow.get() + (address - (*found)->base);
   const void *first = std::memchr(shadow, 0, bytes);
   if (!first)
     return std::nullopt;

@@ -71,8 +71,8 @@ struct WarpAccess {
     if (!cta.known(FindingKind::OutOfBounds, pc))
       cta.report(FindingKind::OutOfBounds, warp, int(lane), pc,
                  cta.describe(pc) + (writes() ? " writes " : " reads ") +
-                     std::to_string(bytes) + " bytes at " +
-                     hex(address[lane]) + ": " + where);
+                     std::to_string(bytes) + " bytes at " + hex(address[lane]) +
+                     ": " + where);
   }
 };
 
@@ -246,17 +246,15 @@ uint32_t WarpAccess::resolveGlobal(uint32_t mask) {
           allocation->bytes - (a - allocation->base) < bytes) {
         std::string where = "no allocation is there";
         if (allocation) {
-          std::string name =
-              allocation->name.empty()
-                  ? "an allocation"
-                  : "'" + allocation->name + "'";
-          where = name + " has " + std::to_string(allocation->bytes) +
-                  " bytes, and this is " +
-                  (a < allocation->base
-                       ? std::to_string(allocation->base - a) +
-                             " bytes before it"
-                       : "at offset " +
-                             std::to_string(a - allocation->base));
+          std::string name = allocation->name.empty()
+                                 ? "an allocation"
+                                 : "'" + allocation->name + "'";
+          where =
+              name + " has " + std::to_string(allocation->bytes) +
+              " bytes, and this is " +
+              (a < allocation->base
+                   ? std::to_string(allocation->base - a) + " bytes before it"
+                   : "at offset " + std::to_string(a - allocation->base));
         }
         outOfBounds(lane, where);
         low = 1;
@@ -276,8 +274,8 @@ uint32_t WarpAccess::resolveGlobal(uint32_t mask) {
           cta.report(FindingKind::UninitializedMemory, warp, int(lane), pc,
                      cta.describe(pc) + " reads " + std::to_string(bytes) +
                          " bytes of global memory at offset " +
-                         std::to_string(offset) + " of '" +
-                         allocation->name + "' that nothing has written");
+                         std::to_string(offset) + " of '" + allocation->name +
+                         "' that nothing has written");
       }
     } else {
       if (allocation->readOnly) {
@@ -461,8 +459,8 @@ void checkOverlap(WarpAccess &a, const Inst &inst, uint32_t good) {
       a.cta.report(kind, a.warp, int(lane), a.pc,
                    a.cta.describe(a.pc) +
                        ": lanes of one instruction write different values to " +
-                       (isShared ? a.cta.describeShared(uint64_t(
-                                       a.pointer[lane] - shared))
+                       (isShared ? a.cta.describeShared(
+                                       uint64_t(a.pointer[lane] - shared))
                                  : hex(a.address[lane])));
   });
 }
@@ -677,9 +675,9 @@ void storeMatrix(Warp &warp, const Inst &inst, uint32_t mask) {
 
 void asyncCopy(Warp &warp, const Inst &inst, uint32_t mask) {
   uint32_t bytes = inst.elementBytes;
-  WarpAccess to(warp, bytes, Access::Async), from(warp, bytes, Access::Async);
-  addresses(warp, inst, 0, inst.wideAddress,
-            int64_t(int32_t(inst.target)), Space::Shared, to.address);
+  WarpAccess to(warp, bytes, Access::Async), from(warp, bytes, Access::Read);
+  addresses(warp, inst, 0, inst.wideAddress, int64_t(int32_t(inst.target)),
+            Space::Shared, to.address);
   addresses(warp, inst, 8, true, inst.imm, Space::Global, from.address);
   uint32_t size[kLanes], reading = 0;
   forLanes(mask, [&](uint32_t lane) {
@@ -714,7 +712,7 @@ void asyncCopy(Warp &warp, const Inst &inst, uint32_t mask) {
   if (reading & ~partial)
     source |= from.resolveGlobal(reading & ~partial);
   forLanes(partial, [&](uint32_t lane) {
-    WarpAccess one(warp, 1, Access::Async);
+    WarpAccess one(warp, 1, Access::Read);
     if (!from.aligned(lane))
       return;
     uint8_t *first = nullptr;
@@ -748,8 +746,8 @@ void asyncWait(Warp &warp, const Inst &inst, uint32_t mask) {
   for (const AsyncCopy &copy : warp.copies) {
     bool done = (mask >> copy.lane) & 1;
     if (inst.imm >= 0)
-      done &= int64_t(copy.group) + inst.imm <
-              int64_t(warp.committed[copy.lane]);
+      done &=
+          int64_t(copy.group) + inst.imm < int64_t(warp.committed[copy.lane]);
     if (done)
       warp.cta->shadow.land(warp, copy.lane, copy.offset, copy.bytes);
     else

@@ -23,8 +23,7 @@ Module &Module::operator=(Module &&) noexcept = default;
 Module::~Module() = default;
 
 Expected<Module> Module::parse(std::string_view text, std::string name) {
-  Expected<std::unique_ptr<ptx::File>> file =
-      ptx::parse(text, std::move(name));
+  Expected<std::unique_ptr<ptx::File>> file = ptx::parse(text, std::move(name));
   if (!file)
     return file.error();
   auto program = std::make_unique<Program>();

@@ -135,23 +135,17 @@ template <typename R> Handler pickFloat(Compare c) {
 #define X(C)                                                                   \
   case Compare::C:                                                             \
     return compare<Compare::C, R>;
-    X(Eq) X(Ne) X(Lt) X(Le) X(Gt) X(Ge)
-    X(Equ) X(Neu) X(Ltu) X(Leu) X(Gtu) X(Geu) X(Num) X(Nan)
-  default:
-    return nullptr;
+    X(Eq)
+    X(Ne)
+    X(Lt) X(Le) X(Gt) X(Ge) X(Equ) X(Neu) X(Ltu) X(Leu) X(Gtu) X(Geu) X(Num)
+        X(Nan) default : return nullptr;
   }
 }
 template <typename R, bool Ordered = true> Handler pickInteger(Compare c) {
-  switch (c) {
-    X(Eq) X(Ne)
-  default:
-    break;
-  }
+  switch (c) { X(Eq) X(Ne) default : break; }
   if constexpr (Ordered) {
     switch (c) {
-      X(Lt) X(Le) X(Gt) X(Ge) X(Lo) X(Ls) X(Hi) X(Hs)
-    default:
-      break;
+      X(Lt) X(Le) X(Gt) X(Ge) X(Lo) X(Ls) X(Hi) X(Hs) default : break;
     }
   }
   return nullptr;

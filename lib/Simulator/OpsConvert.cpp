@@ -225,9 +225,8 @@ void convertAny(Warp &warp, const Inst &inst, uint32_t mask) {
 template <typename To, typename From, typename F>
 void convertLoop(Warp &warp, const Inst &inst, uint32_t mask) {
   auto *a = slotOf<From>(warp, inst.op[1]);
-  store<To>(slotOf<To>(warp, inst.op[0]), mask, [=](uint32_t l) {
-    return F::apply(Lane<From>::get(a[l]));
-  });
+  store<To>(slotOf<To>(warp, inst.op[0]), mask,
+            [=](uint32_t l) { return F::apply(Lane<From>::get(a[l])); });
 }
 template <typename To> struct CastF {
   template <typename From> DELTA_SIM_INLINE To apply(From x) {

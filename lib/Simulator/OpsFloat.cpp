@@ -57,14 +57,14 @@ DELTA_SIM_INLINE double squareRoot(double a) { return __builtin_sqrt(a); }
   };
 DELTA_FLOAT_BINARY(AddF, a + b)
 DELTA_FLOAT_BINARY(SubF, a - b)
-DELTA_FLOAT_BINARY(MulF, a * b)
+DELTA_FLOAT_BINARY(MulF, a *b)
 DELTA_FLOAT_BINARY(DivF, a / b)
 #undef DELTA_FLOAT_BINARY
 
 template <typename T, bool Ftz, bool Sat> struct FmaF {
   DELTA_SIM_INLINE T apply(T a, T b, T c) {
-    return out<T, Ftz, Sat>(fusedMultiplyAdd(in<T, Ftz>(a), in<T, Ftz>(b),
-                                             in<T, Ftz>(c)));
+    return out<T, Ftz, Sat>(
+        fusedMultiplyAdd(in<T, Ftz>(a), in<T, Ftz>(b), in<T, Ftz>(c)));
   }
 };
 
@@ -104,8 +104,7 @@ template <typename T> struct CopysignF {
   DELTA_SIM_INLINE T apply(T a, T b) {
     constexpr typename Lane<T>::Slot sign = typename Lane<T>::Slot(1)
                                             << (8 * sizeof(T) - 1);
-    return Lane<T>::get((Lane<T>::put(a) & sign) |
-                        (Lane<T>::put(b) & ~sign));
+    return Lane<T>::get((Lane<T>::put(a) & sign) | (Lane<T>::put(b) & ~sign));
   }
 };
 

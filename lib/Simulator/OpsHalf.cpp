@@ -117,8 +117,8 @@ void half(Warp &warp, const Inst &inst, uint32_t mask) {
   auto *c = Operands > 2 ? slotOf<uint32_t>(warp, inst.op[3]) : a;
   uint8_t f = inst.flags;
   store<uint32_t>(slotOf<uint32_t>(warp, inst.op[0]), mask, [=](uint32_t l) {
-    uint32_t low = F::template apply<H>(a[l] & 0xffff, b[l] & 0xffff,
-                                        c[l] & 0xffff, f);
+    uint32_t low =
+        F::template apply<H>(a[l] & 0xffff, b[l] & 0xffff, c[l] & 0xffff, f);
     if (!Pair)
       return low;
     return low |
@@ -128,8 +128,7 @@ void half(Warp &warp, const Inst &inst, uint32_t mask) {
 
 template <typename F, typename H, bool Pair>
 void ex2(Warp &warp, const Inst &inst, uint32_t mask) {
-  warp.cta->stats->ex2 +=
-      uint64_t(__builtin_popcount(mask)) * (Pair ? 2 : 1);
+  warp.cta->stats->ex2 += uint64_t(__builtin_popcount(mask)) * (Pair ? 2 : 1);
   half<F, H, 1, Pair>(warp, inst, mask);
 }
 

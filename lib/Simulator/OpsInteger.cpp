@@ -23,24 +23,48 @@ namespace {
 using ptx::Type;
 
 template <typename T> struct Unsigned;
-template <> struct Unsigned<uint16_t> { using type = uint16_t; };
-template <> struct Unsigned<int16_t> { using type = uint16_t; };
-template <> struct Unsigned<uint32_t> { using type = uint32_t; };
-template <> struct Unsigned<int32_t> { using type = uint32_t; };
-template <> struct Unsigned<uint64_t> { using type = uint64_t; };
-template <> struct Unsigned<int64_t> { using type = uint64_t; };
+template <> struct Unsigned<uint16_t> {
+  using type = uint16_t;
+};
+template <> struct Unsigned<int16_t> {
+  using type = uint16_t;
+};
+template <> struct Unsigned<uint32_t> {
+  using type = uint32_t;
+};
+template <> struct Unsigned<int32_t> {
+  using type = uint32_t;
+};
+template <> struct Unsigned<uint64_t> {
+  using type = uint64_t;
+};
+template <> struct Unsigned<int64_t> {
+  using type = uint64_t;
+};
 template <typename T> using UnsignedOf = typename Unsigned<T>::type;
 
 template <typename T> constexpr bool isSignedType = T(-1) < T(0);
 
 /// The type of twice the width.
 template <typename T> struct Wide;
-template <> struct Wide<uint16_t> { using type = uint32_t; };
-template <> struct Wide<int16_t> { using type = int32_t; };
-template <> struct Wide<uint32_t> { using type = uint64_t; };
-template <> struct Wide<int32_t> { using type = int64_t; };
-template <> struct Wide<uint64_t> { using type = unsigned __int128; };
-template <> struct Wide<int64_t> { using type = __int128; };
+template <> struct Wide<uint16_t> {
+  using type = uint32_t;
+};
+template <> struct Wide<int16_t> {
+  using type = int32_t;
+};
+template <> struct Wide<uint32_t> {
+  using type = uint64_t;
+};
+template <> struct Wide<int32_t> {
+  using type = int64_t;
+};
+template <> struct Wide<uint64_t> {
+  using type = unsigned __int128;
+};
+template <> struct Wide<int64_t> {
+  using type = __int128;
+};
 template <typename T> using WideOf = typename Wide<T>::type;
 
 /// Arithmetic wraps around; it is done on 64 unsigned bits, and narrowed.
@@ -66,13 +90,12 @@ template <typename T> DELTA_SIM_INLINE T multiply(T a, T b) {
 DELTA_INT_BINARY(AddF, static_cast<T>(raw(a) + raw(b)))
 DELTA_INT_BINARY(SubF, static_cast<T>(raw(a) - raw(b)))
 DELTA_INT_BINARY(MulLoF, multiply(a, b))
-DELTA_INT_BINARY(MulHiF,
-                 static_cast<T>((static_cast<WideOf<T>>(a) *
-                                 static_cast<WideOf<T>>(b)) >>
-                                (8 * sizeof(T))))
+DELTA_INT_BINARY(MulHiF, static_cast<T>((static_cast<WideOf<T>>(a) *
+                                         static_cast<WideOf<T>>(b)) >>
+                                        (8 * sizeof(T))))
 DELTA_INT_BINARY(MinF, a < b ? a : b)
 DELTA_INT_BINARY(MaxF, a < b ? b : a)
-DELTA_INT_BINARY(AndF, static_cast<T>(a & b))
+DELTA_INT_BINARY(AndF, static_cast<T>(a &b))
 DELTA_INT_BINARY(OrF, static_cast<T>(a | b))
 DELTA_INT_BINARY(XorF, static_cast<T>(a ^ b))
 #undef DELTA_INT_BINARY
@@ -115,8 +138,7 @@ template <typename T> struct RemF {
 };
 template <typename T> struct SadF {
   DELTA_SIM_INLINE T apply(T a, T b, T c) {
-    return static_cast<T>(raw(c) + (a < b ? raw(b) - raw(a)
-                                          : raw(a) - raw(b)));
+    return static_cast<T>(raw(c) + (a < b ? raw(b) - raw(a) : raw(a) - raw(b)));
   }
 };
 template <typename T> struct MadLoF {
@@ -327,9 +349,9 @@ void lop3(Warp &warp, const Inst &i, uint32_t mask) {
     m[n] = (table >> n) & 1 ? UINT32_MAX : 0;
   store<uint32_t>(slotOf<uint32_t>(warp, i.op[0]), mask, [=](uint32_t l) {
     uint32_t x = a[l], y = b[l], z = c[l];
-    return (m[0] & ~x & ~y & ~z) | (m[1] & ~x & ~y & z) |
-           (m[2] & ~x & y & ~z) | (m[3] & ~x & y & z) | (m[4] & x & ~y & ~z) |
-           (m[5] & x & ~y & z) | (m[6] & x & y & ~z) | (m[7] & x & y & z);
+    return (m[0] & ~x & ~y & ~z) | (m[1] & ~x & ~y & z) | (m[2] & ~x & y & ~z) |
+           (m[3] & ~x & y & z) | (m[4] & x & ~y & ~z) | (m[5] & x & ~y & z) |
+           (m[6] & x & y & ~z) | (m[7] & x & y & z);
   });
 }
 
@@ -433,19 +455,18 @@ void unpack(Warp &warp, const Inst &i, uint32_t mask) {
   uint32_t keep = width == 32 ? UINT32_MAX : (1u << width) - 1;
   for (unsigned n = 0; n < i.vector; ++n)
     if (i.op[1 + n] != kNone)
-      store<uint32_t>(slotOf<uint32_t>(warp, i.op[1 + n]), mask,
-                      [&](uint32_t l) {
-                        return uint32_t(in[l] >> (n * width)) & keep;
-                      });
+      store<uint32_t>(
+          slotOf<uint32_t>(warp, i.op[1 + n]), mask,
+          [&](uint32_t l) { return uint32_t(in[l] >> (n * width)) & keep; });
 }
 
 /// Predicates: flags 1 and 2 negate the sources.
 template <typename F>
 void predicateOp(Warp &warp, const Inst &i, uint32_t mask) {
   uint32_t a = warp.predicates[i.op[1]] ^ (i.flags & 1 ? UINT32_MAX : 0);
-  uint32_t b = i.op[2] == kNone ? 0
-                                : warp.predicates[i.op[2]] ^
-                                      (i.flags & 2 ? UINT32_MAX : 0);
+  uint32_t b = i.op[2] == kNone
+                   ? 0
+                   : warp.predicates[i.op[2]] ^ (i.flags & 2 ? UINT32_MAX : 0);
   uint32_t &d = warp.predicates[i.op[0]];
   d = (d & ~mask) | (F::apply(a, b) & mask);
 }

@@ -6,10 +6,10 @@
 //===----------------------------------------------------------------------===//
 //
 // D = A B + C on fragments of m16n8. Lane 4 g + t of a fragment holds row g (or
-// g + 8) and the columns around t, so a register over all lanes is an 8 x 8 tile
-// in row-major order (8 x 4 for tf32). Products are exact in f32; the sum is
-// taken in f32 over k in ascending order, starting from C: the ISA leaves order
-// and intermediate precision open.
+// g + 8) and the columns around t, so a register over all lanes is an 8 x 8
+// tile in row-major order (8 x 4 for tf32). Products are exact in f32; the sum
+// is taken in f32 over k in ascending order, starting from C: the ISA leaves
+// order and intermediate precision open.
 //
 //===----------------------------------------------------------------------===//
 
@@ -39,9 +39,7 @@ struct F16In {
 };
 struct TF32In {
   static constexpr unsigned kPerWord = 1;
-  DELTA_SIM_INLINE float low(uint32_t w) {
-    return bits<float>(w & ~0x1fffu);
-  }
+  DELTA_SIM_INLINE float low(uint32_t w) { return bits<float>(w & ~0x1fffu); }
   DELTA_SIM_INLINE float high(uint32_t) { return 0; }
 };
 

@@ -224,8 +224,9 @@ bool Parser::topLevel() {
     } while (consume(','));
     return expect(';', "after a declaration");
   }
-  return fail(token, "expected a directive, a variable or a function, but "
-                     "found ",
+  return fail(token,
+              "expected a directive, a variable or a function, but "
+              "found ",
               found());
 }
 
@@ -365,8 +366,8 @@ bool Parser::initializer(Variable &variable, uint64_t &offset, unsigned depth) {
       number = double(value.value);
       std::memcpy(&bits, &number, sizeof bits);
     } else if (variable.type == Type::F32 && value.kind != Operand::Float32) {
-      narrow = value.kind == Operand::Integer ? float(value.value)
-                                              : float(number);
+      narrow =
+          value.kind == Operand::Integer ? float(value.value) : float(number);
       std::memcpy(&bits, &narrow, sizeof narrow);
     } else {
       bits = static_cast<uint64_t>(value.value);
@@ -431,8 +432,8 @@ bool Parser::function(bool isEntry) {
     return false;
   while (token.kind == Token::Identifier) {
     if (token.is(".maxntid") || token.is(".reqntid")) {
-      auto &counts = token.is(".maxntid") ? function.maxThreads
-                                          : function.requiredThreads;
+      auto &counts =
+          token.is(".maxntid") ? function.maxThreads : function.requiredThreads;
       advance();
       if (!threadCounts(counts))
         return false;
@@ -851,8 +852,7 @@ bool Parser::address(Operand &operand) {
 
 } // namespace
 
-Expected<std::unique_ptr<File>> parse(std::string_view text,
-                                      std::string name) {
+Expected<std::unique_ptr<File>> parse(std::string_view text, std::string name) {
   auto file = std::make_unique<File>();
   file->text = std::string(text);
   file->name = std::move(name);

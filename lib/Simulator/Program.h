@@ -47,20 +47,20 @@ struct Inst {
   /// predicates; kNone for what is absent.
   uint32_t op[16];
   int64_t imm = 0;
-  uint32_t target = kNone;    ///< of a branch
+  uint32_t target = kNone;     ///< of a branch
   uint32_t reconverge = kNone; ///< where its two sides meet
   uint32_t guard = kNone;      ///< number of a predicate
   uint32_t line = 0;
   bool guardNegated = false;
-  bool always = false;     ///< runs with an empty mask too
-  bool checked = false;    ///< has register reads or writes to track
+  bool always = false;  ///< runs with an empty mask too
+  bool checked = false; ///< has register reads or writes to track
   bool uniform = false;
   InstructionClass cls = InstructionClass::Integer;
   ptx::Space space = ptx::Space::Generic;
   uint8_t elementBytes = 0; ///< of a memory access
   uint8_t vector = 1;
-  uint8_t kind = 0;  ///< handlers' own: comparison, rounding...
-  uint8_t flags = 0; ///< handlers' own
+  uint8_t kind = 0;        ///< handlers' own: comparison, rounding...
+  uint8_t flags = 0;       ///< handlers' own
   bool wideAddress = true; ///< the address register has 64 bits
   uint32_t flops = 0;
 
@@ -78,10 +78,32 @@ struct InstRegisters {
 };
 
 enum class Special : uint8_t {
-  TidX, TidY, TidZ, NtidX, NtidY, NtidZ, CtaidX, CtaidY, CtaidZ,
-  NctaidX, NctaidY, NctaidZ, LaneId, WarpId, NwarpId,
-  LanemaskEq, LanemaskLt, LanemaskLe, LanemaskGt, LanemaskGe,
-  SmId, NsmId, GridId, DynamicSharedBytes, TotalSharedBytes, Zero
+  TidX,
+  TidY,
+  TidZ,
+  NtidX,
+  NtidY,
+  NtidZ,
+  CtaidX,
+  CtaidY,
+  CtaidZ,
+  NctaidX,
+  NctaidY,
+  NctaidZ,
+  LaneId,
+  WarpId,
+  NwarpId,
+  LanemaskEq,
+  LanemaskLt,
+  LanemaskLe,
+  LanemaskGt,
+  LanemaskGe,
+  SmId,
+  NsmId,
+  GridId,
+  DynamicSharedBytes,
+  TotalSharedBytes,
+  Zero
 };
 
 struct ConstantSlot {

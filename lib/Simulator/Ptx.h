@@ -24,11 +24,28 @@ namespace delta::sim::ptx {
 /// Fundamental types, and the pairs and formats that instructions name.
 enum class Type : uint8_t {
   None,
-  B8, B16, B32, B64, B128,
-  U8, U16, U32, U64,
-  S8, S16, S32, S64,
-  F16, F16x2, BF16, BF16x2, TF32, F32, F64,
-  U16x2, S16x2,
+  B8,
+  B16,
+  B32,
+  B64,
+  B128,
+  U8,
+  U16,
+  U32,
+  U64,
+  S8,
+  S16,
+  S32,
+  S64,
+  F16,
+  F16x2,
+  BF16,
+  BF16x2,
+  TF32,
+  F32,
+  F64,
+  U16x2,
+  S16x2,
   Pred
 };
 
@@ -46,17 +63,17 @@ const char *nameOf(Space space);
 
 struct Operand {
   enum Kind : uint8_t {
-    Register,  ///< index: into Function::registers
-    Special,   ///< text: "%tid.x"
-    Integer,   ///< value
-    Float,     ///< value: the bits of a double
-    Float32,   ///< value: the bits of a float (0f...)
-    Variable,  ///< index: into Function or Module variables; see `global`
-    Label,     ///< index: into Function::labels; also an unknown name
-    Vector,    ///< elements
-    Address,   ///< elements[0] + value
-    Pair,      ///< elements: d|p
-    Sink       ///< _
+    Register, ///< index: into Function::registers
+    Special,  ///< text: "%tid.x"
+    Integer,  ///< value
+    Float,    ///< value: the bits of a double
+    Float32,  ///< value: the bits of a float (0f...)
+    Variable, ///< index: into Function or Module variables; see `global`
+    Label,    ///< index: into Function::labels; also an unknown name
+    Vector,   ///< elements
+    Address,  ///< elements[0] + value
+    Pair,     ///< elements: d|p
+    Sink      ///< _
   };
   Kind kind = Integer;
   bool negated = false; ///< !p

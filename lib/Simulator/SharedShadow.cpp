@@ -115,8 +115,8 @@ void SharedShadow::reportRace(Warp &warp, uint32_t who, const Cell &cell,
   Cta &cta = *warp.cta;
   uint32_t pc = warp.pc - 1;
   bool inFlight = cell.flags & kInFlight, landed = cell.flags & kLanded;
-  bool copy = reader < 0 && (inFlight || (landed && cell.writerWarp ==
-                                                        warp.index));
+  bool copy =
+      reader < 0 && (inFlight || (landed && cell.writerWarp == warp.index));
   FindingKind kind = copy ? FindingKind::AsyncCopy : FindingKind::SharedRace;
   if (cta.known(kind, pc))
     return;
@@ -222,7 +222,8 @@ void SharedShadow::accessCell(Warp &warp, uint32_t who, Cell &cell,
     reportRace(warp, who, cell, key, access, -1);
     cell.flags = 0; // once is enough
   }
-  if (isWrite(access) && !(access == Access::Atomic && (cell.flags & kAtomic)))
+  // Atomics are not among the readers.
+  if (isWrite(access))
     for (uint32_t others = cell.readers & ~(1u << warp.index); others;
          others &= others - 1) {
       unsigned v = unsigned(__builtin_ctz(others));
@@ -305,8 +306,7 @@ void SharedShadow::accessBytes(Warp &warp, uint32_t who, uint32_t offset,
 void SharedShadow::land(Warp &warp, unsigned lane, uint32_t offset,
                         uint32_t count) {
   WarpState &state = warps[warp.index];
-  uint32_t segment =
-      state.segmentBase + uint32_t(state.segmentMasks.size());
+  uint32_t segment = state.segmentBase + uint32_t(state.segmentMasks.size());
   for (uint32_t word = offset / 4; word < (offset + count) / 4; ++word) {
     Cell &cell = words[word];
     // Somebody may have written over it, which was reported then.

@@ -6,11 +6,11 @@
 //===----------------------------------------------------------------------===//
 //
 // For every word of a CTA's shared memory: which bytes were ever written, by
-// whom it was last written and by which warps read since, and whether a cp.async
-// is still under way to it. Order between warps comes from barriers alone: each
-// warp has a clock for every other, the time up to which the other's accesses
-// are known to have happened. A word that is accessed in parts gets a record a
-// byte.
+// whom it was last written and by which warps read since, and whether a
+// cp.async is still under way to it. Order between warps comes from barriers
+// alone: each warp has a clock for every other, the time up to which the
+// other's accesses are known to have happened. A word that is accessed in parts
+// gets a record a byte.
 //
 //===----------------------------------------------------------------------===//
 

@@ -20,11 +20,11 @@ namespace delta::sim {
 
 const char *nameOf(InstructionClass cls) {
   static const char *const names[] = {
-      "mma",          "matrix_load",  "matrix_store", "shared_load",
-      "shared_store", "async_copy",   "global_load",  "global_store",
-      "local_memory", "param_load",   "atomic",       "special",
-      "float32",      "float64",      "float16",      "convert",
-      "shuffle",      "integer",      "move",         "control",
+      "mma",          "matrix_load", "matrix_store", "shared_load",
+      "shared_store", "async_copy",  "global_load",  "global_store",
+      "local_memory", "param_load",  "atomic",       "special",
+      "float32",      "float64",     "float16",      "convert",
+      "shuffle",      "integer",     "move",         "control",
       "barrier"};
   return names[static_cast<size_t>(cls)];
 }
@@ -111,8 +111,8 @@ runtime::Status writeStats(const std::string &path,
   out << toJson(launches);
   out.flush();
   if (!out)
-    return runtime::Status::error("cannot write '", path, "': ",
-                                  std::strerror(errno));
+    return runtime::Status::error("cannot write '", path,
+                                  "': ", std::strerror(errno));
   return runtime::Status();
 }
 

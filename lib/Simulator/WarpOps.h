@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Control flow, barriers, lane exchange, memory and matrix movement. The decoder
-// fills the fields of Inst that each one documents.
+// Control flow, barriers, lane exchange, memory and matrix movement. The
+// decoder fills the fields of Inst that each one documents.
 //
 //===----------------------------------------------------------------------===//
 
@@ -72,7 +72,16 @@ void load(Warp &warp, const Inst &inst, uint32_t mask);
 void store(Warp &warp, const Inst &inst, uint32_t mask);
 /// op[0]: old value or kNone, op[1], op[2]: operands; kind: an AtomicOp.
 enum class AtomicOp : uint8_t {
-  Add, Min, Max, Inc, Dec, And, Or, Xor, Exch, Cas
+  Add,
+  Min,
+  Max,
+  Inc,
+  Dec,
+  And,
+  Or,
+  Xor,
+  Exch,
+  Cas
 };
 /// inst.target holds the ptx::Type.
 void atomic(Warp &warp, const Inst &inst, uint32_t mask);

@@ -75,7 +75,8 @@ Expected<Argument> makeOutput(const std::string &text, unsigned index,
                               sim::Memory &memory) {
   std::vector<std::string> parts = splitAt(text, ":");
   if (parts.size() != 3)
-    return Status::error("'", text, "': expected out:SHAPE:DTYPE, such as "
+    return Status::error("'", text,
+                         "': expected out:SHAPE:DTYPE, such as "
                          "out:4,64:f32");
   Argument argument;
   argument.isOutput = true;
@@ -112,7 +113,8 @@ template <typename T> std::vector<uint8_t> bytesOf(T value) {
 Expected<Argument> makeScalar(const std::string &text) {
   std::vector<std::string> parts = splitAt(text, ":");
   if (parts.size() != 3)
-    return Status::error("'", text, "': expected scalar:TYPE:VALUE, such as "
+    return Status::error("'", text,
+                         "': expected scalar:TYPE:VALUE, such as "
                          "scalar:f32:0.5");
   const std::string &type = parts[1], &value = parts[2];
   Argument argument;
@@ -188,7 +190,8 @@ Expected<Argument> makeArgument(const std::string &text, unsigned index,
     return array.error();
   if (to && *to != array->dtype()) {
     if (!runtime::isFloat(*to))
-      return Status::error("'", text, "': arrays convert to floating types "
+      return Status::error("'", text,
+                           "': arrays convert to floating types "
                            "only");
     array = array->convertTo(*to);
     if (!array)

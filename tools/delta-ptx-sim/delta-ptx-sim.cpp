@@ -28,7 +28,8 @@ using runtime::Status;
 
 namespace {
 
-constexpr const char *kHelp = R"(OVERVIEW: delta-ptx-sim: runs a PTX kernel in the simulator
+constexpr const char *kHelp =
+    R"(OVERVIEW: delta-ptx-sim: runs a PTX kernel in the simulator
 
 USAGE: delta-ptx-sim FILE.ptx --kernel=NAME [options]
 
@@ -138,8 +139,8 @@ Status setOption(Options &options, const std::string &name,
 
 Expected<Options> parseCommandLine(int argc, char **argv) {
   static const std::vector<std::string> valued = {
-      "kernel", "grid",  "block",   "shared",       "arg",       "save",
-      "stats",  "seed",  "threads", "max-findings", "step-limit"};
+      "kernel", "grid", "block",   "shared",       "arg",       "save",
+      "stats",  "seed", "threads", "max-findings", "step-limit"};
   static const std::vector<std::string> flags = {
       "list", "no-races", "no-uninitialized", "help", "version"};
   Options options;
@@ -266,8 +267,8 @@ Expected<bool> run(const Options &options) {
                            index < arguments.size() ? " is not an array"
                                                     : " does not exist");
   Expected<sim::LaunchResult> result =
-      sim::launch(*module, *kernel, options.grid, options.block,
-                  options.shared, params, memory, options.launch);
+      sim::launch(*module, *kernel, options.grid, options.block, options.shared,
+                  params, memory, options.launch);
   if (!result)
     return result.error();
   uint64_t shown = 0;

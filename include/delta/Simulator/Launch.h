@@ -73,24 +73,24 @@ const char *nameOf(FindingKind kind);
 /// One thing a checker found: the first place, and how often.
 struct Finding {
   FindingKind kind = FindingKind::OutOfBounds;
-  unsigned line = 0;         ///< of the PTX file; 0 when there is none
+  unsigned line = 0; ///< of the PTX file; 0 when there is none
   std::array<uint32_t, 3> cta = {0, 0, 0};
   unsigned warp = 0;
-  int lane = -1;             ///< -1 for the whole warp
-  std::string text;          ///< without place: lower-case start, no period
-  uint64_t occurrences = 1;  ///< lanes or instructions with the same finding
+  int lane = -1;            ///< -1 for the whole warp
+  std::string text;         ///< without place: lower-case start, no period
+  uint64_t occurrences = 1; ///< lanes or instructions with the same finding
 };
 
 /// "FILE:LINE: error: KIND: TEXT (cta X,Y,Z warp W lane L; N times)".
 std::string format(const Finding &finding, std::string_view file);
 
 struct LaunchOptions {
-  unsigned threads = 0;        ///< of the host; 0: all
-  uint64_t scheduleSeed = 0;   ///< another order of warps for another seed
-  unsigned maxFindings = 20;   ///< kept; more are only counted
+  unsigned threads = 0;      ///< of the host; 0: all
+  uint64_t scheduleSeed = 0; ///< another order of warps for another seed
+  unsigned maxFindings = 20; ///< kept; more are only counted
   uint64_t stepLimit = uint64_t(1) << 31; ///< warp instructions of one CTA
   uint32_t maxSharedBytes = 227 * 1024;   ///< of one CTA, static and dynamic
-  bool checkRaces = true;      ///< off: shared-memory races are not looked for
+  bool checkRaces = true; ///< off: shared-memory races are not looked for
   bool checkUninitialized = true;
 };
 

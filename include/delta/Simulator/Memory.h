@@ -46,9 +46,8 @@ public:
   /// is found. `name` is what findings call it. Fails when the alignment is not
   /// a power of two up to 65536, there are too many allocations, or the host
   /// has not the memory.
-  runtime::Expected<DeviceAddress> allocate(uint64_t bytes,
-                                            uint64_t alignment = 256,
-                                            std::string name = {});
+  runtime::Expected<DeviceAddress>
+  allocate(uint64_t bytes, uint64_t alignment = 256, std::string name = {});
 
   /// Makes all allocations go away; their addresses become invalid.
   void clear() {
@@ -62,8 +61,7 @@ public:
                         uint64_t bytes);
 
   /// Copies to the host; bytes that nobody wrote come out as zeros.
-  runtime::Status read(DeviceAddress address, void *data,
-                       uint64_t bytes) const;
+  runtime::Status read(DeviceAddress address, void *data, uint64_t bytes) const;
 
   /// Sets bytes to `value` and marks them as initialised.
   runtime::Status fill(DeviceAddress address, uint8_t value, uint64_t bytes);

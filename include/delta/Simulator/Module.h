@@ -30,7 +30,7 @@ struct ParamInfo {
   std::string name;
   uint32_t bytes = 0;
   uint32_t alignment = 0;
-  std::string type;       ///< "u64", "f32"...; "b8[72]" for an aggregate
+  std::string type; ///< "u64", "f32"...; "b8[72]" for an aggregate
 };
 
 /// What a kernel's header says.
@@ -39,8 +39,8 @@ struct KernelInfo {
   std::vector<ParamInfo> params;
   uint32_t staticSharedBytes = 0;
   bool usesDynamicShared = false;
-  uint32_t localBytes = 0;            ///< a thread
-  uint32_t maxThreads[3] = {0, 0, 0}; ///< .maxntid; 0 when not given
+  uint32_t localBytes = 0;                 ///< a thread
+  uint32_t maxThreads[3] = {0, 0, 0};      ///< .maxntid; 0 when not given
   uint32_t requiredThreads[3] = {0, 0, 0}; ///< .reqntid; 0 when not given
   uint32_t numInstructions = 0;
 };

@@ -54,8 +54,8 @@ const char *nameOf(InstructionClass cls);
 struct Stats {
   std::string kernel;
   uint64_t ctas = 0;
-  uint64_t threads = 0; ///< of one CTA
-  uint64_t globalLoadBytes = 0;  ///< what active lanes ask for, cp.async too
+  uint64_t threads = 0;         ///< of one CTA
+  uint64_t globalLoadBytes = 0; ///< what active lanes ask for, cp.async too
   uint64_t globalStoreBytes = 0;
   uint64_t globalSectors = 0; ///< distinct 32-byte sectors an instruction, sum
   uint64_t sharedBytesPerCta = 0;
