@@ -13,6 +13,7 @@
 #include "mlir/IR/Dominance.h"
 #include "mlir/IR/PatternMatch.h"
 #include "mlir/Transforms/CSE.h"
+#include "llvm/Support/Format.h"
 
 namespace mlir::delta {
 #define GEN_PASS_DEF_DELTAGPUMAP
@@ -35,26 +36,91 @@ static StringRef getDefaultPrecision(SignatureAttr signature) {
   return "bf16x3";
 }
 
+namespace {
+
+/// What every choice starts from.
+struct Setting {
+  ::delta::gpu::GpuTarget target;
+  std::string precision;
+  OperandPolicy policy;
+  Program program;
+
+  static FailureOr<Setting> get(ModuleOp module, const GpuMapOptions &options) {
+    if (getStage(module) != Stage::Chunk)
+      return module.emitError("expects a module of stage chunk");
+    SignatureAttr signature = getSignature(module);
+    FailureOr<::delta::gpu::GpuTarget> target = getGpuTarget(module);
+    if (failed(target))
+      return failure();
+    std::string precision = options.precision;
+    if (precision.empty())
+      precision = signature.getOption("precision", "").str();
+    if (precision.empty())
+      precision = getDefaultPrecision(signature).str();
+    FailureOr<OperandPolicy> policy = OperandPolicy::get(module, precision);
+    if (failed(policy))
+      return failure();
+    FailureOr<Program> program =
+        Program::build(*module.getOps<func::FuncOp>().begin(), signature);
+    if (failed(program))
+      return failure();
+    return Setting{*target, precision, *policy, std::move(*program)};
+  }
+};
+
+} // namespace
+
+LogicalResult mlir::delta::explainGpuMapping(ModuleOp module,
+                                             const GpuMapOptions &options,
+                                             raw_ostream &os) {
+  FailureOr<Setting> setting = Setting::get(module, options);
+  if (failed(setting))
+    return failure();
+  FailureOr<GpuMapping> chosen = chooseMapping(
+      setting->program, setting->policy, setting->target, options);
+  if (failed(chosen))
+    return failure();
+  SmallVector<Candidate> candidates = enumerateMappings(
+      setting->program, setting->policy, setting->target, options);
+  llvm::stable_sort(candidates, [](const Candidate &a, const Candidate &b) {
+    return std::make_pair(a.ctas == 0, a.cost) <
+           std::make_pair(b.ctas == 0, b.cost);
+  });
+  os << "  mapping to " << setting->target.getName() << ", operands in "
+     << setting->precision << ": " << candidates.size()
+     << " candidates, the best first (estimated cycles of a multiprocessor for "
+        "one chunk of one head)\n";
+  for (const Candidate &candidate : ArrayRef(candidates).take_front(6)) {
+    const GpuMapping &m = candidate.mapping;
+    os << "    warps=" << m.warps << " rows=" << m.rowsPerWarp
+       << " vsplit=" << m.vBlocks << " window=" << m.window
+       << " stages=" << m.stages << " shared_bytes=" << m.sharedBytes
+       << " registers=" << candidate.registers << " ctas_per_sm="
+       << candidate.ctas;
+    if (candidate.ctas == 0)
+      os << " does not fit\n";
+    else
+      os << llvm::format(" issue=%.0f latency=%.0f cost=%.0f\n",
+                         candidate.issue, candidate.latency, candidate.cost);
+  }
+  os << "mapping warps=" << chosen->warps << " rows=" << chosen->rowsPerWarp
+     << " vsplit=" << chosen->vBlocks << " window=" << chosen->window
+     << " stages=" << chosen->stages << " kernels=1 mma_flops_per_chunk="
+     << countMmaFlops(setting->program, *chosen) << "\n";
+  return success();
+}
+
 LogicalResult mlir::delta::mapChunkToGpu(ModuleOp module,
                                          const GpuMapOptions &options) {
-  if (getStage(module) != Stage::Chunk)
-    return module.emitError("expects a module of stage chunk");
-  SignatureAttr signature = getSignature(module);
-  FailureOr<::delta::gpu::GpuTarget> target = getGpuTarget(module);
-  if (failed(target))
+  FailureOr<Setting> setting = Setting::get(module, options);
+  if (failed(setting))
     return failure();
-  auto function = *module.getOps<func::FuncOp>().begin();
-  std::string precision = options.precision;
-  if (precision.empty())
-    precision = signature.getOption("precision", "").str();
-  if (precision.empty())
-    precision = getDefaultPrecision(signature).str();
-  FailureOr<OperandPolicy> policy = OperandPolicy::get(module, precision);
-  if (failed(policy))
-    return failure();
-  FailureOr<Program> program = Program::build(function, signature);
-  if (failed(program))
-    return failure();
+  const Program *program = &setting->program;
+  const OperandPolicy *policy = &setting->policy;
+  const ::delta::gpu::GpuTarget *target = &setting->target;
+  StringRef precision = setting->precision;
+  SignatureAttr signature = program->signature;
+  func::FuncOp function = program->function;
   FailureOr<GpuMapping> mapping =
       chooseMapping(*program, *policy, *target, options);
   if (failed(mapping))

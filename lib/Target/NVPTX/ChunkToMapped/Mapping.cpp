@@ -54,31 +54,55 @@ warp::SharedType gpumap::getTileType(ArrayRef<int64_t> lead, int64_t rows,
                                swizzle, pad);
 }
 
-FailureOr<GpuMapping>
-gpumap::chooseMapping(const Program &program, const OperandPolicy &policy,
-                      const ::delta::gpu::GpuTarget &target,
-                      const GpuMapOptions &options) {
+/// Estimated instructions of a warp for a slice of 16 channels of the free
+/// slice.
+static double countSliceWork(const Program &program) {
+  double work = 20.0;
+  llvm::DenseSet<Operation *> seen;
+  for (Node node : program.nodes) {
+    Operation *op = node.value.getDefiningOp();
+    if (!op || !isFree(node.form) || !seen.insert(op).second)
+      continue;
+    if (auto gram = dyn_cast<DecayGramOp>(op))
+      work += 75.0 * (gram.getRows().size() + gram.getCols().size()) + 100.0;
+    else if (isa<MatmulOp>(op))
+      work += 4.0;
+    else if (node.form == Form::Wide)
+      work += 8.0;
+  }
+  return work;
+}
+
+/// The same for the products of the state slice and 16 rows.
+static double countStateWork(const Program &program) {
+  double work = 0.0;
+  for (Operation &op : program.function.front())
+    if (auto matmul = dyn_cast<MatmulOp>(op))
+      if (program.dependsOnState(matmul.getResult()))
+        work += program.isStateShaped(matmul.getRhs()) ||
+                        matmul.getTransposeLhs()
+                    ? 3.0
+                    : 0.5;
+  return work + 6.0;
+}
+
+SmallVector<Candidate>
+gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
+                          const ::delta::gpu::GpuTarget &target,
+                          const GpuMapOptions &options) {
   const int64_t A = getPaddedChannels(program.stateRows), B = program.stateCols;
-  GpuMapping best;
-  double bestCost = -1.0;
-  int64_t smallest = -1;
+  const double sliceWork = countSliceWork(program);
+  const double stateWork = countStateWork(program);
+  SmallVector<Candidate> candidates;
   for (int64_t rows : {16, 32}) {
     if (options.rows && options.rows != rows)
       continue;
-    // Registers of a lane: the state, its rounded copy, and the chain's own.
-    int64_t state = rows * A / 32;
-    int64_t copy = policy.mma == warp::Operand::Native ? state / 2 : state;
-    int64_t registers = state + std::min<int64_t>(copy, 64) + 104;
     for (int64_t vBlocks = 1; vBlocks <= 32; ++vBlocks) {
-      if (options.vsplit && options.vsplit != vBlocks)
-        continue;
-      if (B % vBlocks)
+      if ((options.vsplit && options.vsplit != vBlocks) || B % vBlocks)
         continue;
       int64_t blockCols = B / vBlocks;
       int64_t warps = (blockCols + rows - 1) / rows;
-      if (options.warps && options.warps != warps)
-        continue;
-      if (warps > 16)
+      if (warps > 16 || (options.warps && options.warps != warps))
         continue;
       for (int64_t window : {1, 2, 4, 8}) {
         if (window > warps || (options.window && options.window != window))
@@ -86,7 +110,8 @@ gpumap::chooseMapping(const Program &program, const OperandPolicy &policy,
         for (int64_t stages : {2, 1}) {
           if (options.stages && options.stages != stages)
             continue;
-          GpuMapping mapping;
+          Candidate candidate;
+          GpuMapping &mapping = candidate.mapping;
           mapping.warps = warps;
           mapping.rowsPerWarp = rows;
           mapping.vBlocks = vBlocks;
@@ -94,50 +119,100 @@ gpumap::chooseMapping(const Program &program, const OperandPolicy &policy,
           mapping.window = window;
           mapping.stages = stages;
           mapping.sharedBytes = Arrays(program, mapping, policy).getBytes();
-          if (smallest < 0 || mapping.sharedBytes < smallest)
-            smallest = mapping.sharedBytes;
-          if (mapping.sharedBytes > target.getSharedPerCta())
-            continue;
-          int64_t perThread = std::min<int64_t>(
-              std::min<int64_t>(registers, 255) / 8 * 8, 65536 / (warps * 32));
-          int64_t ctas = target.getOccupancy(warps * 32, perThread,
-                                             mapping.sharedBytes);
-          if (ctas == 0)
-            continue;
-          // Relative time of one chunk and head on one multiprocessor. A
-          // warp's free slice and its share of the state slice come one after
-          // the other and overlap with those of the other CTAs.
-          double spill = registers > 65536 / (warps * 32) || registers > 255
-                             ? 2.0
-                             : 1.0;
-          double free = 150.0 * A / 16 + 300.0;
-          double stateWork = (20.0 * (rows / 16) + 16.0) * A / 16 + 60.0;
-          double issue = vBlocks * (free + warps * stateWork * spill) / 4.0;
-          double latency = (3.0 * free + window * 4.0 * stateWork * spill) /
-                           window * vBlocks / ctas;
-          double cost = std::max(issue, latency) + 0.1 * latency;
-          cost *= stages == 1 ? 1.3 : 1.0;
-          if (bestCost < 0 || cost < bestCost) {
-            bestCost = cost;
-            best = mapping;
-          }
+
+          // Registers: the state, its rounded copy, the chain's own.
+          int64_t state = rows * A / 32;
+          int64_t copy =
+              policy.mma == warp::Operand::Native ? state / 2 : state;
+          int64_t wanted = state + std::min<int64_t>(copy, 64) + 104;
+          int64_t most = std::min<int64_t>(255, 65536 / (warps * 32));
+          candidate.registers = std::min(wanted, most) / 8 * 8;
+          double spill = wanted > most ? 1.0 + 0.01 * (wanted - most) : 1.0;
+          if (mapping.sharedBytes <= target.getSharedPerCta())
+            candidate.ctas = target.getOccupancy(
+                warps * 32, candidate.registers, mapping.sharedBytes);
+          // A chunk's free slice is one warp's; every warp of a window works at
+          // once, then all take the state slices of the window in turn.
+          double free = sliceWork * A / 16 + 250.0;
+          double chain = (stateWork * rows / 16 * A / 16 + 60.0) * spill;
+          candidate.issue = vBlocks * (free + warps * chain) / 4.0;
+          if (candidate.ctas > 0)
+            candidate.latency = vBlocks *
+                                (2.5 * free / window + 3.0 * chain) /
+                                candidate.ctas;
+          candidate.cost = (std::max(candidate.issue, candidate.latency) +
+                            0.2 * std::min(candidate.issue, candidate.latency)) *
+                           (stages == 1 ? 1.3 : 1.0);
+          candidates.push_back(candidate);
         }
       }
     }
   }
-  if (bestCost < 0) {
-    auto error = program.function.emitError()
-                 << "no mapping of a " << program.stateRows << " x "
-                 << program.stateCols << " state fits "
-                 << target.getName() << ": ";
-    if (smallest > target.getSharedPerCta())
-      error << "the smallest needs " << smallest
-            << " bytes of shared memory a CTA, and there are "
-            << target.getSharedPerCta()
-            << "; use --fn=decode or smaller dims";
-    else
-      error << "the pinned choices leave none; take back some of --mapping";
-    return failure();
+  return candidates;
+}
+
+FailureOr<GpuMapping>
+gpumap::chooseMapping(const Program &program, const OperandPolicy &policy,
+                      const ::delta::gpu::GpuTarget &target,
+                      const GpuMapOptions &options) {
+  SmallVector<Candidate> candidates =
+      enumerateMappings(program, policy, target, options);
+  const Candidate *best = nullptr;
+  int64_t smallest = -1;
+  for (const Candidate &candidate : candidates) {
+    int64_t bytes = candidate.mapping.sharedBytes;
+    smallest = smallest < 0 ? bytes : std::min(smallest, bytes);
+    if (candidate.ctas > 0 && (!best || candidate.cost < best->cost))
+      best = &candidate;
   }
-  return best;
+  if (best)
+    return best->mapping;
+  auto error = program.function.emitError()
+               << "no mapping of a " << program.stateRows << " x "
+               << program.stateCols << " state fits " << target.getName()
+               << ": ";
+  if (smallest > target.getSharedPerCta())
+    error << "the smallest needs " << smallest
+          << " bytes of shared memory a CTA, and there are "
+          << target.getSharedPerCta() << "; use --fn=decode or smaller dims";
+  else
+    error << "the pinned choices leave none; take back some of --mapping";
+  return failure();
+}
+
+int64_t gpumap::countMmaFlops(const Program &program,
+                              const GpuMapping &mapping) {
+  const int64_t C = program.chunk, A = getPaddedChannels(program.stateRows),
+                B = mapping.warps * mapping.rowsPerWarp * mapping.vBlocks;
+  int64_t flops = 0;
+  llvm::DenseSet<Operation *> seen;
+  for (Node node : program.nodes) {
+    Operation *op = node.value.getDefiningOp();
+    if (!op || !seen.insert(op).second)
+      continue;
+    auto getChannels = [](Value value) {
+      return getPaddedChannels(
+          cast<RankedTensorType>(value.getType()).getDimSize(1));
+    };
+    if (auto gram = dyn_cast<DecayGramOp>(op)) {
+      int64_t channels = getChannels(gram.getDecay());
+      int64_t rows = gram.getRows().size(), cols = gram.getCols().size();
+      bool anchored = gram.getScheme() == DecayScheme::Anchored &&
+                      static_cast<int64_t>(gram.getLeaf()) >= C;
+      flops += mapping.vBlocks *
+               (anchored ? static_cast<int64_t>(gram.getGrams().size()) * 2 * C * C * channels
+                         : 4 * ((rows + 1) / 2) * cols * 2 * 16 * 8 * channels);
+    } else if (auto matmul = dyn_cast<MatmulOp>(op)) {
+      if (matmul.getTransposeRhs())
+        flops += mapping.vBlocks * 2 * C * C * getChannels(matmul.getLhs());
+      else if (matmul.getTransposeLhs() ||
+               program.isStateShaped(program.resolve(matmul.getRhs())))
+        flops += 2 * C * A * B;
+      else
+        flops += 2 * C * C * B;
+    } else if (auto solve = dyn_cast<TriSolveOp>(op)) {
+      flops += static_cast<int64_t>(solve.getBlocks().size()) * 2 * C * C * B;
+    }
+  }
+  return flops;
 }

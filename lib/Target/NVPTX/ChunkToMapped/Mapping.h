@@ -41,6 +41,29 @@ struct GpuMapping {
   DictionaryAttr getAttr(MLIRContext *context) const;
 };
 
+/// A mapping with what the choice is made by: estimates, in cycles of one
+/// multiprocessor for one chunk of one head.
+struct Candidate {
+  GpuMapping mapping;
+  int64_t registers = 0; // a thread
+  int64_t ctas = 0;      // on a multiprocessor; 0 does not fit
+  double issue = 0.0;    // of instructions, all warps together
+  double latency = 0.0;  // of a chunk's chain, shared by the CTAs
+  double cost = 0.0;
+};
+
+/// All mappings that the options leave.
+SmallVector<Candidate> enumerateMappings(const Program &program,
+                                         const OperandPolicy &policy,
+                                         const ::delta::gpu::GpuTarget &target,
+                                         const GpuMapOptions &options);
+
+/// Floating-point operations of the matrix instructions for one chunk of one
+/// head, both slices, dims rounded up to tiles: a decay-Gram by levels has four
+/// products of 16 x 8 for each two rows and one column and slice, otherwise
+/// Grams, mixes and products with the state count as in the chunk form.
+int64_t countMmaFlops(const Program &program, const GpuMapping &mapping);
+
 /// Chooses the mapping; reports, with the bytes, a program that cannot fit.
 FailureOr<GpuMapping> chooseMapping(const Program &program,
                                     const OperandPolicy &policy,

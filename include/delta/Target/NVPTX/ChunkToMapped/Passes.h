@@ -33,6 +33,11 @@ struct GpuMapOptions {
 /// be mapped, or does not fit, and leaves the module as it was.
 LogicalResult mapChunkToGpu(ModuleOp module, const GpuMapOptions &options);
 
+/// Writes the candidates for a module of stage `chunk` with their reckoning, and
+/// one line `mapping warps=… mma_flops_per_chunk=…` for the choice.
+LogicalResult explainGpuMapping(ModuleOp module, const GpuMapOptions &options,
+                                raw_ostream &os);
+
 #define GEN_PASS_DECL
 #include "delta/Target/NVPTX/ChunkToMapped/Passes.h.inc"
 #define GEN_PASS_REGISTRATION
