@@ -25,8 +25,11 @@
 #include "delta/Target/CPU/ChunkToMapped/Passes.h"
 #include "delta/Target/CPU/Codegen.h"
 #include "delta/Target/CPU/Passes.h"
+#include "delta/Target/NVPTX/ChunkToMapped/Passes.h"
 #include "delta/Target/NVPTX/Codegen.h"
 #include "delta/Target/NVPTX/Passes.h"
+#include "delta/Target/NVPTX/SharedMemory/Passes.h"
+#include "delta/Runtime/Suggest.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
@@ -197,10 +200,40 @@ LogicalResult Compilation::checkGpuOptions() {
                           "', whose matrix products take tf32 operands, or "
                           "bf16x3 for f32's accuracy; expected bf16, f16, tf32 "
                           "or bf16x3");
-  for (auto &[name, value] : options.mapping)
-    return reporter.error("--mapping: --fn=" + stringifyFn(fn) +
-                          " on target '" + target + "' has no choice '" + name +
-                          "' to pin");
+  return parseGpuMapping();
+}
+
+LogicalResult Compilation::parseGpuMapping() {
+  gpuMapping = {};
+  gpuMapping.precision = options.precision.value_or("");
+  const std::pair<StringRef, int64_t *> keys[] = {
+      {"warps", &gpuMapping.warps},   {"rows", &gpuMapping.rows},
+      {"vsplit", &gpuMapping.vsplit}, {"window", &gpuMapping.window},
+      {"stages", &gpuMapping.stages},
+  };
+  int64_t kernels = 1;
+  for (auto &[name, value] : options.mapping) {
+    if (fn == Fn::Decode)
+      return reporter.error("--mapping: --fn=decode on target '" + target +
+                            "' has no choice '" + name + "' to pin");
+    int64_t *place = name == "kernels" ? &kernels : nullptr;
+    for (auto [key, variable] : keys)
+      if (key == name)
+        place = variable;
+    if (!place) {
+      std::vector<std::string> known = {"warps",  "rows",   "vsplit",
+                                        "window", "stages", "kernels"};
+      return reporter.error(
+          "--mapping: target '" + target + "' has no choice '" + name + "'" +
+          runtime::didYouMean(name, known) + "; expected warps, rows, vsplit, window, stages or kernels");
+    }
+    if (StringRef(value).getAsInteger(10, *place) || *place < 1)
+      return reporter.error("--mapping: expected a positive number for '" +
+                            name + "', but got '" + value + "'");
+  }
+  if (kernels != 1)
+    return reporter.error("--mapping: kernels=" + Twine(kernels) +
+                          " is not available; the forward is one kernel");
   return success();
 }
 
@@ -282,7 +315,9 @@ LogicalResult Compilation::lowerOnce(Stage next) {
   case Stage::Chunk: {
     mlir::delta::DeltaChunkOptions chunk;
     chunk.chunk = options.chunk.value_or(0);
-    chunk.compute = chooseCompute(getSignature(), options).str();
+    // On a GPU, precision is that of the matrix products' operands.
+    chunk.compute =
+        isForGpu() ? "f32" : chooseCompute(getSignature(), options).str();
     pm.addPass(mlir::delta::createDeltaChunk(chunk));
     break;
   }
@@ -291,6 +326,19 @@ LogicalResult Compilation::lowerOnce(Stage next) {
       mlir::delta::DecodeMapOptions decode;
       decode.compute = chooseCompute(getSignature(), options).str();
       pm.addPass(mlir::delta::createDecodeMap(decode));
+      break;
+    }
+    if (isForGpu()) {
+      mlir::delta::DeltaGpuMapOptions map;
+      map.precision = gpuMapping.precision;
+      map.warps = gpuMapping.warps;
+      map.rows = gpuMapping.rows;
+      map.vsplit = gpuMapping.vsplit;
+      map.window = gpuMapping.window;
+      map.stages = gpuMapping.stages;
+      pm.addPass(mlir::delta::createDeltaGpuMap(map));
+      pm.addPass(mlir::delta::createDeltaPlaceShared());
+      pm.addPass(mlir::delta::createDeltaInsertBarriers());
       break;
     }
     pm.addPass(mlir::delta::createDeltaCpuMap());
@@ -318,7 +366,8 @@ LogicalResult Compilation::lowerTo(Stage stage) {
   if (fn == Fn::Decode && stage == Stage::Chunk)
     return reporter.error("there is no stage 'chunk' with --fn=decode, which "
                           "goes from 'events' to 'mapped'");
-  if (isForGpu() && getStage() < Stage::Mapped && stage > Stage::Events)
+  if (isForGpu() && fn == Fn::Decode && getStage() < Stage::Mapped &&
+      stage > Stage::Events)
     return reporter.error("--fn=" + stringifyFn(fn) +
                           " is not available on target '" + target +
                           "'; target 'cpu' has it");
@@ -358,7 +407,12 @@ LogicalResult Compilation::explain() {
   case Stage::Events:
     return mlir::delta::explainEvents(*module, reporter.getStream());
   case Stage::Chunk:
-    return mlir::delta::explainChunk(*module, reporter.getStream());
+    if (failed(mlir::delta::explainChunk(*module, reporter.getStream())))
+      return failure();
+    if (isForGpu())
+      return mlir::delta::explainGpuMapping(*module, gpuMapping,
+                                            reporter.getStream());
+    return success();
   default:
     return success();
   }

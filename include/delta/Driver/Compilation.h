@@ -16,6 +16,7 @@
 #include "delta/Dialect/Delta/IR/Delta.h"
 #include "delta/Driver/Options.h"
 #include "delta/Driver/Report.h"
+#include "delta/Target/NVPTX/ChunkToMapped/Passes.h"
 
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/IR/OwningOpRef.h"
@@ -96,6 +97,8 @@ private:
   llvm::LogicalResult applyOptions(bool fromSpec);
   llvm::LogicalResult checkCpuOptions();
   llvm::LogicalResult checkGpuOptions();
+  /// Reads --mapping for a GPU.
+  llvm::LogicalResult parseGpuMapping();
   /// Runs one step of the pipeline and dumps its result.
   llvm::LogicalResult lowerOnce(mlir::delta::Stage next);
   llvm::LogicalResult requireDims(mlir::delta::Stage next);
@@ -109,6 +112,7 @@ private:
   std::unique_ptr<mlir::SourceMgrDiagnosticHandler> handler;
   mlir::OwningOpRef<mlir::ModuleOp> module;
   Fn fn = Fn::Forward;
+  mlir::delta::GpuMapOptions gpuMapping;
   std::string target = "cpu";
   std::vector<std::pair<std::string, double>> times;
 };

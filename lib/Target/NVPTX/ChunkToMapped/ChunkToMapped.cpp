@@ -73,6 +73,7 @@ struct Setting {
 LogicalResult mlir::delta::explainGpuMapping(ModuleOp module,
                                              const GpuMapOptions &options,
                                              raw_ostream &os) {
+  module.getContext()->getOrLoadDialect<warp::WarpDialect>();
   FailureOr<Setting> setting = Setting::get(module, options);
   if (failed(setting))
     return failure();
@@ -137,8 +138,7 @@ LogicalResult mlir::delta::mapChunkToGpu(ModuleOp module,
   facts.threads = mapping->getThreads();
   facts.vBlocks = mapping->vBlocks;
   GpuKernel kernel = createGpuKernel(
-      module, signature, (function.getName() + "_kernels").str(), facts,
-      *target);
+      module, signature, function.getName(), facts, *target);
   Arrays arrays(*program, *mapping, *policy);
   Emitter(*program, *mapping, *policy, arrays, kernel, function.getLoc())
       .emitKernel();
