@@ -137,7 +137,8 @@ template <typename R> Handler pickFloat(Compare c) {
     return compare<Compare::C, R>;
     X(Eq)
     X(Ne)
-    X(Lt) X(Le) X(Gt) X(Ge) X(Equ) X(Neu) X(Ltu) X(Leu) X(Gtu) X(Geu) X(Num)
+    X(Lt)
+    X(Le) X(Gt) X(Ge) X(Equ) X(Neu) X(Ltu) X(Leu) X(Gtu) X(Geu) X(Num)
         X(Nan) default : return nullptr;
   }
 }
