@@ -10,10 +10,10 @@ JOBS ?= $(shell awk -v cpus=$$(nproc) '/MemAvailable/ { n = int($$2 / 2000000); 
 	print n < 1 ? 1 : n < cpus ? n : cpus }' /proc/meminfo)
 
 .DEFAULT_GOAL := build
-.PHONY: help setup configure build check demo bench docs format tidy clean
+.PHONY: help setup configure build check demo bench bench-gpu docs format tidy clean
 
 help: ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 setup: ## install what is missing (apt packages, Python into .venv)
 	@scripts/setup.sh
@@ -36,6 +36,9 @@ bench: ## the CPU benchmarks, side by side with PyTorch (minutes)
 	@scripts/setup.sh --bench
 	@$(MAKE) --no-print-directory build
 	@.venv/bin/python benchmarks/cpu/bench.py --build $(BUILD)
+
+bench-gpu: build ## a folder with the GPU benchmark, to be copied to a GPU host
+	@python3 benchmarks/gpu/build.py --build $(BUILD)
 
 docs: configure ## generate the dialect and pass pages into build/docs
 	@cmake --build $(BUILD) -j $(JOBS) --target delta-docs

@@ -1,0 +1,204 @@
+# Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""delta's kernels on the GPU host: bundles, and calls from PyTorch's tensors.
+
+A bundle is a header of 64 bytes, a manifest (JSON) and the code of the kernels;
+nothing of delta is needed to read it. Where the compiler could not make one,
+`build.py` leaves a cubin and beside it the same manifest as a file.
+"""
+
+import ctypes
+import hashlib
+import json
+import pathlib
+import struct
+
+MAGIC = b"\x89DLTB\r\n\x1a"
+ALIGNMENT = 16
+
+
+class KernelError(Exception):
+    """A kernel that cannot be used, and why."""
+
+
+def read_bundle(path):
+    """The manifest of a bundle, and the code of each of its kernels by format."""
+    data = pathlib.Path(path).read_bytes()
+    if data[:8] != MAGIC or len(data) < 64:
+        raise KernelError(f"{path}: not a bundle")
+    version, header, size, length = struct.unpack_from("<IIQQ", data, 8)
+    text = data[header:header + length]
+    if (version != 1 or header != 64 or size != len(data)
+            or hashlib.sha256(text).digest() != data[32:64]):
+        raise KernelError(f"{path}: corrupt, or of another version")
+    manifest = json.loads(text)
+    code = []
+    for kernel in manifest["kernels"]:
+        code.append({})
+        for image in kernel["images"]:
+            blob = manifest["blobs"][image["blob"]]
+            content = data[blob["offset"]:blob["offset"] + blob["size"]]
+            if hashlib.sha256(content).hexdigest() != blob["sha256"]:
+                raise KernelError(f"{path}: corrupt code")
+            code[-1][image["format"]] = content
+    return manifest, code
+
+
+def capability(target):
+    """The compute capability a target needs, times ten, and whether it is for
+    that one alone: (90, True) for sm_90a."""
+    digits = target.removeprefix("sm_")
+    return int(digits.rstrip("a")), digits.endswith("a")
+
+
+class Kernel:
+    """One GPU kernel: facts from the manifest, code, and calls of it."""
+
+    def __init__(self, manifest, facts, code, tag=""):
+        self.manifest, self.facts, self.code, self.tag = (manifest, facts, code,
+                                                          tag)
+        self.recurrence, self.fn = manifest["recurrence"], facts["fn"]
+        self.target, self.gpu = facts["target"], facts["gpu"]
+        self.K, self.V = manifest["dims"]["K"], manifest["dims"]["V"]
+        self.function = None
+
+    def arguments(self, *kinds):
+        return [argument for argument in self.manifest["args"]
+                if argument["kind"] in kinds]
+
+    def gate_bound(self):
+        """The least log-decay that the kernel is made for; None when any is
+        allowed."""
+        for argument in self.arguments("in"):
+            low, high = argument.get("range", (None, None))
+            if high == 0 and low is not None:
+                return low
+        return None
+
+    def label(self):
+        bound = self.gate_bound()
+        name = "delta" if bound is None else f"delta, gates >= {bound:.4g}"
+        return f"{name} [{self.tag}]" if self.tag else name
+
+    def runs_on(self, device):
+        """Whether a device of that capability (times ten) runs the code."""
+        needed, exact = capability(self.target)
+        return device == needed if exact else device >= needed
+
+    def load(self, driver):
+        if self.function is None:
+            self.driver = driver
+            image = self.code.get("cubin") or self.code["ptx"] + b"\0"
+            self.function = driver.load(image, self.facts["entry"],
+                                        self.gpu["shared_bytes"])
+
+    def pack(self, inputs, state, outs, final, scalars, workspace=None):
+        """The arguments in the kernel's order as ctypes values.
+
+        `inputs` and `outs` are tensors by name, `state` and `final` tensors or
+        None, `scalars` values of attrs by name (defaults otherwise).
+        """
+        def pointer(tensor):
+            if not tensor.is_contiguous():
+                raise KernelError("a tensor is not contiguous")
+            if tensor.data_ptr() % ALIGNMENT:
+                raise KernelError(f"a tensor does not start at a multiple of "
+                                  f"{ALIGNMENT} bytes")
+            return ctypes.c_uint64(tensor.data_ptr())
+
+        def array(argument, tensor):
+            expected = {"bf16": "torch.bfloat16", "f16": "torch.float16",
+                        "f32": "torch.float32"}[argument["dtype"]]
+            if str(tensor.dtype) != expected:
+                raise KernelError(f"'{argument['name']}' is {tensor.dtype}, and "
+                                  f"the kernel takes {argument['dtype']}")
+            return pointer(tensor)
+
+        null = ctypes.c_uint64(0)
+        values = [array(argument, inputs[argument["name"]])
+                  for argument in self.arguments("in", "param")]
+        values.append(null if state is None else pointer(state))
+        values += [array(argument, outs[argument["name"]])
+                   for argument in self.arguments("out")]
+        values.append(null if final is None else pointer(final))
+        for attr in self.arguments("attr"):
+            value = scalars.get(attr["name"])
+            if value is None:
+                value = attr["default"]["value"]
+            values.append(ctypes.c_float(value))
+        values.append(null if workspace is None else pointer(workspace))
+        B, T, H = inputs[self.arguments("in")[0]["name"]].shape[:3]
+        return values + [ctypes.c_uint64(size) for size in (B, T, H)]
+
+    def grid(self, B, H):
+        return B * H * self.gpu["v_blocks"]
+
+    def bind(self, inputs, state, scalars):
+        """A call on those tensors: a function that launches on PyTorch's current
+        stream and returns the out and the final state. Both are overwritten by
+        each call."""
+        import torch
+
+        first = inputs[self.arguments("in")[0]["name"]]
+        B, T, H = first.shape[:3]
+        types = {"bf16": torch.bfloat16, "f16": torch.float16,
+                 "f32": torch.float32}
+        outs = {}
+        for argument in self.arguments("out"):
+            shape = [B, T, H] + [self.manifest["dims"][axis]
+                                 for axis in argument["axes"]]
+            # Poison: an element that is not written shows.
+            outs[argument["name"]] = torch.full(
+                shape, float("nan"), dtype=types[argument["dtype"]],
+                device=first.device)
+        final = None if state is None else torch.full_like(state, float("nan"))
+        workspace = None
+        grid = self.grid(B, H)
+        if self.gpu["workspace_bytes"]:
+            workspace = torch.empty(self.gpu["workspace_bytes"] * grid,
+                                    dtype=torch.uint8, device=first.device)
+        values = self.pack(inputs, state, outs, final, scalars, workspace)
+        parameters = (ctypes.c_void_p * len(values))(
+            *(ctypes.addressof(value) for value in values))
+
+        def call():
+            self.driver.launch(self.function, grid, self.gpu["threads"],
+                               self.gpu["shared_bytes"],
+                               torch.cuda.current_stream().cuda_stream,
+                               parameters)
+            return next(iter(outs.values())), final
+
+        # What the pointers point to lives as long as the call.
+        call.alive = (values, inputs, state, outs, final, workspace)
+        return call
+
+
+def find_kernels(folder):
+    """The GPU kernels in a folder, and for each file that is unusable a reason.
+
+    A file is named RECURRENCE.SIZES.FN[.TAG].bundle or .json; the tag becomes
+    part of the label.
+    """
+    kernels, problems = [], []
+    left_out = pathlib.Path(folder) / "left-out.txt"
+    if left_out.exists():
+        problems += left_out.read_text().splitlines()
+    for path in sorted(pathlib.Path(folder).glob("*")):
+        try:
+            if path.suffix == ".bundle":
+                manifest, codes = read_bundle(path)
+            elif path.suffix == ".json" and path.with_suffix(".cubin").exists():
+                manifest = json.loads(path.read_text())
+                codes = [{"cubin": path.with_suffix(".cubin").read_bytes()}]
+            else:
+                continue
+        except (KernelError, ValueError, KeyError, OSError) as error:
+            problems.append(f"{path.name}: {error}")
+            continue
+        # The range in the manifest says what a tag "...-gates" says.
+        tag = ".".join(word for word in path.name.split(".")[3:-1]
+                       if not word.endswith("-gates"))
+        kernels += [Kernel(manifest, facts, code, tag)
+                    for facts, code in zip(manifest["kernels"], codes)
+                    if facts["target"] != "cpu"]
+    return kernels, problems
