@@ -206,14 +206,16 @@ LogicalResult Session::bench(const runtime::Invocation &invocation,
   return flushOutput(reporter);
 }
 
-/// The limit on one result's error: that of the type it was computed or is
-/// stored in, whichever is coarser.
+/// The limit on one result's error: that of the type it was computed in, of the
+/// operands of its matrix products, or of the type it is stored in, whichever
+/// is coarsest.
 double limitFor(SignatureAttr signature, runtime::DType stored) {
-  double computed =
-      runtime::checkLimit(signature.getOption("compute", "f32").str())
-          .value_or(2e-5);
-  return std::max(computed,
-                  runtime::checkLimit(runtime::nameOf(stored)).value_or(0));
+  auto of = [](StringRef precision) {
+    return runtime::checkLimit(precision.str()).value_or(0);
+  };
+  return std::max({of(signature.getOption("compute", "f32")),
+                   of(signature.getOption("precision")),
+                   of(runtime::nameOf(stored))});
 }
 
 FailureOr<Exit> Session::compare() {

@@ -142,6 +142,28 @@ template <typename Op> struct Scalarise : OpRewritePattern<Op> {
   }
 };
 
+/// math.absf is one instruction, not a call to a device library.
+struct AbsoluteInHardware : OpRewritePattern<math::AbsFOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(math::AbsFOp op,
+                                PatternRewriter &rewriter) const override {
+    auto type = dyn_cast<FloatType>(op.getType());
+    if (!type)
+      return failure();
+    // Without the sign bit; LLVM makes an abs of it.
+    Type bits = rewriter.getIntegerType(type.getWidth());
+    Value pattern = arith::BitcastOp::create(rewriter, op.getLoc(), bits,
+                                             op.getOperand());
+    Value mask = arith::ConstantOp::create(
+        rewriter, op.getLoc(),
+        rewriter.getIntegerAttr(bits, APInt::getSignedMaxValue(type.getWidth())));
+    Value magnitude =
+        arith::AndIOp::create(rewriter, op.getLoc(), pattern, mask);
+    rewriter.replaceOpWithNewOp<arith::BitcastOp>(op, type, magnitude);
+    return success();
+  }
+};
+
 template <typename... Ops> void addScalarise(RewritePatternSet &patterns) {
   patterns.add<Scalarise<Ops>...>(patterns.getContext());
 }
@@ -177,7 +199,8 @@ void mlir::delta::populateGpuExpandMathPatterns(RewritePatternSet &patterns) {
   patterns
       .add<UseHardware<math::ExpOp, exp>, UseHardware<math::Exp2Op, exp2>,
            UseHardware<math::RsqrtOp, rsqrt>, UseHardware<math::SqrtOp, sqrt>,
-           UseHardware<SigmoidOp, sigmoid>, DivideInHardware>(
+           UseHardware<SigmoidOp, sigmoid>, DivideInHardware,
+           AbsoluteInHardware>(
           patterns.getContext());
   addScalarise<math::ExpOp, math::Exp2Op, math::LogOp, math::Log1pOp,
                math::TanhOp, math::RsqrtOp, math::SqrtOp, math::PowFOp,
