@@ -62,6 +62,12 @@ class Kernel:
         self.K, self.V = manifest["dims"]["K"], manifest["dims"]["V"]
         self.function = None
 
+    def same_as(self, other):
+        """Whether both are one kernel under two names."""
+        return (self.code == other.code and self.facts["entry"] ==
+                other.facts["entry"] and self.manifest["dims"] ==
+                other.manifest["dims"])
+
     def arguments(self, *kinds):
         return [argument for argument in self.manifest["args"]
                 if argument["kind"] in kinds]
@@ -198,7 +204,10 @@ def find_kernels(folder):
         # The range in the manifest says what a tag "...-gates" says.
         tag = ".".join(word for word in path.name.split(".")[3:-1]
                        if not word.endswith("-gates"))
-        kernels += [Kernel(manifest, facts, code, tag)
-                    for facts, code in zip(manifest["kernels"], codes)
-                    if facts["target"] != "cpu"]
+        for facts, code in zip(manifest["kernels"], codes):
+            kernel = Kernel(manifest, facts, code, tag)
+            # A promise that the compiler had no use for made the same code.
+            if facts["target"] != "cpu" and not any(
+                    kernel.same_as(other) for other in kernels):
+                kernels.append(kernel)
     return kernels, problems
