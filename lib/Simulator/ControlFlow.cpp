@@ -165,16 +165,17 @@ void Graph::findUnsetRegisters() {
   auto walk = [&](uint32_t block, Set &set, bool mark) {
     for (uint32_t i = blocks[block].begin; i < blocks[block].end; ++i) {
       const InstRegisters &regs = program.registers[i];
-      bool allSet = true;
-      for (uint32_t r : regs.reads)
+      bool anySet = regs.reads.empty();
+      for (uint32_t r : regs.reads) {
+        anySet |= has(set, r);
         if (!has(set, r)) {
-          allSet = false;
           if (mark) {
             program.code[i].checked = true;
             program.tracked[r] = true;
           }
         }
-      if (program.code[i].guard == kNone && (!regs.copies || allSet))
+      }
+      if (program.code[i].guard == kNone && (!regs.copies || anySet))
         for (uint32_t r : regs.writes)
           set[r / 64] |= uint64_t(1) << (r % 64);
     }

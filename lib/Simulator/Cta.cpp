@@ -319,21 +319,20 @@ void checkRegisters(Warp &warp, const Inst &inst, uint32_t pc, uint32_t mask) {
   Cta &cta = *warp.cta;
   const KernelProgram &program = *cta.program;
   const InstRegisters &regs = program.registers[pc];
-  uint32_t set = mask;
-  bool first = inst.guard != kNone;
+  uint32_t copied = 0;
+  bool isGuard = inst.guard != kNone, isCopy = false;
   for (uint32_t r : regs.reads) {
-    bool isGuard = first;
-    first = false;
-    if (!program.tracked[r])
-      continue;
-    uint32_t lanes = isGuard ? warp.active : mask;
-    uint32_t missing = lanes & ~warp.initialized[r];
-    if (!missing)
-      continue;
-    if (regs.copies && !isGuard) {
-      set &= ~missing;
+    uint32_t have = program.tracked[r] ? warp.initialized[r] : kFullMask;
+    uint32_t missing = (isGuard ? warp.active : mask) & ~have;
+    bool copies = regs.copies && !isGuard;
+    isGuard = false;
+    if (copies) {
+      isCopy = true;
+      copied |= have;
       continue;
     }
+    if (!missing)
+      continue;
     if (cta.launch->options.checkUninitialized &&
         !cta.known(FindingKind::UninitializedRegister, pc))
       cta.report(FindingKind::UninitializedRegister, warp,
@@ -342,6 +341,7 @@ void checkRegisters(Warp &warp, const Inst &inst, uint32_t pc, uint32_t mask) {
                      program.registerNames[r] + ", which nothing has written");
     warp.initialized[r] |= missing;
   }
+  uint32_t set = isCopy ? mask & copied : mask;
   for (uint32_t r : regs.writes)
     if (program.tracked[r])
       warp.initialized[r] = (warp.initialized[r] & ~mask) | set;

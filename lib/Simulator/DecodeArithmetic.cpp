@@ -11,6 +11,8 @@
 
 #include "Decoder.h"
 
+#include <algorithm>
+
 namespace delta::sim {
 
 using ptx::Operand;
@@ -260,8 +262,27 @@ bool Decoder::decodePrmt() {
   for (unsigned i = 0; i < std::size(modes); ++i)
     if (take(modes[i]))
       inst.kind = static_cast<uint8_t>(i + 1);
-  return types(1) && noModifiersLeft() && plain(3, Type::B32) &&
-         setHandler(selectors.integer(Op::Prmt, Type::B32));
+  if (!types(1) || !noModifiersLeft() || !plain(3, Type::B32))
+    return false;
+  // Bytes move unchanged, and a source that a constant selector does not name
+  // is not read: compilers put there whatever they like.
+  const Operand &selector = current->operands[3];
+  if (selector.kind == Operand::Integer && inst.kind == 0) {
+    regs.copies = true;
+    bool named[2] = {false, false};
+    for (unsigned n = 0; n < 16; n += 4)
+      named[(selector.value >> (n + 2)) & 1] = true;
+    for (unsigned i = 0; i < 2; ++i) {
+      const Operand &operand = current->operands[1 + i];
+      if (named[i] || operand.kind != Operand::Register)
+        continue;
+      auto it =
+          std::find(regs.reads.rbegin(), regs.reads.rend(), operand.index);
+      if (it != regs.reads.rend())
+        regs.reads.erase(std::next(it).base());
+    }
+  }
+  return setHandler(selectors.integer(Op::Prmt, Type::B32));
 }
 
 bool Decoder::decodeLop3() {

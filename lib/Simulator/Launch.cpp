@@ -386,6 +386,8 @@ Expected<LaunchResult> launch(const Module &module, std::string_view kernel,
     return status;
 
   uint64_t ctas = grid.count();
+  if (options.checkRaces && ctas > 1)
+    state.writers.reset(memory);
   // Atomics on global memory have an order, which must be the same every time.
   unsigned threads = program->globalAtomics ? 1 : options.threads;
   if (threads == 0)
@@ -431,6 +433,20 @@ Expected<LaunchResult> launch(const Module &module, std::string_view kernel,
       stats.mmaFlops += worker.counts[pc] * inst.flops;
     }
   }
+  state.writers.conflicts([&](const Memory::Allocation &allocation,
+                              uint64_t offset, uint64_t cta, uint32_t pc,
+                              uint64_t count) {
+    Finding finding;
+    finding.kind = FindingKind::GlobalRace;
+    finding.line = program->code[pc].line;
+    finding.cta = {uint32_t(cta % grid.x), uint32_t(cta / grid.x % grid.y),
+                   uint32_t(cta / grid.x / grid.y)};
+    finding.text = std::string(program->opcodes[pc]) + " writes offset " +
+                   std::to_string(offset) + " of '" + allocation.name +
+                   "', which another CTA writes too (" +
+                   std::to_string(2 * count) + " bytes in all)";
+    merged.add(finding, limit);
+  });
   for (size_t pc = 0; pc < program->code.size(); ++pc)
     if (program->code[pc].run == ops::barrier)
       for (const Worker &worker : workers)

@@ -19,6 +19,7 @@
 #include "SharedShadow.h"
 #include "delta/Simulator/Launch.h"
 
+#include <atomic>
 #include <map>
 #include <memory>
 
@@ -124,6 +125,53 @@ struct Cta {
   void reportDeadlock();
 };
 
+/// Which CTA stored to global memory: for every two bytes of an allocation the
+/// first CTA in number with its instruction, and whether there was another.
+class GlobalWriters {
+public:
+  /// Follows the allocations that `memory` has now, when they are not too
+  /// large.
+  void reset(const Memory &memory);
+
+  /// Plain stores by a CTA. May be called from several threads.
+  void record(uint64_t address, uint32_t bytes, uint64_t cta, uint32_t pc);
+
+  /// Calls f(allocation, offset, cta, pc, count) for every allocation with
+  /// places that several CTAs stored to: the first one, and how many there are.
+  template <typename F> void conflicts(F f) const;
+
+private:
+  struct Table {
+    std::unique_ptr<std::atomic<uint64_t>, void (*)(void *)> cells{nullptr,
+                                                                   std::free};
+    uint64_t base = 0, count = 0;
+    const Memory::Allocation *allocation = nullptr;
+  };
+  static constexpr uint64_t kMaxBytes = uint64_t(1) << 26;
+  static constexpr uint64_t kConflict = uint64_t(1) << 63;
+  static constexpr unsigned kPcBits = 24;
+  std::vector<Table> tables;
+  std::atomic<bool> any{false};
+};
+
+template <typename F> void GlobalWriters::conflicts(F f) const {
+  if (!any.load())
+    return;
+  for (const Table &table : tables) {
+    uint64_t first = 0, found = 0;
+    for (uint64_t i = 0; i < table.count; ++i)
+      if (table.cells.get()[i].load(std::memory_order_relaxed) & kConflict) {
+        first = found ? first : i;
+        ++found;
+      }
+    if (!found)
+      continue;
+    uint64_t cell = table.cells.get()[first].load() & ~kConflict;
+    f(*table.allocation, 2 * first, (cell >> kPcBits) - 1,
+      uint32_t(cell & ((1u << kPcBits) - 1)), found);
+  }
+}
+
 /// What all CTAs of a launch share.
 struct LaunchState {
   const Program *module = nullptr;
@@ -134,6 +182,7 @@ struct LaunchState {
   Dim3 grid, block;
   uint32_t dynamicSharedBytes = 0;
   LaunchOptions options;
+  GlobalWriters writers;
 };
 
 /// The lanes' loop of a handler: calls f(lane) for the lanes of mask.

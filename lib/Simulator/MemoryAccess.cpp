@@ -232,6 +232,7 @@ uint32_t WarpAccess::resolveGlobal(uint32_t mask) {
         outOfBounds(lane, "constants cannot be written");
         return;
       }
+      cta.launch->writers.record(a, bytes, cta.linear, pc);
     }
     if (access == Access::Write || access == Access::Atomic)
       if (!allocation->allInitialized)

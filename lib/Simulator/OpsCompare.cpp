@@ -138,8 +138,10 @@ template <typename R> Handler pickFloat(Compare c) {
     X(Eq)
     X(Ne)
     X(Lt)
-    X(Le) X(Gt) X(Ge) X(Equ) X(Neu) X(Ltu) X(Leu) X(Gtu) X(Geu) X(Num)
-        X(Nan) default : return nullptr;
+    X(Le)
+    X(Gt)
+    X(Ge) X(Equ) X(Neu) X(Ltu) X(Leu) X(Gtu) X(Geu) X(Num) X(Nan) default
+        : return nullptr;
   }
 }
 template <typename R, bool Ordered = true> Handler pickInteger(Compare c) {

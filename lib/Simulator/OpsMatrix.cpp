@@ -43,6 +43,9 @@ struct TF32In {
   DELTA_SIM_INLINE float high(uint32_t) { return 0; }
 };
 
+/// A row of B or of the accumulators.
+typedef float Row __attribute__((vector_size(32)));
+
 /// One register as a tile of 8 rows and 4 * kPerWord columns, row-major.
 template <typename In>
 DELTA_SIM_INLINE void readTile(Warp &warp, uint32_t slot, float *tile) {
@@ -91,15 +94,19 @@ void mma(Warp &warp, const Inst &inst, uint32_t mask) {
       }
     }
   }
-  for (unsigned m = 0; m < 16; ++m) {
-    float sum[8];
-    for (unsigned n = 0; n < 8; ++n)
-      sum[n] = acc[m][n];
-    for (unsigned k = 0; k < K; ++k)
-      for (unsigned n = 0; n < 8; ++n)
-        sum[n] += a[m][k] * b[k][n];
-    for (unsigned n = 0; n < 8; ++n)
-      acc[m][n] = sum[n];
+  // Eight rows at a time, so that one row's sum does not wait for itself.
+  for (unsigned m = 0; m < 16; m += 8) {
+    Row sum[8];
+    for (unsigned r = 0; r < 8; ++r)
+      __builtin_memcpy(&sum[r], acc[m + r], sizeof(Row));
+    for (unsigned k = 0; k < K; ++k) {
+      Row right;
+      __builtin_memcpy(&right, b[k], sizeof right);
+      for (unsigned r = 0; r < 8; ++r)
+        sum[r] += a[m + r][k] * right;
+    }
+    for (unsigned r = 0; r < 8; ++r)
+      __builtin_memcpy(acc[m + r], &sum[r], sizeof(Row));
   }
   for (unsigned half = 0; half < 2; ++half) {
     const float *from = &acc[8 * half][0];

@@ -74,7 +74,9 @@ struct Inst {
 /// uninitialised registers.
 struct InstRegisters {
   std::vector<uint32_t> reads, writes;
-  bool copies = false; ///< a move: passes on that its source is uninitialised
+  /// A move of bits: passes on that its sources are uninitialised; with several
+  /// sources, that all of them are.
+  bool copies = false;
 };
 
 enum class Special : uint8_t {
