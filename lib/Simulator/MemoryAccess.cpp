@@ -240,7 +240,8 @@ uint32_t WarpAccess::resolveGlobal(uint32_t mask) {
     pointer[lane] = allocation->data.get() + offset;
     good |= 1u << lane;
   });
-  countSectors(mask);
+  if (counting)
+    countSectors(mask);
   return good;
 }
 

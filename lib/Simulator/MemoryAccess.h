@@ -28,6 +28,7 @@ struct WarpAccess {
   uint32_t pc;
   uint32_t bytes; ///< of a lane
   Access access;
+  bool counting = true; ///< of bytes and sectors, by resolveGlobal
   uint64_t address[kLanes];
   uint8_t *pointer[kLanes];
 

@@ -370,10 +370,12 @@ void asyncCopy(Warp &warp, const Inst &inst, uint32_t mask) {
     if (size[lane] != bytes)
       partial |= 1u << lane;
   });
+  from.counting = false;
   if (reading & ~partial)
     source |= from.resolveGlobal(reading & ~partial);
   forLanes(partial, [&](uint32_t lane) {
     WarpAccess one(warp, 1, Access::Read);
+    one.counting = false;
     if (!from.aligned(lane))
       return;
     uint8_t *first = nullptr;
@@ -387,6 +389,12 @@ void asyncCopy(Warp &warp, const Inst &inst, uint32_t mask) {
     from.pointer[lane] = first;
     source |= 1u << lane;
   });
+  if (reading) {
+    from.countSectors(reading);
+    forLanes(partial, [&](uint32_t lane) {
+      to.cta.stats->globalLoadBytes -= bytes - size[lane];
+    });
+  }
   forLanes(good, [&](uint32_t lane) {
     uint8_t *d = to.pointer[lane];
     uint32_t have = (source >> lane) & 1 ? size[lane] : 0;

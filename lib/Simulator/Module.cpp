@@ -12,6 +12,8 @@
 #include "delta/Simulator/Module.h"
 #include "Decoder.h"
 
+#include <cstdlib>
+
 namespace delta::sim {
 
 using runtime::Expected;
@@ -53,7 +55,10 @@ const std::string &Module::name() const { return impl->file->name; }
 
 const OpSelectors &opSelectors() {
 #ifdef DELTA_SIM_HAS_AVX2
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+  // Tests compare the two.
+  const char *isa = std::getenv("DELTA_SIM_ISA");
+  bool base = isa && std::string_view(isa) == "base";
+  if (!base && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
     return opSelectorsAvx2();
 #endif
   return opSelectorsBase();

@@ -8,6 +8,7 @@ fraction to a floating format in any direction: the oracle for arithmetic.
 """
 
 import math
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -32,10 +33,14 @@ def register(type):
 
 
 class Ptx:
-    """Runs kernels in delta-ptx-sim; `tool` and `folder` are fixtures' values."""
+    """Runs kernels in delta-ptx-sim; `tool` and `folder` are fixtures' values.
 
-    def __init__(self, tool, folder):
+    With `isa="base"` arithmetic is that for any processor.
+    """
+
+    def __init__(self, tool, folder, isa=""):
         self.tool, self.folder, self.count = tool, folder, 0
+        self.environment = {**os.environ, "DELTA_SIM_ISA": isa}
 
     def run(self, text, args, grid="1", block="32", expect=0, more=()):
         """Runs the only kernel of `text`.
@@ -63,7 +68,8 @@ class Ptx:
             else:
                 options.append(f"--arg={arg}")
         done = self.tool("delta-ptx-sim", source, f"--grid={grid}",
-                         f"--block={block}", *options, *more, expect=expect)
+                         f"--block={block}", *options, *more, expect=expect,
+                         env=self.environment)
         return [np.load(path) for path in saved], done
 
     @staticmethod

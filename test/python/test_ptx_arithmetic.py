@@ -17,9 +17,10 @@ from ptxkernels import (BYTES, FORMATS, Ptx, bits, interesting, rounded, value)
 N = 128
 
 
-@pytest.fixture(scope="module")
-def ptx(tool, tmp_path_factory):
-    return Ptx(tool, tmp_path_factory.mktemp("ptx"))
+@pytest.fixture(scope="module", params=["best", "base"])
+def ptx(request, tool, tmp_path_factory):
+    """The arithmetic for this processor, and that for any."""
+    return Ptx(tool, tmp_path_factory.mktemp("ptx"), request.param)
 
 
 # --- Integers ------------------------------------------------------------------

@@ -22,6 +22,12 @@ def ptx(tool, tmp_path_factory):
     return Ptx(tool, tmp_path_factory.mktemp("ptx"))
 
 
+@pytest.fixture(scope="module")
+def base(tool, tmp_path_factory):
+    """The same with arithmetic for any processor."""
+    return Ptx(tool, tmp_path_factory.mktemp("base"), "base")
+
+
 # --- mma.sync ------------------------------------------------------------------
 
 
@@ -122,7 +128,7 @@ def test_mma(ptx, type, k, accumulator):
     assert [o.tolist() for o in out] == want
 
 
-def test_mma_accumulates_in_f32(ptx):
+def test_mma_accumulates_in_f32(ptx, base):
     """bf16 products are exact and summed in f32 in ascending k."""
     rng = np.random.default_rng(5)
     a = to_bf16(rng.standard_normal((16, 16)))
@@ -135,13 +141,14 @@ def test_mma_accumulates_in_f32(ptx):
              "{%c0,%c1,%c2,%c3}, {%a0,%a1,%a2,%a3}, {%a4,%a5}, "
              "{%c0,%c1,%c2,%c3};")
     code += "".join(f"mov.b32 %d{i}, %c{i};" for i in range(4))
-    out = ptx.lanes(code, [("b32", r) for r in ins], ["b32"] * 4,
-                    regs=".reg .f32 %c<4>;")
+    runs = [runner.lanes(code, [("b32", r) for r in ins], ["b32"] * 4,
+                         regs=".reg .f32 %c<4>;") for runner in (ptx, base)]
     want = c.copy()
     for k in range(16):
         want += from_bf16(a[:, k:k + 1]) * from_bf16(b[k:k + 1, :])
     want = fragment(want.view(np.uint32), layout_c, 4, 1)
-    assert [o.tolist() for o in out] == want
+    for out in runs:
+        assert [o.tolist() for o in out] == want
 
 
 def test_mma_special_values(ptx):
@@ -552,6 +559,11 @@ def test_async_copies(ptx):
         assert (y[t, 28:] == x[t, 8:12]).all()
     [counters] = json.loads(stats.read_text())
     assert counters["global_store_bytes"] == 1024
+    # The source of a copy is what it reads, in the sectors it touches.
+    sizes = [min(t, 16) for t in LANES]
+    assert counters["global_load_bytes"] == sum(sizes) + 32 * 8 + 24 * 4 \
+        + 32 * 4
+    assert counters["global_load_sectors"] == 16 + 16 + 12 + 16
 
 
 def test_ragged_last_warp(ptx):

@@ -59,7 +59,7 @@ SIMULATION:
   --seed=N                Another order of warps (default: 0)
   --threads=N             Host threads (default: all)
   --max-findings=N        Findings to print (default: 20)
-  --step-limit=N          Warp instructions of a CTA (default: 2147483648)
+  --step-limit=N          Warp instructions of a CTA (default: 268435456)
   --no-races              Do not look for races in shared memory
   --no-uninitialized      Do not look for reads of what was never written
 

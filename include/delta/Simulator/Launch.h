@@ -88,7 +88,7 @@ struct LaunchOptions {
   unsigned threads = 0;      ///< of the host; 0: all
   uint64_t scheduleSeed = 0; ///< another order of warps for another seed
   unsigned maxFindings = 20; ///< kept; more are only counted
-  uint64_t stepLimit = uint64_t(1) << 31; ///< warp instructions of one CTA
+  uint64_t stepLimit = uint64_t(1) << 28; ///< warp instructions of one CTA
   uint32_t maxSharedBytes = 227 * 1024;   ///< of one CTA, static and dynamic
   bool checkRaces = true; ///< off: shared-memory races are not looked for
   bool checkUninitialized = true;
