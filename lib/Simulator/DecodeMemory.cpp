@@ -24,7 +24,7 @@ bool Decoder::takeSpace(Space &space) {
       {"global", Space::Global},      {"shared", Space::Shared},
       {"shared::cta", Space::Shared}, {"local", Space::Local},
       {"param", Space::Param},        {"param::entry", Space::Param},
-      {"const", Space::Const}};
+      {"param::func", Space::Param},  {"const", Space::Const}};
   space = Space::Generic;
   for (auto [name, value] : spaces)
     if (take(name)) {
@@ -96,6 +96,10 @@ bool Decoder::memoryAccess(bool isStore) {
       return fail("the registers of '", current->opcode,
                   "' differ in their widths");
   }
+  // Arguments and results of calls, which were inlined.
+  if (inst.space == Space::Param && at.kind == Operand::Address &&
+      at.elements[0].kind == Operand::Variable)
+    inst.space = spaceOf(at.elements[0]);
   bool wideAddress;
   if (!address(at, inst.space, 8, inst.imm, wideAddress))
     return false;
@@ -111,8 +115,7 @@ bool Decoder::memoryAccess(bool isStore) {
   case Space::Param:
     inst.cls = InstructionClass::ParamLoad;
     if (isStore)
-      return fail("stores to parameters are for calls, which are not "
-                  "supported");
+      return fail("parameters of a kernel cannot be stored to");
     break;
   default:
     inst.cls =

@@ -288,6 +288,15 @@ bool Decoder::predicateDestination(const Operand &operand, uint32_t &number) {
   return true;
 }
 
+Space Decoder::spaceOf(const Operand &operand) const {
+  if (operand.global)
+    return file.variables[operand.index].space;
+  Space space = function.variables[operand.index].space;
+  return space == Space::Param && operand.index >= function.params.size()
+             ? Space::Local
+             : space;
+}
+
 bool Decoder::variableAddress(const Operand &operand, uint64_t &offset,
                               uint32_t &globalVariable, Space &space) {
   globalVariable = kNone;
@@ -304,7 +313,7 @@ bool Decoder::variableAddress(const Operand &operand, uint64_t &offset,
       offset = 0;
     }
   } else {
-    space = function.variables[operand.index].space;
+    space = spaceOf(operand);
     const ptx::Variable &variable = function.variables[operand.index];
     if (space == Space::Shared && variable.isExtern && variable.bytes == 0)
       return fail("declare ", describe(operand), " outside of the function");

@@ -66,9 +66,11 @@ void Decoder::layOut() {
         {v.name, static_cast<uint32_t>(at), static_cast<uint32_t>(v.bytes)});
     return at;
   };
-  for (const ptx::Variable &v : function.variables) {
+  for (size_t i = 0; i < function.variables.size(); ++i) {
+    const ptx::Variable &v = function.variables[i];
     uint64_t offset = 0;
-    switch (v.space) {
+    bool forCalls = v.space == Space::Param && i >= function.params.size();
+    switch (forCalls ? Space::Local : v.space) {
     case Space::Param:
       param = alignTo(param, v.alignment);
       offset = param;
@@ -240,11 +242,6 @@ bool Decoder::unsupported() {
               "' is not supported by the simulator");
 }
 
-bool Decoder::decodeCall() {
-  return fail("'call' is not supported by the simulator: functions must be "
-              "inlined");
-}
-
 bool Decoder::noModifiersLeft() {
   if (modifiers.empty())
     return true;
@@ -317,7 +314,7 @@ const std::map<std::string_view, Decoder::Method> &Decoder::methods() {
       {"brev", &Decoder::decodeBitCount},
       {"brkpt", &Decoder::decodeTrap},
       {"brx", &Decoder::decodeBrx},
-      {"call", &Decoder::decodeCall},
+      {"call", &Decoder::decodeUnsupported},
       {"clz", &Decoder::decodeBitCount},
       {"cnot", &Decoder::decodeLogic},
       {"copysign", &Decoder::decodeCopysign},

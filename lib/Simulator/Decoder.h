@@ -87,6 +87,8 @@ private:
                int64_t &offset, bool &wide);
   bool variableAddress(const Operand &operand, uint64_t &offset,
                        uint32_t &globalVariable, ptx::Space &space);
+  /// The space a variable lies in: .param variables of the body are local.
+  ptx::Space spaceOf(const Operand &variable) const;
   bool label(const Operand &operand, uint32_t &target);
   /// 16-bit or packed registers for fragments.
   bool fragment(const Operand &operand, unsigned count, Type type,
@@ -163,7 +165,6 @@ private:
   bool decodeActivemask();
   bool decodeElect();
   bool decodeUnsupported() { return unsupported(); }
-  bool decodeCall();
 
   void layOut();
   void findVariables(const Operand &operand);

@@ -11,6 +11,7 @@
 
 #include "delta/Simulator/Module.h"
 #include "Decoder.h"
+#include "Inliner.h"
 
 #include <cstdlib>
 
@@ -34,7 +35,16 @@ Expected<Module> Module::parse(std::string_view text, std::string name) {
     if (!function.isEntry)
       continue;
     program->kernels.emplace_back();
-    Decoder decoder(*program->file, function);
+    const ptx::Function *source = &function;
+    if (ptx::hasCalls(function)) {
+      auto flat = std::make_unique<ptx::Function>();
+      if (Status status = ptx::inlineCalls(*program->file, function, *flat);
+          !status.ok())
+        return status;
+      source = flat.get();
+      program->inlined.push_back(std::move(flat));
+    }
+    Decoder decoder(*program->file, *source);
     if (Status status = decoder.decode(program->kernels.back()); !status.ok())
       return status;
     program->infos.push_back(program->kernels.back().info);

@@ -140,7 +140,8 @@ template <typename R> Handler pickFloat(Compare c) {
     X(Lt)
     X(Le)
     X(Gt)
-    X(Ge) X(Equ) X(Neu) X(Ltu) X(Leu) X(Gtu) X(Geu) X(Num) X(Nan) default
+    X(Ge)
+    X(Equ) X(Neu) X(Ltu) X(Leu) X(Gtu) X(Geu) X(Num) X(Nan) default
         : return nullptr;
   }
 }

@@ -334,8 +334,7 @@ bool Parser::function(bool isEntry) {
   advance();
   Function function;
   function.isEntry = isEntry;
-  std::vector<Variable> results;
-  if (!isEntry && token.is('(') && !parameters(results))
+  if (!isEntry && token.is('(') && !parameters(function.results))
     return false;
   if (token.kind != Token::Identifier)
     return fail(token, "expected the name of a function, but found ", found());
@@ -376,11 +375,12 @@ bool Parser::function(bool isEntry) {
   labelAlias.clear();
   scopes.clear();
   scopes.emplace_back();
-  for (const Variable &param : fn->params) {
-    scopes.back().variables[param.name] =
-        static_cast<uint32_t>(fn->variables.size());
-    fn->variables.push_back(param);
-  }
+  for (const auto *list : {&fn->results, &fn->params})
+    for (const Variable &param : *list) {
+      scopes.back().variables[param.name] =
+          static_cast<uint32_t>(fn->variables.size());
+      fn->variables.push_back(param);
+    }
   return body();
 }
 

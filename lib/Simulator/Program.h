@@ -153,6 +153,7 @@ struct KernelProgram {
 
 struct Program {
   std::unique_ptr<ptx::File> file;
+  std::vector<std::unique_ptr<ptx::Function>> inlined; ///< kernels with calls
   std::vector<KernelInfo> infos;
   std::vector<KernelProgram> kernels;
 };

@@ -122,8 +122,10 @@ struct Label {
 struct Function {
   std::string name;
   bool isEntry = false;
-  std::vector<Variable> params;    ///< spaces Param
-  std::vector<Variable> variables; ///< declared in the body, params first
+  std::vector<Variable> results; ///< of a .func
+  std::vector<Variable> params;
+  /// Results and params first, then what the body declares.
+  std::vector<Variable> variables;
   std::vector<Register> registers;
   std::vector<Label> labels;
   std::vector<Instruction> body;

@@ -66,6 +66,13 @@ def test_histogram(nvcc):
     assert (counts == want).all()
 
 
+def test_calls(nvcc):
+    x = np.random.default_rng(6).standard_normal(100).astype(np.float32)
+    [out], _ = nvcc("reduction.ptx", "sum_and_largest",
+                    [x, ((2,), "f32"), "scalar:s32:100"])
+    assert abs(out[0] - x.sum()) < 1e-4 and out[1] == x.max()
+
+
 @pytest.mark.parametrize("rows,columns", [(32, 32), (64, 96), (45, 70)])
 def test_transpose(nvcc, rows, columns):
     x = np.random.default_rng(3).standard_normal((rows, columns))

@@ -67,3 +67,26 @@ extern "C" __global__ void histogram(const long long *x, unsigned *counts,
   if (threadIdx.x < 64)
     counts[threadIdx.x] = bins[threadIdx.x];
 }
+
+// A function that stays one, called in a loop, with a structure by value and
+// another as the result.
+struct Pair {
+  float sum, largest;
+};
+__device__ __noinline__ Pair combine(Pair a, Pair b) {
+  if (b.largest > a.largest)
+    return {a.sum + b.sum, b.largest};
+  return {a.sum + b.sum, a.largest};
+}
+extern "C" __global__ void sum_and_largest(const float *x, float *out, int n) {
+  Pair p = {0, -1e30f};
+  for (int i = threadIdx.x; i < n; i += blockDim.x)
+    p = combine(p, {x[i], x[i]});
+  for (int offset = 16; offset > 0; offset /= 2)
+    p = combine(p, {__shfl_xor_sync(0xffffffffu, p.sum, offset),
+                    __shfl_xor_sync(0xffffffffu, p.largest, offset)});
+  if (threadIdx.x == 0) {
+    out[0] = p.sum;
+    out[1] = p.largest;
+  }
+}
