@@ -178,7 +178,7 @@ FailureOr<std::string> emitBundle(const CompilerOptions &options,
   bundle.llvm = LLVM_VERSION_STRING;
 
   CompilerOptions one = options;
-  if (options.input == "-") {
+  if (options.input == "-" && !options.standardInput) {
     ErrorOr<std::unique_ptr<MemoryBuffer>> buffer = MemoryBuffer::getSTDIN();
     if (!buffer)
       return reporter.error("cannot read '-': " + buffer.getError().message());

@@ -110,7 +110,10 @@ FailureOr<CompilerOptions> CommandLine::getOptions(Reporter &reporter) const {
   if (flags.input.empty())
     return reporter.error("no SPEC is given; expected a file, the name of a "
                           "library spec, or '-' for standard input");
-  return parseCompilerOptions(flags, reporter);
+  FailureOr<CompilerOptions> options = parseCompilerOptions(flags, reporter);
+  if (succeeded(options))
+    options->obeysMlirFlags = true;
+  return options;
 }
 
 } // namespace delta::driver

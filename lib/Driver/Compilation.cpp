@@ -303,7 +303,7 @@ LogicalResult Compilation::lowerOnce(Stage next) {
         *module, signature.withOption("target", builder.getStringAttr(target)));
   }
   mlir::PassManager pm(&context);
-  if (failed(mlir::applyPassManagerCLOptions(pm)))
+  if (options.obeysMlirFlags && failed(mlir::applyPassManagerCLOptions(pm)))
     return failure();
   switch (next) {
   case Stage::Step:

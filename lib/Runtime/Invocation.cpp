@@ -91,7 +91,8 @@ Status checkAttr(const Argument &attr, double value) {
 }
 
 Expected<std::vector<double>> chooseAttrs(const Signature &signature,
-                                          const NamedValues<double> &given) {
+                                          const NamedValues<double> &given,
+                                          bool asOptions) {
   std::vector<std::string> known;
   for (const Argument *attr : signature.ofKind(ArgKind::Attr))
     known.push_back(attr->name);
@@ -102,17 +103,18 @@ Expected<std::vector<double>> chooseAttrs(const Signature &signature,
   std::vector<double> values;
   for (const Argument *attr : signature.ofKind(ArgKind::Attr)) {
     auto it = given.find(attr->name);
+    std::string remedy =
+        asOptions ? "--attr " + attr->name + "=VALUE" : "its value";
     if (it == given.end()) {
       if (!attr->defaultValue)
-        return Status::error("attr '", attr->name,
-                             "' has no default; give --attr ", attr->name,
-                             "=VALUE");
+        return Status::error("attr '", attr->name, "' has no default; give ",
+                             remedy);
       for (const std::string &other : attr->defaultAttrs)
         if (given.count(other))
           return Status::error("attr '", attr->name, "' has the default '",
                                attr->defaultText, "', which is computed from '",
-                               other, "'; since that is given, give --attr ",
-                               attr->name, "=VALUE, too");
+                               other, "'; since that is given, give ", remedy,
+                               ", too");
     }
     double value = it == given.end() ? *attr->defaultValue : it->second;
     if (Status status = checkAttr(*attr, value); !status.ok())

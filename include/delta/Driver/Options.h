@@ -77,6 +77,8 @@ struct CompilerOptions {
   bool explain = false;
   bool timing = false;
   std::string dumpDir; ///< empty: no dumps
+  /// Whether MLIR's own flags were parsed, and are to be obeyed.
+  bool obeysMlirFlags = false;
 };
 
 using runtime::RandomOptions;

@@ -48,9 +48,10 @@ Expected<Results> makeResults(const Signature &signature,
 /// The values of the signature's attrs in declared order: those `given`, else
 /// their defaults. Errors: an unknown name, an attr without a value, one whose
 /// default is computed from an attr that is given, a value outside its declared
-/// range.
+/// range. With `asOptions` they are worded for who gives them as options.
 Expected<std::vector<double>> chooseAttrs(const Signature &signature,
-                                          const NamedValues<double> &given);
+                                          const NamedValues<double> &given,
+                                          bool asOptions = true);
 
 /// Verifies a value of an attr against its declared range.
 Status checkAttr(const Argument &attr, double value);

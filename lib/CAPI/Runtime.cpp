@@ -1,0 +1,698 @@
+//===- Runtime.cpp - loading and launching kernels ------------------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The C functions over the run time's classes. No exception leaves them: what
+// could throw is caught at the border.
+//
+//===----------------------------------------------------------------------===//
+
+#include "delta-c/Runtime.h"
+
+#include "delta/Runtime/Device.h"
+#include "delta/Runtime/LaunchCheck.h"
+#include "delta/Runtime/ThreadPool.h"
+#include "delta/Target/CPU/SharedKernel.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <mutex>
+#include <new>
+
+using namespace delta;
+using runtime::ArgKind;
+using runtime::Argument;
+using runtime::ArrayView;
+using runtime::BundleKernel;
+using runtime::Expected;
+using runtime::Status;
+
+namespace {
+
+/// What delta_bundle_get_arg points to.
+struct ArgTexts {
+  std::vector<std::string> names;
+  std::vector<const char *> axes;
+  std::vector<int64_t> sizes;
+};
+
+/// A bundle and what the questions about it are answered with.
+struct LoadedBundle {
+  runtime::Bundle bundle;
+  std::vector<ArgTexts> args;
+  std::vector<std::pair<std::string, int64_t>> dims;
+
+  explicit LoadedBundle(runtime::Bundle contents)
+      : bundle(std::move(contents)) {
+    const runtime::Signature &signature = bundle.signature;
+    dims.assign(signature.dims.begin(), signature.dims.end());
+    for (const Argument &arg : signature.args) {
+      ArgTexts texts;
+      texts.names = arg.arrayAxes();
+      for (size_t i = 0; i < texts.names.size(); ++i)
+        texts.sizes.push_back(
+            arg.isDim(i) ? signature.dims.find(texts.names[i])->second : -1);
+      args.push_back(std::move(texts));
+    }
+    // Only now do the names stay where they are.
+    for (ArgTexts &texts : args)
+      for (const std::string &name : texts.names)
+        texts.axes.push_back(name.c_str());
+  }
+};
+
+/// A device, or the CPU when `gpu` is null.
+struct OpenedDevice {
+  std::unique_ptr<runtime::Device> gpu;
+  runtime::SimulatedDevice *simulator = nullptr;
+  std::unique_ptr<runtime::ThreadPool> pool;
+  std::string description;
+  /// The simulator's memory is used by one thread at a time.
+  std::mutex mutex;
+};
+
+char *copyText(const std::string &text) {
+  char *copy = static_cast<char *>(std::malloc(text.size() + 1));
+  if (copy)
+    std::memcpy(copy, text.c_str(), text.size() + 1);
+  return copy;
+}
+
+delta_status fail(char **error, const std::string &message,
+                  delta_status status = DELTA_ERROR) {
+  if (error)
+    *error = copyText(message);
+  return status;
+}
+
+/// Calls `body`, which returns a delta_status and may throw.
+template <typename Body> delta_status guarded(char **error, Body body) {
+  if (error)
+    *error = nullptr;
+  try {
+    return body();
+  } catch (const std::bad_alloc &) {
+    return fail(error, "out of memory");
+  } catch (const std::exception &exception) {
+    return fail(error, exception.what());
+  }
+}
+
+/// Writes as much of `info` as the caller's structure has room for.
+template <typename Info>
+delta_status writeInfo(Info *info, Info &&values, char **error) {
+  if (info->struct_size < sizeof(size_t))
+    return fail(error, "struct_size is not set");
+  size_t size = std::min(info->struct_size, sizeof(Info));
+  values.struct_size = info->struct_size;
+  std::memcpy(info, &values, size);
+  return DELTA_OK;
+}
+
+std::optional<runtime::DType> toDType(delta_dtype dtype) {
+  switch (dtype) {
+  case DELTA_F64:
+    return runtime::DType::F64;
+  case DELTA_F32:
+    return runtime::DType::F32;
+  case DELTA_F16:
+    return runtime::DType::F16;
+  case DELTA_BF16:
+    return runtime::DType::BF16;
+  }
+  return std::nullopt;
+}
+
+delta_dtype fromDType(runtime::DType dtype) {
+  switch (dtype) {
+  case runtime::DType::F64:
+    return DELTA_F64;
+  case runtime::DType::F16:
+    return DELTA_F16;
+  case runtime::DType::BF16:
+    return DELTA_BF16;
+  default:
+    return DELTA_F32;
+  }
+}
+
+delta_kernel_info describe(const BundleKernel &kernel) {
+  delta_kernel_info info = {};
+  info.target = kernel.target.c_str();
+  info.fn = kernel.fn.c_str();
+  info.entry = kernel.entry.c_str();
+  info.compute = kernel.compute.c_str();
+  info.flops_per_token = kernel.flopsPerToken;
+  info.alignment = kernel.isCpu() ? 0 : runtime::kGpuAlignment;
+  info.threads = kernel.threads;
+  info.shared_bytes = kernel.sharedBytes;
+  info.v_blocks = kernel.vBlocks;
+  info.workspace_bytes = kernel.workspaceBytes;
+  return info;
+}
+
+} // namespace
+
+// Handles share what they refer to, so that the order of closing is free.
+struct delta_bundle {
+  std::shared_ptr<const LoadedBundle> loaded;
+};
+
+struct delta_device {
+  std::shared_ptr<OpenedDevice> opened;
+};
+
+struct delta_kernel {
+  // Destroyed in reverse order: a loaded kernel before its device.
+  std::shared_ptr<const LoadedBundle> bundle;
+  std::shared_ptr<OpenedDevice> device;
+  const BundleKernel *kernel = nullptr;
+  std::unique_ptr<cpu::SharedKernel> cpuKernel;
+  std::unique_ptr<cpu::Launcher> launcher;
+  std::unique_ptr<runtime::DeviceKernel> gpuKernel;
+  std::mutex mutex;
+};
+
+extern "C" {
+
+uint32_t delta_api_version(void) { return DELTA_API_VERSION; }
+
+const char *delta_version(void) { return DELTA_VERSION; }
+
+void delta_free(void *pointer) { std::free(pointer); }
+
+//===----------------------------------------------------------------------===//
+// Bundles
+//===----------------------------------------------------------------------===//
+
+static delta_status takeBundle(Expected<runtime::Bundle> bundle,
+                               delta_bundle **result, char **error) {
+  if (!bundle)
+    return fail(error, bundle.message());
+  *result = new delta_bundle{
+      std::make_shared<const LoadedBundle>(std::move(*bundle))};
+  return DELTA_OK;
+}
+
+delta_status delta_bundle_open(const char *path, delta_bundle **bundle,
+                               char **error) {
+  return guarded(error, [&] {
+    return takeBundle(runtime::readBundleFile(path), bundle, error);
+  });
+}
+
+delta_status delta_bundle_read(const void *data, size_t size, const char *name,
+                               delta_bundle **bundle, char **error) {
+  return guarded(error, [&] {
+    std::string_view bytes(static_cast<const char *>(data), size);
+    return takeBundle(runtime::readBundle(bytes, name ? name : "memory"),
+                      bundle, error);
+  });
+}
+
+void delta_bundle_close(delta_bundle *bundle) { delete bundle; }
+
+const char *delta_bundle_name(const delta_bundle *bundle) {
+  return bundle->loaded->bundle.signature.name.c_str();
+}
+
+const char *delta_bundle_id(const delta_bundle *bundle) {
+  return bundle->loaded->bundle.id.c_str();
+}
+
+const char *delta_bundle_compiler(const delta_bundle *bundle) {
+  return bundle->loaded->bundle.compiler.c_str();
+}
+
+static delta_status outOfRange(const char *what, size_t index, size_t count,
+                               char **error) {
+  return fail(error, "there is no " + std::string(what) + " number " +
+                         std::to_string(index) + "; there are " +
+                         std::to_string(count));
+}
+
+size_t delta_bundle_num_dims(const delta_bundle *bundle) {
+  return bundle->loaded->dims.size();
+}
+
+delta_status delta_bundle_get_dim(const delta_bundle *bundle, size_t index,
+                                  const char **name, int64_t *size,
+                                  char **error) {
+  return guarded(error, [&] {
+    const auto &dims = bundle->loaded->dims;
+    if (index >= dims.size())
+      return outOfRange("dim", index, dims.size(), error);
+    *name = dims[index].first.c_str();
+    *size = dims[index].second;
+    return DELTA_OK;
+  });
+}
+
+size_t delta_bundle_num_args(const delta_bundle *bundle) {
+  return bundle->loaded->args.size();
+}
+
+delta_status delta_bundle_get_arg(const delta_bundle *bundle, size_t index,
+                                  delta_arg_info *info, char **error) {
+  return guarded(error, [&] {
+    const LoadedBundle &loaded = *bundle->loaded;
+    if (index >= loaded.args.size())
+      return outOfRange("argument", index, loaded.args.size(), error);
+    constexpr double kInf = std::numeric_limits<double>::infinity();
+    const Argument &arg = loaded.bundle.signature.args[index];
+    const ArgTexts &texts = loaded.args[index];
+    delta_arg_info values = {};
+    values.name = arg.name.c_str();
+    values.kind = static_cast<delta_arg_kind>(arg.kind);
+    values.dtype = fromDType(arg.dtype);
+    values.rank = texts.axes.size();
+    values.axes = texts.axes.data();
+    values.sizes = texts.sizes.data();
+    values.has_range = arg.range.has_value();
+    values.lo = arg.range ? arg.range->first : -kInf;
+    values.hi = arg.range ? arg.range->second : kInf;
+    values.has_default = arg.defaultValue.has_value();
+    values.default_value = arg.defaultValue.value_or(0);
+    values.default_text = arg.defaultText.c_str();
+    return writeInfo(info, std::move(values), error);
+  });
+}
+
+size_t delta_bundle_num_kernels(const delta_bundle *bundle) {
+  return bundle->loaded->bundle.kernels.size();
+}
+
+delta_status delta_bundle_get_kernel(const delta_bundle *bundle, size_t index,
+                                     delta_kernel_info *info, char **error) {
+  return guarded(error, [&] {
+    const auto &kernels = bundle->loaded->bundle.kernels;
+    if (index >= kernels.size())
+      return outOfRange("kernel", index, kernels.size(), error);
+    return writeInfo(info, describe(kernels[index]), error);
+  });
+}
+
+//===----------------------------------------------------------------------===//
+// Devices
+//===----------------------------------------------------------------------===//
+
+delta_status delta_device_open(const char *name, int index, unsigned threads,
+                               delta_device **device, char **error) {
+  return guarded(error, [&] {
+    auto opened = std::make_shared<OpenedDevice>();
+    std::string kind = name ? name : "";
+    if (kind == "cpu") {
+      opened->pool = std::make_unique<runtime::ThreadPool>(threads);
+      opened->description =
+          "the CPU, " + std::to_string(opened->pool->numThreads()) + " threads";
+    } else if (kind == "sim") {
+      std::unique_ptr<runtime::SimulatedDevice> simulator =
+          runtime::openSimulator(threads);
+      opened->simulator = simulator.get();
+      opened->gpu = std::move(simulator);
+    } else if (kind == "cuda") {
+      Expected<std::unique_ptr<runtime::Device>> gpu =
+          runtime::openCudaDevice(index);
+      if (!gpu)
+        return fail(error, gpu.message(), DELTA_ABSENT);
+      opened->gpu = std::move(*gpu);
+    } else {
+      return fail(error,
+                  "unknown device '" + kind + "'; expected cpu, sim or cuda");
+    }
+    if (opened->gpu)
+      opened->description = opened->gpu->describe();
+    *device = new delta_device{std::move(opened)};
+    return DELTA_OK;
+  });
+}
+
+void delta_device_close(delta_device *device) { delete device; }
+
+const char *delta_device_describe(const delta_device *device) {
+  return device->opened->description.c_str();
+}
+
+static runtime::DevicePointer toAddress(const void *pointer) {
+  return reinterpret_cast<uintptr_t>(pointer);
+}
+
+delta_status delta_device_allocate(delta_device *device, size_t bytes,
+                                   const char *name, void **pointer,
+                                   char **error) {
+  return guarded(error, [&] {
+    OpenedDevice &opened = *device->opened;
+    if (!opened.gpu) {
+      size_t rounded = (bytes + 63) / 64 * 64;
+      void *memory = rounded >= bytes
+                         ? std::aligned_alloc(64, std::max<size_t>(rounded, 64))
+                         : nullptr;
+      if (!memory)
+        return fail(error, "no memory for " + std::to_string(bytes) + " bytes");
+      *pointer = memory;
+      return DELTA_OK;
+    }
+    std::lock_guard<std::mutex> lock(opened.mutex);
+    Expected<runtime::DevicePointer> address =
+        opened.gpu->allocate(bytes, name ? name : "memory");
+    if (!address)
+      return fail(error, address.message());
+    *pointer = reinterpret_cast<void *>(static_cast<uintptr_t>(*address));
+    return DELTA_OK;
+  });
+}
+
+void delta_device_release(delta_device *device, void *pointer) {
+  if (!pointer)
+    return;
+  if (device->opened->gpu)
+    device->opened->gpu->release(toAddress(pointer));
+  else
+    std::free(pointer);
+}
+
+delta_status delta_device_copy_in(delta_device *device, void *to,
+                                  const void *from, size_t bytes,
+                                  char **error) {
+  return guarded(error, [&] {
+    OpenedDevice &opened = *device->opened;
+    if (!opened.gpu) {
+      if (bytes)
+        std::memcpy(to, from, bytes);
+      return DELTA_OK;
+    }
+    std::lock_guard<std::mutex> lock(opened.mutex);
+    Status status = opened.gpu->copyIn(toAddress(to), from, bytes);
+    return status.ok() ? DELTA_OK : fail(error, status.message());
+  });
+}
+
+delta_status delta_device_copy_out(delta_device *device, void *to,
+                                   const void *from, size_t bytes,
+                                   char **error) {
+  return guarded(error, [&] {
+    OpenedDevice &opened = *device->opened;
+    if (!opened.gpu) {
+      if (bytes)
+        std::memcpy(to, from, bytes);
+      return DELTA_OK;
+    }
+    std::lock_guard<std::mutex> lock(opened.mutex);
+    Status status = opened.gpu->copyOut(to, toAddress(from), bytes);
+    return status.ok() ? DELTA_OK : fail(error, status.message());
+  });
+}
+
+delta_status delta_device_synchronize(delta_device *device, void *stream,
+                                      char **error) {
+  return guarded(error, [&] {
+    if (!device->opened->gpu)
+      return DELTA_OK;
+    Status status = device->opened->gpu->synchronize(stream);
+    return status.ok() ? DELTA_OK : fail(error, status.message());
+  });
+}
+
+size_t delta_device_num_findings(const delta_device *device) {
+  const runtime::SimulatedDevice *simulator = device->opened->simulator;
+  return simulator ? simulator->findings().size() : 0;
+}
+
+const char *delta_device_get_finding(const delta_device *device, size_t index) {
+  return index < delta_device_num_findings(device)
+             ? device->opened->simulator->findings()[index].c_str()
+             : nullptr;
+}
+
+delta_status delta_device_write_stats(const delta_device *device,
+                                      const char *path, char **error) {
+  return guarded(error, [&] {
+    if (!device->opened->simulator)
+      return fail(error, "only the simulator has counters");
+    Status status = device->opened->simulator->writeStats(path);
+    return status.ok() ? DELTA_OK : fail(error, status.message());
+  });
+}
+
+//===----------------------------------------------------------------------===//
+// Kernels
+//===----------------------------------------------------------------------===//
+
+/// The kernel of a bundle for a function on a device.
+static Expected<const BundleKernel *>
+chooseKernel(const runtime::Bundle &bundle, const OpenedDevice &device,
+             const std::string &fn) {
+  std::vector<std::string> targets;
+  std::string known;
+  for (const BundleKernel &kernel : bundle.kernels) {
+    if (kernel.fn == fn)
+      targets.push_back(kernel.target);
+    known += (known.empty() ? "" : ", ") + kernel.fn + " for " + kernel.target;
+  }
+  if (targets.empty())
+    return Status::error("the bundle has no function '", fn, "'; it has ",
+                         known);
+  Expected<std::string> target = std::string("cpu");
+  if (device.gpu)
+    target = device.gpu->chooseTarget(targets);
+  if (!target)
+    return target.error();
+  if (const BundleKernel *kernel = bundle.find(*target, fn))
+    return kernel;
+  return Status::error("the bundle has no function '", fn, "' for target '",
+                       *target, "'; it has ", known);
+}
+
+delta_status delta_kernel_load(const delta_bundle *bundle, delta_device *device,
+                               const char *fn, delta_kernel **kernel,
+                               char **error) {
+  return guarded(error, [&] {
+    const runtime::Bundle &contents = bundle->loaded->bundle;
+    OpenedDevice &opened = *device->opened;
+    Expected<const BundleKernel *> chosen =
+        chooseKernel(contents, opened, fn ? fn : "");
+    if (!chosen)
+      return fail(error, chosen.message());
+    auto result = std::make_unique<delta_kernel>();
+    result->bundle = bundle->loaded;
+    result->device = device->opened;
+    result->kernel = *chosen;
+    if (opened.gpu) {
+      Expected<std::unique_ptr<runtime::DeviceKernel>> loaded =
+          opened.gpu->load(**chosen);
+      if (!loaded)
+        return fail(error, loaded.message());
+      result->gpuKernel = std::move(*loaded);
+    } else {
+      Expected<std::unique_ptr<cpu::SharedKernel>> loaded =
+          cpu::SharedKernel::load(**chosen);
+      if (!loaded)
+        return fail(error, loaded.message());
+      result->cpuKernel = std::move(*loaded);
+      result->launcher = std::make_unique<cpu::Launcher>(
+          result->cpuKernel->entry(), *opened.pool);
+    }
+    *kernel = result.release();
+    return DELTA_OK;
+  });
+}
+
+void delta_kernel_close(delta_kernel *kernel) { delete kernel; }
+
+delta_status delta_kernel_get_info(const delta_kernel *kernel,
+                                   delta_kernel_info *info, char **error) {
+  return guarded(
+      error, [&] { return writeInfo(info, describe(*kernel->kernel), error); });
+}
+
+delta_status delta_kernel_workspace_bytes(const delta_kernel *kernel, int64_t B,
+                                          int64_t H, int64_t *bytes,
+                                          char **error) {
+  return guarded(error, [&] {
+    if (B < 0 || H < 0)
+      return fail(error, "B and H must not be negative");
+    Expected<int64_t> needed = int64_t(0);
+    if (kernel->gpuKernel)
+      needed = runtime::workspaceBytes(*kernel->kernel, B, H);
+    if (!needed)
+      return fail(error, needed.message());
+    *bytes = *needed;
+    return DELTA_OK;
+  });
+}
+
+/// Reads an array of the caller; the error names it.
+static Status readArray(const delta_array &array, const std::string &name,
+                        ArrayView &view) {
+  std::optional<runtime::DType> dtype = toDType(array.dtype);
+  if (!dtype)
+    return Status::error("array '", name, "' has the unknown type ",
+                         static_cast<int>(array.dtype));
+  if (array.rank > 0 && !array.shape)
+    return Status::error("array '", name, "' has no shape");
+  if (array.rank > 16)
+    return Status::error("array '", name, "' has ", array.rank, " axes");
+  view.data = array.data;
+  view.dtype = *dtype;
+  view.shape.assign(array.shape, array.shape + array.rank);
+  return {};
+}
+
+static Status readArrays(const runtime::Signature &signature,
+                         const delta_launch &launch,
+                         runtime::LaunchArrays &arrays) {
+  auto readAll = [](const std::vector<const Argument *> &args,
+                    const delta_array *given, size_t count,
+                    std::vector<ArrayView> &views) -> Status {
+    if (count > 0 && !given)
+      return Status::error("there are no arrays although their number is ",
+                           count);
+    views.resize(count);
+    for (size_t i = 0; i < count; ++i)
+      if (Status status = readArray(
+              given[i], i < args.size() ? args[i]->name : std::to_string(i),
+              views[i]);
+          !status.ok())
+        return status;
+    return {};
+  };
+  Status status = readAll(signature.inputs(), launch.inputs, launch.num_inputs,
+                          arrays.inputs);
+  if (status.ok())
+    status = readAll(signature.ofKind(ArgKind::Out), launch.outputs,
+                     launch.num_outputs, arrays.outputs);
+  if (status.ok() && launch.initial_state)
+    status = readArray(*launch.initial_state, runtime::kInitialState,
+                       arrays.initialState.emplace());
+  if (status.ok() && launch.final_state)
+    status = readArray(*launch.final_state, runtime::kFinalState,
+                       arrays.finalState.emplace());
+  return status;
+}
+
+static Status launchOnCpu(delta_kernel &kernel,
+                          const runtime::LaunchArrays &arrays,
+                          const runtime::LaunchSizes &sizes,
+                          const std::vector<double> &attrs) {
+  const runtime::Signature &signature = kernel.bundle->bundle.signature;
+  std::vector<const void *> in;
+  std::vector<void *> out;
+  // The kernel asks for a pointer wherever something might be; without elements
+  // it is not followed.
+  static char nothing;
+  auto place = [](const ArrayView &view) {
+    return view.data ? view.data : &nothing;
+  };
+  for (const ArrayView &view : arrays.inputs)
+    in.push_back(place(view));
+  in.push_back(arrays.initialState ? place(*arrays.initialState) : nullptr);
+  for (const ArrayView &view : arrays.outputs)
+    out.push_back(place(view));
+  out.push_back(arrays.finalState ? place(*arrays.finalState) : nullptr);
+  std::vector<int64_t> dims = {sizes.B, sizes.T, sizes.H};
+  for (const std::string &dim : signature.arrayDims())
+    dims.push_back(signature.dims.find(dim)->second);
+  int code =
+      (*kernel.launcher)(in.data(), out.data(), dims.data(), attrs.data());
+  if (code == cpu::kOk)
+    return {};
+  return Status::error("the kernel refused its arguments: ",
+                       cpu::describeStatus(code));
+}
+
+static Status launchOnGpu(delta_kernel &kernel,
+                          const runtime::LaunchArrays &arrays,
+                          const runtime::LaunchSizes &sizes,
+                          const std::vector<double> &attrs,
+                          const delta_launch &launch) {
+  const runtime::Signature &signature = kernel.bundle->bundle.signature;
+  runtime::Device &device = *kernel.device->gpu;
+  runtime::GpuArguments arguments;
+  Status status;
+  auto place = [&](const ArrayView *view, const std::string &name) {
+    runtime::ArrayPointer pointer{view ? toAddress(view->data) : 0, name};
+    if (pointer.data && status.ok())
+      status = device.checkPointer(pointer.data, name);
+    return pointer;
+  };
+  std::vector<const Argument *> inputs = signature.inputs();
+  for (size_t i = 0; i < inputs.size(); ++i)
+    arguments.in.push_back(place(&arrays.inputs[i], inputs[i]->name));
+  arguments.in.push_back(
+      place(arrays.initialState ? &*arrays.initialState : nullptr,
+            runtime::kInitialState));
+  std::vector<const Argument *> outs = signature.ofKind(ArgKind::Out);
+  for (size_t i = 0; i < outs.size(); ++i)
+    arguments.out.push_back(place(&arrays.outputs[i], outs[i]->name));
+  arguments.out.push_back(place(
+      arrays.finalState ? &*arrays.finalState : nullptr, runtime::kFinalState));
+  if (!status.ok())
+    return status;
+  arguments.attrs = attrs;
+  arguments.B = sizes.B;
+  arguments.T = sizes.T;
+  arguments.H = sizes.H;
+  Expected<int64_t> needed =
+      runtime::workspaceBytes(*kernel.kernel, sizes.B, sizes.H);
+  if (!needed)
+    return needed.error();
+  if (*needed > 0 && (!launch.workspace ||
+                      launch.workspace_bytes < static_cast<uint64_t>(*needed)))
+    return Status::error("the kernel needs a workspace of ", *needed,
+                         " bytes, but got ",
+                         launch.workspace ? launch.workspace_bytes : 0);
+  arguments.workspace = toAddress(launch.workspace);
+  return runtime::launchGpuKernel(*kernel.gpuKernel, *kernel.kernel, arguments,
+                                  launch.stream);
+}
+
+delta_status delta_kernel_launch(delta_kernel *kernel,
+                                 const delta_launch *launch, char **error) {
+  return guarded(error, [&]() -> delta_status {
+    if (launch->struct_size < sizeof(delta_launch))
+      return fail(error, "struct_size of the launch is " +
+                             std::to_string(launch->struct_size) +
+                             "; expected at least " +
+                             std::to_string(sizeof(delta_launch)));
+    const runtime::Signature &signature = kernel->bundle->bundle.signature;
+    runtime::LaunchArrays arrays;
+    if (Status status = readArrays(signature, *launch, arrays); !status.ok())
+      return fail(error, status.message());
+    Expected<runtime::LaunchSizes> sizes = runtime::checkLaunch(
+        signature, arrays, kernel->gpuKernel ? runtime::kGpuAlignment : 0);
+    if (!sizes)
+      return fail(error, sizes.message());
+    Expected<std::vector<double>> attrs =
+        runtime::completeAttrs(signature, launch->attrs, launch->num_attrs);
+    if (!attrs)
+      return fail(error, attrs.message());
+    OpenedDevice &device = *kernel->device;
+    if (!kernel->gpuKernel) {
+      std::lock_guard<std::mutex> lock(kernel->mutex);
+      Status status = launchOnCpu(*kernel, arrays, *sizes, *attrs);
+      return status.ok() ? DELTA_OK : fail(error, status.message());
+    }
+    if (!device.simulator) {
+      Status status = launchOnGpu(*kernel, arrays, *sizes, *attrs, *launch);
+      return status.ok() ? DELTA_OK : fail(error, status.message());
+    }
+    std::lock_guard<std::mutex> lock(device.mutex);
+    size_t before = device.simulator->findings().size();
+    Status status = launchOnGpu(*kernel, arrays, *sizes, *attrs, *launch);
+    if (status.ok())
+      return DELTA_OK;
+    const std::vector<std::string> &findings = device.simulator->findings();
+    std::string text = status.message();
+    for (size_t i = before; i < findings.size(); ++i)
+      text += "\n" + findings[i];
+    return fail(error, text,
+                findings.size() > before ? DELTA_FINDING : DELTA_ERROR);
+  });
+}
+
+} // extern "C"

@@ -1,0 +1,77 @@
+/* Part of the delta project, under the Apache License v2.0 with LLVM
+ * Exceptions.
+ * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+ *
+ * compiler FILE: compiles specs to bundles, writes one to FILE, and tries what
+ * must be refused. Output is compared by capi.test.
+ */
+#include "delta-c/Compiler.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const spec = "recurrence mine {\n"
+                                "  in q: K, k: K, v: V\n"
+                                "  attr gain in [0, 1]\n"
+                                "  state S: K x V\n"
+                                "  S = S + gain * k * v^T\n"
+                                "  out o = S^T * q\n"
+                                "}\n";
+
+static void refused(const char *what, const char *name, const char *text,
+                    const delta_option *options, size_t count) {
+  void *bytes;
+  size_t size;
+  char *error;
+  delta_status status =
+      text ? delta_compile_text(text, options, count, &bytes, &size, &error)
+           : delta_compile(name, options, count, &bytes, &size, &error);
+  printf("%s: %d: %s\n", what, (int)status, error ? error : "(no text)");
+  delta_free(error);
+}
+
+int main(int argc, char **argv) {
+  delta_option options[] = {
+      {"D", "K=16"}, {"D", "V=8"}, {"dtype", "bf16"}, {"fn", "forward,decode"}};
+  delta_option unknown = {"dtypes", "bf16"}, empty = {"fn", NULL};
+  delta_bundle *bundle;
+  delta_arg_info arg = {0};
+  void *bytes = NULL;
+  size_t size = 0, i;
+  char *error;
+  FILE *file;
+  if (argc != 2)
+    return 1;
+  if (delta_compile_text(spec, options, 4, &bytes, &size, &error)) {
+    fprintf(stderr, "%s\n", error);
+    return 1;
+  }
+  if (delta_bundle_read(bytes, size, "mine", &bundle, &error))
+    return 1;
+  printf("%s has %d kernels\n", delta_bundle_name(bundle),
+         (int)delta_bundle_num_kernels(bundle));
+  arg.struct_size = sizeof(arg);
+  for (i = 0; i < delta_bundle_num_args(bundle); ++i)
+    if (!delta_bundle_get_arg(bundle, i, &arg, NULL) && arg.kind == DELTA_ATTR)
+      printf("attr %s range %d [%g, %g] default %d\n", arg.name, arg.has_range,
+             arg.lo, arg.hi, arg.has_default);
+  delta_bundle_close(bundle);
+  file = fopen(argv[1], "wb");
+  if (!file || fwrite(bytes, 1, size, file) != size || fclose(file))
+    return 1;
+  delta_free(bytes);
+
+  refused("unknown spec", "gaa", NULL, NULL, 0);
+  refused("unknown option", "gla", NULL, &unknown, 1);
+  refused("no value", "gla", NULL, &empty, 1);
+  refused("no dim", "gla", NULL, NULL, 0);
+  refused("stdin", "-", NULL, NULL, 0);
+  refused("bad spec", NULL, "recurrence r { out o = 1 }", options, 2);
+
+  printf("%d specs, the first is %s\n", (int)delta_num_library_specs(),
+         delta_get_library_spec_name(0));
+  if (!strstr(delta_get_library_spec("gla"), "recurrence gla") ||
+      delta_get_library_spec("none") || delta_get_library_spec_name(1000))
+    return 1;
+  return 0;
+}
