@@ -167,7 +167,9 @@ makeBundleKernel(Compilation &compilation, bool withCubin, Reporter &reporter) {
   kernel.flopsPerToken = *flops;
   SignatureAttr signature = compilation.getSignature();
   kernel.options = describeOptions(signature);
-  kernel.compute = signature.getOption("compute", "f32").str();
+  kernel.compute =
+      signature.getOption("precision", signature.getOption("compute", "f32"))
+          .str();
   return kernel;
 }
 

@@ -136,6 +136,8 @@ int main(int argc, char **argv) {
   char *error = (char *)"unset";
   int64_t none[] = {B, 0, H, V}, wrong[] = {B, T, H, V + 1}, bytes;
   double two[2] = {0, 0};
+  static float storage[TOKENS + 4];
+  char *aligned = (char *)storage + (16 - (uintptr_t)storage % 16) % 16;
   float ignored;
   size_t i;
   if (argc != 3)
@@ -229,6 +231,11 @@ int main(int argc, char **argv) {
   odd = o;
   odd.data = (char *)o.data + 2;
   refused("alignment", delta_kernel_launch(kernel, &changed, &error), &error);
+  if (strcmp(argv[1], "cuda") == 0) {
+    odd = o;
+    odd.data = aligned;
+    refused("host", delta_kernel_launch(kernel, &changed, &error), &error);
+  }
   changed = launch;
   changed.final_state = &odd;
   odd = initial;
