@@ -226,6 +226,8 @@ void reduceBarrier(Cta &cta, const Barrier &barrier) {
       d = value ? d | warp.active : d & ~warp.active;
       break;
     }
+    default:
+      break;
     }
   }
 }
@@ -351,6 +353,9 @@ void checkRegisters(Warp &warp, const Inst &inst, uint32_t pc, uint32_t mask) {
 
 void Cta::runWarp(Warp &warp, uint64_t quantum) {
   const Inst *code = program->code.data();
+  // A barrier may have been the last instruction before lanes meet.
+  if (warp.pc == warp.reconverge)
+    warp.pop();
   while (quantum-- && warp.status == Warp::Ready && !failed) {
     uint32_t pc = warp.pc;
     const Inst &inst = code[pc];

@@ -283,8 +283,9 @@ bool Decoder::matrixMove(bool isStore) {
   inst.kind = take("trans");
   if (!take("shared") && !take("shared::cta"))
     inst.space = Space::Generic;
-  if (!count || !noModifiersLeft() || !types(1) || typeList[0] != Type::B16)
-    return count ? unsupported() : unsupported();
+  if (!count || !modifiers.empty() || typeList.size() != 1 ||
+      typeList[0] != Type::B16)
+    return unsupported();
   inst.vector = static_cast<uint8_t>(count);
   if (!operands(2))
     return false;

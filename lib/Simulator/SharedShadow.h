@@ -70,8 +70,7 @@ private:
     kLanded = 4,    ///< a cp.async its thread has waited for
     kDiverged = 8,  ///< written while some lanes of the warp were elsewhere
     kSplit = 16,    ///< see the bytes
-    kReadList = 32, ///< readers' times differ: see readTimes
-    kReported = 64
+    kReadList = 32  ///< readers' times differ: see readTimes
   };
 
   struct Cell {
