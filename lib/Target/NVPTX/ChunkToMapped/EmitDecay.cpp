@@ -29,23 +29,29 @@ Value Emitter::rowHas(int64_t bit, RankedTensorType type) {
   return warp::isFragment(type) ? expand(has, type) : has;
 }
 
-const DyadicTables &Emitter::getTables(Node decay) {
-  Value w = getFree(decay);
-  auto known = tables.find(w);
-  if (known != tables.end())
-    return known->second;
-  auto type = cast<RankedTensorType>(w.getType());
-  if (decay.form == Form::Wide &&
-      !program.getPadding(decay.value, /*channels=*/true))
-    w = maskChannels(
-        w, decay.value,
-        cast<RankedTensorType>(decay.value.getType()).getDimSize(1), 1.0);
+const DyadicTables &Emitter::getTables(Node decay, int levels) {
+  // The key is the value as it was asked for.
+  Value key = getFree(decay);
+  auto known = tables.find(key);
   DyadicTables table;
-  table.w = w;
-  Value total = w, one = constant(1.0, type);
-  for (int level = 0; level < 4; ++level) {
-    int64_t distance = 1 << level;
-    Value other = warp::ShuffleRowsOp::create(b, type, total, distance);
+  if (known != tables.end()) {
+    table = known->second;
+  } else {
+    table.w = key;
+    if (decay.form == Form::Wide &&
+        !program.getPadding(decay.value, /*channels=*/true))
+      table.w = maskChannels(
+          key, decay.value,
+          cast<RankedTensorType>(decay.value.getType()).getDimSize(1), 1.0);
+    table.total = table.w;
+  }
+  auto type = cast<RankedTensorType>(key.getType());
+  for (; table.built < levels; ++table.built) {
+    int level = table.built;
+    int64_t distance = int64_t(1) << level;
+    Value one = constant(1.0, type);
+    Value other =
+        warp::ShuffleRowsOp::create(b, type, table.total, distance);
     Value right = rowHas(distance, type);
     auto times = [&](Value x, Value y) -> Value {
       return x ? arith::MulFOp::create(b, x, y).getResult() : y;
@@ -55,11 +61,9 @@ const DyadicTables &Emitter::getTables(Node decay) {
         select(right, times(before, other), before ? before : one);
     table.behind[level + 1] =
         select(right, behind ? behind : one, times(behind, other));
-    total = arith::MulFOp::create(b, total, other);
+    table.total = arith::MulFOp::create(b, table.total, other);
   }
-  table.total = total;
-  // The key is the value as it was asked for.
-  return tables[getFree(decay)] = table;
+  return tables[key] = table;
 }
 
 Value Emitter::getPrefix(PrefixProductOp op, Node node) {
@@ -161,8 +165,7 @@ SmallVector<RankedTensorType> Emitter::getGramAccumulators(DecayGramOp op) {
 
 void Emitter::accumulateGram(DecayGramOp op, MutableArrayRef<Value> values) {
   Node decay{program.resolve(op.getDecay()), Form::Wide};
-  const DyadicTables table = getTables(decay);
-  Value w = table.w;
+  Value w = getTables(decay, 0).w;
   RankedTensorType type = fragment(16, 16);
   auto times = [&](Value x, Value y) -> Value {
     return y ? arith::MulFOp::create(b, x, y).getResult() : x;
@@ -184,7 +187,7 @@ void Emitter::accumulateGram(DecayGramOp op, MutableArrayRef<Value> values) {
 
   if (isAnchored(op)) {
     // One factor from the chunk's start: 1 / prefix is bounded by the range.
-    Value before = table.before[4];
+    Value before = getTables(decay, 4).before[4];
     Value through = arith::MulFOp::create(b, before, w);
     Value inverse = arith::DivFOp::create(b, constant(1.0, type), through);
     SmallVector<Value> left, right;
@@ -207,6 +210,8 @@ void Emitter::accumulateGram(DecayGramOp op, MutableArrayRef<Value> values) {
   Value nothing;
   for (int level = 0; level < 4; ++level) {
     int64_t distance = 1 << level;
+    // Level by level, so that the products of one are not kept for all.
+    const DyadicTables table = getTables(decay, level);
     Value right = rowHas(distance, type);
     SmallVector<Value> rowHalves, colHalves;
     for (unsigned i = 0; i < pairs; ++i) {

@@ -121,6 +121,32 @@ Value Emitter::operandOf(Value turned, Value original) {
   return known;
 }
 
+void Emitter::readState(MatmulOp wanted) {
+  // All reads of one state go together, slice by slice: its rounded copy is
+  // needed for one slice at a time only.
+  Value state = program.resolve(wanted.getRhs());
+  SmallVector<MatmulOp> reads{wanted};
+  if (!wanted.getAcc())
+    for (auto other : program.function.front().getOps<MatmulOp>())
+      if (other != wanted && !other.getAcc() && !other.getTransposeLhs() &&
+          !other.getTransposeRhs() &&
+          program.resolve(other.getRhs()) == state &&
+          program.nodes.contains({other.getResult(), Form::Turned}))
+        reads.push_back(other);
+  RankedTensorType type = fragment(mapping.rowsPerWarp, 16);
+  SmallVector<Value> sums;
+  for (MatmulOp read : reads)
+    sums.push_back(read.getAcc() ? getTurned(read.getAcc()) : zeros(type));
+  for (int64_t part = 0; part < slices; ++part) {
+    Value operand = toOperand(getStateSlice(state, part));
+    for (auto [read, sum] : llvm::zip_equal(reads, sums))
+      sum = mma(operand, loadFactor(read.getLhs(), part, /*transpose=*/false),
+                sum);
+  }
+  for (auto [read, sum] : llvm::zip_equal(reads, sums))
+    stateMemo[{read.getResult(), -1}] = sum;
+}
+
 Value Emitter::getTurned(Value value) {
   value = program.resolve(value);
   auto known = stateMemo.find({value, -1});
@@ -163,14 +189,13 @@ Value Emitter::getTurned(Value value) {
       operands.push_back(getTurned(operand));
     result = clonePointwise(op, operands, type);
   } else if (auto matmul = dyn_cast<MatmulOp>(op)) {
-    result = matmul.getAcc() ? getTurned(matmul.getAcc()) : zeros(type);
     Value rhs = program.resolve(matmul.getRhs());
     if (program.isStateShaped(rhs)) {
-      for (int64_t part = 0; part < slices; ++part)
-        result = mma(operandOf(getStateSlice(rhs, part), rhs),
-                     loadFactor(matmul.getLhs(), part, /*transpose=*/false),
-                     result);
-    } else {
+      readState(matmul);
+      return stateMemo.lookup({value, -1});
+    }
+    result = matmul.getAcc() ? getTurned(matmul.getAcc()) : zeros(type);
+    {
       result = mma(operandOf(getTurned(rhs), rhs), loadSquare(matmul.getLhs()),
                    result);
     }

@@ -26,6 +26,7 @@ struct DyadicTables {
   Value before[5], behind[5]; // for s = 1, 2, 4, 8, 16
   Value w; // with 1 in padding channels
   Value total;
+  int built = 0; // levels
 };
 
 class Emitter {
@@ -104,7 +105,8 @@ private:
   void emitNarrow(int64_t phase);
 
   // Decay (EmitDecay.cpp).
-  const DyadicTables &getTables(Node decay);
+  /// With the products of that many levels.
+  const DyadicTables &getTables(Node decay, int levels = 4);
   Value getPrefix(PrefixProductOp op, Node node);
   Value getDecayMask(DecayMaskOp op);
   /// Accumulators of a decay-Gram over the channels.
@@ -118,6 +120,8 @@ private:
   SmallVector<Value> emitStateSlice(ValueRange state);
   void emitOuts();
   Value getTurned(Value value);
+  /// Computes the product with the state, and all others with the same state.
+  void readState(MatmulOp wanted);
   Value getStateSlice(Value value, int64_t slice);
   Value getVector(Value value, Form form, int64_t slice = 0);
   Value getColumns(Value value);
