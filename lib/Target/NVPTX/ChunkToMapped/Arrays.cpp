@@ -70,7 +70,7 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
       return node.value == argument && isFree(node.form);
     });
     bool turned = program.nodes.contains({argument, Form::Turned});
-    input.late = mapping.stages > 1 && !program.stagedForState.contains(argument);
+    input.late = !program.stagedForState.contains(argument);
     input.stages = mapping.stages;
     if (arg.getAxes().empty()) {
       input.late = false;

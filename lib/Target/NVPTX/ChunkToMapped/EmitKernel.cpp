@@ -295,35 +295,41 @@ void Emitter::emitPrologue() {
 
 void Emitter::emitLoads(Value windowNumber, Value stageIndex, bool late) {
   bool any = false;
+  for (int64_t j = 0; j < mapping.window; ++j)
+    any |= emitChunkLoads(windowNumber, stageIndex, index(j), late);
+  if (any)
+    warp::AsyncCommitOp::create(b);
+}
+
+bool Emitter::emitChunkLoads(Value windowNumber, Value stageIndex,
+                             Value number, bool late) {
+  bool any = false;
+  Value first =
+      mul(add(mul(windowNumber, mapping.window), number), program.chunk);
   for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays)) {
     if (input.late != late)
       continue;
     any = true;
     ArgAttr arg = program.getArg(input.argument);
     bool vector = input.type.getRank() == 4;
-    for (int64_t j = 0; j < mapping.window; ++j) {
-      Value first = mul(add(mul(windowNumber, mapping.window), index(j)),
-                        program.chunk);
-      auto [offset, stride] =
-          getTokenOffset(arg, getMicro(input.argument), first);
-      int64_t alignment = 1;
-      if (vector) {
-        alignment = cast<RankedTensorType>(input.argument.getType())
-                        .getDimSize(1);
-        if (input.ownColumns) {
-          offset = add(offset, firstColumn);
-          alignment = std::gcd(alignment, mapping.blockCols);
-        }
+    auto [offset, stride] =
+        getTokenOffset(arg, getMicro(input.argument), first);
+    int64_t alignment = 1;
+    if (vector) {
+      alignment =
+          cast<RankedTensorType>(input.argument.getType()).getDimSize(1);
+      if (input.ownColumns) {
+        offset = add(offset, firstColumn);
+        alignment = std::gcd(alignment, mapping.blockCols);
       }
-      Value place = input.stages == 1 ? index(0) : stageIndex;
-      warp::AsyncLoadOp::create(
-          b, getArray(arg), offset, stride, getValidTokens(first), array,
-          ValueRange{place, index(j)}, program.chunk,
-          vector ? b.getI64IntegerAttr(input.width) : IntegerAttr(), alignment);
     }
+    Value place = input.stages == 1 ? index(0) : stageIndex;
+    warp::AsyncLoadOp::create(
+        b, getArray(arg), offset, stride, getValidTokens(first), array,
+        ValueRange{place, number}, program.chunk,
+        vector ? b.getI64IntegerAttr(input.width) : IntegerAttr(), alignment);
   }
-  if (any)
-    warp::AsyncCommitOp::create(b);
+  return any;
 }
 
 SmallVector<Value> Emitter::emitInitialState() {
@@ -418,10 +424,13 @@ void Emitter::emitKernel() {
       b.setInsertionPointToStart(chunks.getBody());
       chunk = chunks.getInductionVar();
       SmallVector<Value> state = emitStateSlice(chunks.getRegionIterArgs());
+      // With one stage, a chunk's place is refilled as soon as all warps have
+      // left it, while the window's other chunks go on.
+      if (!doubled &&
+          emitChunkLoads(next, index(0), chunk, /*late=*/false))
+        warp::AsyncCommitOp::create(b);
       scf::YieldOp::create(b, state);
     }
-    if (!doubled)
-      emitLoads(next, index(0), /*late=*/false);
     scf::YieldOp::create(b, chunks.getResults());
   }
   // Copies of a window that does not come are still under way.

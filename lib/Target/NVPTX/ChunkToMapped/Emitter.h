@@ -41,7 +41,10 @@ public:
 private:
   // The frame (EmitKernel.cpp).
   void emitPrologue();
+  /// Starts the copies of a window's chunks, as one group.
   void emitLoads(Value window, Value stage, bool late);
+  /// Starts those of one chunk; are there any?
+  bool emitChunkLoads(Value window, Value stage, Value number, bool late);
   SmallVector<Value> emitInitialState();
   void emitFinalState(ValueRange state);
   Value getValidTokens(Value chunkNumber);

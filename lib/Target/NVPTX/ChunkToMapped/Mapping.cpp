@@ -93,6 +93,11 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
   const int64_t A = getPaddedChannels(program.stateRows), B = program.stateCols;
   const double sliceWork = countSliceWork(program);
   const double stateWork = countStateWork(program);
+  int64_t operands = 0; // of the largest decay-Gram
+  for (Node node : program.nodes)
+    if (auto gram = node.value.getDefiningOp<DecayGramOp>())
+      operands = std::max<int64_t>(
+          operands, gram.getRows().size() + gram.getCols().size());
   SmallVector<Candidate> candidates;
   for (int64_t rows : {16, 32}) {
     if (options.rows && options.rows != rows)
@@ -120,14 +125,14 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
           mapping.stages = stages;
           mapping.sharedBytes = Arrays(program, mapping, policy).getBytes();
 
-          // Registers: the state, its rounded copy, the chain's own.
-          int64_t state = rows * A / 32;
-          int64_t copy =
-              policy.mma == warp::Operand::Native ? state / 2 : state;
-          int64_t wanted = state + std::min<int64_t>(copy, 64) + 104;
+          // Registers: the state, and what the slices take beside it; fewer
+          // than `wanted` cost little down to `needed`, then they spill. Both
+          // read off the assembler's reports for the library's recurrences.
+          int64_t wanted = rows * A / 32 + std::max<int64_t>(160, 60 + 32 * operands);
+          int64_t needed = rows * A / 32 + (operands ? 115 + 16 * operands : 120);
           int64_t most = std::min<int64_t>(255, 65536 / (warps * 32));
           candidate.registers = std::min(wanted, most) / 8 * 8;
-          double spill = wanted > most ? 1.0 + 0.01 * (wanted - most) : 1.0;
+          double spill = needed > most ? 1.0 + 0.02 * (needed - most) : 1.0;
           if (mapping.sharedBytes <= target.getSharedPerCta())
             candidate.ctas = target.getOccupancy(
                 warps * 32, candidate.registers, mapping.sharedBytes);
@@ -140,9 +145,10 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
             candidate.latency = vBlocks *
                                 (2.5 * free / window + 3.0 * chain) /
                                 candidate.ctas;
+          // Several small CTAs overlap better than one large one.
           candidate.cost = (std::max(candidate.issue, candidate.latency) +
                             0.2 * std::min(candidate.issue, candidate.latency)) *
-                           (stages == 1 ? 1.3 : 1.0);
+                           (stages == 1 ? 1.15 : 1.0) * (1.0 + 0.02 * warps);
           candidates.push_back(candidate);
         }
       }

@@ -60,13 +60,17 @@ private:
       APInt step;
       if (!matchPattern(loop.getStep(), m_ConstantInt(&step)))
         continue;
-      unsigned rank = now.indices.size();
-      if (pending.access.indices.size() != rank)
+      unsigned shared =
+          std::min(now.indices.size(), pending.access.indices.size());
+      int64_t rank =
+          cast<warp::SharedType>(now.array.getResult().getType()).getRank();
+      if (pending.access.array != now.array)
         continue;
-      for (unsigned axis = 0; axis < rank; ++axis) {
+      for (unsigned axis = 0; axis < shared; ++axis) {
         if (now.indices[axis] != loop.getInductionVar() ||
             pending.access.indices[axis] != loop.getInductionVar())
           continue;
+        // The tile covers the last axes; an index alone is one place.
         auto size = [&](const Access &access) -> int64_t {
           int64_t fromEnd = rank - axis;
           int64_t given = access.extent.size();
