@@ -335,10 +335,10 @@ bool Emitter::emitChunkLoads(Value windowNumber, Value stageIndex,
 SmallVector<Value> Emitter::emitInitialState() {
   RankedTensorType type = fragment(mapping.rowsPerWarp, 16);
   SmallVector<Type> types(slices, type);
-  auto choice = scf::IfOp::create(b, types, isNotNull(kernel.initialState),
-                                  /*withElseRegion=*/true);
   const int64_t A = program.stateRows, B = program.stateCols;
   Value column = add(firstColumn, warpColumn);
+  auto choice = scf::IfOp::create(b, types, isNotNull(kernel.initialState),
+                                  /*withElseRegion=*/true);
   {
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(choice.thenBlock());

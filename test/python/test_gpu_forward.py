@@ -1,0 +1,187 @@
+# Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""The fused forward kernel for GPUs, run by the PTX simulator.
+
+delta-run --check compares with the float64 meaning of the spec and fails on any
+finding of the simulator's checkers; the counters are the speed tests that need
+no GPU.
+"""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+LIBRARY = [
+    "comba", "delta_rule", "dplr", "gated_delta_product", "gated_delta_rule",
+    "gdn2", "gla", "iplr", "kda", "linear_attn", "longhorn", "mamba2",
+    "retention", "rwkv6", "rwkv7", "simple_gla",
+]
+
+
+def options(spec):
+    return ["-D", "n=2"] if spec == "gated_delta_product" else []
+
+
+def run(tool, spec, sizes, *more, expect=0):
+    steps = ",n=2" if spec == "gated_delta_product" else ""
+    return tool("delta-run", spec, f"--random={sizes}{steps}", "--device=sim",
+                *more, expect=expect)
+
+
+def counters(tool, tmp_path, spec, sizes, *more):
+    path = tmp_path / "stats.json"
+    run(tool, spec, sizes, *more, f"--stats={path}",
+        f"--output={tmp_path / 'out.npz'}")
+    (launch,) = json.loads(path.read_text())
+    return launch
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize("spec", LIBRARY)
+def test_library(tool, spec, target):
+    """Tails, two heads, an initial state: right, and no finding."""
+    run(tool, spec, "B=1,T=41,H=2,K=64,V=64", "--dtype=bf16",
+        f"--target={target}", "--check")
+
+
+@pytest.mark.parametrize("sizes", [
+    "T=20,K=8,V=8", "T=20,K=60,V=100", "T=20,K=96,V=60", "T=20,K=9,V=17",
+    "T=33,K=128,V=128", "T=17,K=256,V=256", "T=0,K=16,V=16", "T=1,K=16,V=16"])
+@pytest.mark.parametrize("spec", ["dplr", "gated_delta_rule", "gla"])
+def test_sizes(tool, spec, sizes):
+    run(tool, spec, f"B=1,H=1,{sizes}", "--dtype=bf16", "--target=sm_90a",
+        "--check")
+
+
+@pytest.mark.parametrize("more", [
+    ["--dtype=f32"], ["--dtype=f32", "--precision=tf32"], ["--dtype=f16"],
+    ["--dtype=f16", "--precision=f16"], ["--dtype=f32", "--precision=bf16"],
+    ["--dtype=bf16", "--precision=bf16x3"]],
+    ids=lambda more: " ".join(more))
+@pytest.mark.parametrize("spec", ["dplr", "gated_delta_product"])
+def test_precisions(tool, spec, more):
+    """The limit of --check follows the operands' precision."""
+    run(tool, spec, "B=1,T=35,H=1,K=32,V=32", *more, "--target=sm_80",
+        "--check")
+
+
+def test_f32_is_refused(tool):
+    done = run(tool, "dplr", "T=8,K=16,V=16", "--precision=f32",
+               "--target=sm_90a", expect=1)
+    assert ("--precision=f32 is not available for --fn=forward on target "
+            "'sm_90a', whose matrix products take tf32 operands") in done.stderr
+
+
+@pytest.mark.parametrize("mapping", [
+    "warps=4,rows=16,window=4,stages=1", "warps=4,rows=16,window=1,stages=2",
+    "warps=2,rows=32,window=1,stages=1", "warps=1,rows=32,vsplit=2"])
+def test_mappings(tool, mapping):
+    run(tool, "dplr", "B=1,T=70,H=1,K=64,V=64", "--dtype=bf16",
+        "--target=sm_90a", f"--mapping={mapping}", "--check")
+
+
+@pytest.mark.parametrize("spec", LIBRARY)
+def test_counters(tool, tmp_path, spec):
+    """Traffic, sectors, bank conflicts and matrix products are what the
+    algebra needs, at K = V = 64."""
+    B, T, H, K, V = 1, 128, 2, 64, 64
+    launch = counters(tool, tmp_path, spec, f"B={B},T={T},H={H},K={K},V={V}",
+                      "--dtype=bf16", "--target=sm_90a")
+    explained = tool("delta-compile", spec, *options(spec), "-D", f"K={K}",
+                     "-D", f"V={V}", "--dtype=bf16", "--target=sm_90a",
+                     "--emit=mapped", "--explain", "-o", "/dev/null").stderr
+    flops = int(re.search(r"mma_flops_per_chunk=(\d+)", explained).group(1))
+    assert launch["mma_flops"] <= 1.15 * flops * B * H * -(-T // 16)
+    # The substitution of two micro-steps is above the goal of 3 %.
+    share = 0.05 if spec == "gated_delta_product" else 0.03
+    assert launch["shared_bank_conflicts"] <= share * launch["shared_wavefronts"]
+    # The states at either end are not tokens: they are read or written once.
+    # A parameter's channels are read again for every chunk (from the cache).
+    per_token = int(re.search(r"bytes a token: (\d+)", explained).group(1))
+    states = 2 * B * H * K * V * 4
+    moved = launch["global_load_bytes"] + launch["global_store_bytes"]
+    chunks = B * H * -(-T // 16)
+    params = chunks * 2048 if spec == "rwkv6" else 0
+    assert moved <= 1.05 * (per_token * B * T * H + states + params)
+
+
+def arrays(tmp_path, seed=0, B=2, T=37, H=2, K=32, V=32, **changes):
+    rng = np.random.default_rng(seed)
+
+    def unit(*shape):
+        x = rng.standard_normal(shape)
+        return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+    a = unit(B, T, H, K)
+    data = {
+        "q": rng.standard_normal((B, T, H, K)) / 4, "k": unit(B, T, H, K),
+        "v": rng.standard_normal((B, T, H, V)), "a": -a * 0.5, "b": a,
+        "gk": -rng.random((B, T, H, K)),
+        "initial_state": rng.standard_normal((B, H, K, V)) / 4,
+    }
+    data.update(changes)
+    return {name: x.astype(np.float32) for name, x in data.items()}
+
+
+def outputs(tool, tmp_path, data, *more, name="x"):
+    np.savez(tmp_path / f"{name}.npz", **data)
+    tool("delta-run", "dplr", "--input", tmp_path / f"{name}.npz", "--output",
+         tmp_path / f"{name}.out.npz", "--device=sim", "--target=sm_90a",
+         "--dtype=bf16", *more)
+    with np.load(tmp_path / f"{name}.out.npz") as found:
+        return {key: found[key] for key in found}
+
+
+def test_batch_and_head_positions_change_no_bit(tool, tmp_path):
+    data = arrays(tmp_path)
+    for array in data.values():
+        array[1] = array[0][:, ::-1] if array.ndim == 4 and array.shape[1] == 37 \
+            else array[0][::-1]
+    whole = outputs(tool, tmp_path, data)
+    assert (whole["o"][1] == whole["o"][0][:, ::-1]).all()
+    assert (whole["final_state"][1] == whole["final_state"][0][::-1]).all()
+    one = outputs(tool, tmp_path, {key: x[:1] for key, x in data.items()})
+    again = outputs(tool, tmp_path, {key: x[:1] for key, x in data.items()})
+    for key in one:
+        assert (one[key] == whole[key][:1]).all()
+        assert (one[key] == again[key]).all()
+
+
+def test_causal_to_the_bit(tool, tmp_path):
+    data = arrays(tmp_path, B=1)
+    before = outputs(tool, tmp_path, data)
+    later = {key: x.copy() for key, x in data.items()}
+    for key in ("q", "k", "v", "a", "b", "gk"):
+        later[key][:, 21:] *= 0.25
+    after = outputs(tool, tmp_path, later)
+    assert (before["o"][:, :21] == after["o"][:, :21]).all()
+    assert (before["o"][:, 21:] != after["o"][:, 21:]).any()
+
+
+@pytest.mark.parametrize("decay", [-np.inf, -60.0, -1e4, -1e-8, "mixed"])
+def test_no_decay_makes_nan(tool, tmp_path, decay):
+    data = arrays(tmp_path, B=1)
+    if decay == "mixed":
+        rng = np.random.default_rng(1)
+        data["gk"] = rng.choice([0.0, -1e-8, -5.0, -60.0, -1e4, -np.inf],
+                                data["gk"].shape).astype(np.float32)
+    else:
+        data["gk"][:, ::3] = decay
+    np.savez(tmp_path / "x.npz", **data)
+    tool("delta-run", "dplr", "--input", tmp_path / "x.npz", "--device=sim",
+         "--target=sm_90a", "--dtype=bf16", "--check")
+
+
+@pytest.mark.skipif(not shutil.which("ptxas"), reason="there is no ptxas")
+@pytest.mark.parametrize("spec", LIBRARY)
+def test_assembled_without_spills(tool, spec):
+    """At K = V = 64 on sm_90a: no spills and four CTAs a multiprocessor."""
+    done = tool("delta-compile", spec, *options(spec), "-D", "K=64", "-D",
+                "V=64", "--dtype=bf16", "--target=sm_90a", "--emit=cubin",
+                "--explain", "-o", "/dev/null")
+    report = dict(re.findall(r"(\w+)=(\d+)", done.stderr.splitlines()[-1]))
+    assert report["spill_bytes"] == "0"
+    assert int(report["ctas_per_sm"]) >= 4
