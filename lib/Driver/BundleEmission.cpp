@@ -51,14 +51,12 @@ NamedValues<std::string> describeOptions(SignatureAttr signature) {
   return options;
 }
 
-/// The extensions in LLVM's list "+avx2,-sse4a,..." that a machine can be asked
-/// for.
-std::vector<std::string> listFeatures(StringRef features) {
+/// The extensions of a CPU that a machine can be asked for.
+std::vector<std::string> listFeatures(const cpu::CpuTarget &target) {
   std::vector<std::string> present;
-  for (StringRef feature : split(features, ','))
-    if (feature.consume_front("+") &&
-        is_contained(cpu::knownFeatures(), feature.str()))
-      present.push_back(feature.str());
+  for (const std::string &feature : cpu::knownFeatures())
+    if (target.has(feature))
+      present.push_back(feature);
   sort(present);
   return present;
 }
@@ -68,13 +66,13 @@ LogicalResult makeCpuKernel(Compilation &compilation,
   if (failed(compilation.lowerTo(Stage::LLVM)))
     return failure();
   kernel.entry = "delta_" + cpu::getKernelName(compilation.getModule());
-  cpu::CpuTarget target = cpu::CpuTarget::host();
+  const cpu::CpuTarget &target = compilation.getCpuTarget();
   kernel.triple = target.getTriple().str();
   kernel.cpu = target.getCpu().str();
-  kernel.cpuFeatures = listFeatures(target.getFeatures());
+  kernel.cpuFeatures = listFeatures(target);
   return compilation.timed("so", [&]() -> LogicalResult {
     FailureOr<std::string> bytes =
-        linkSharedLibrary(compilation.getModule(), reporter);
+        linkSharedLibrary(compilation.getModule(), target, reporter);
     if (failed(bytes))
       return failure();
     kernel.images.push_back(

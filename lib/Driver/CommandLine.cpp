@@ -12,6 +12,8 @@
 
 #include "delta/Driver/CommandLine.h"
 
+#include "delta/Driver/MappingKeys.h"
+
 #include "delta/Target/NVPTX/GpuTarget.h"
 
 #include "mlir/IR/AsmState.h"
@@ -33,6 +35,10 @@ CommandLine::CommandLine()
       target("target", cl::value_desc("cpu|sm_80|sm_90a"),
              cl::desc("What to compile for (default: cpu)"),
              cl::cat(compileCategory)),
+      mcpu("mcpu", cl::value_desc("NAME"),
+           cl::desc("The CPU to compile for, by LLVM's name (default: native, "
+                    "this machine)"),
+           cl::cat(compileCategory)),
       fn("fn", cl::value_desc("forward|decode"),
          cl::desc("forward: the chunked form (default); decode: the recurrent "
                   "form, token by token"),
@@ -48,7 +54,8 @@ CommandLine::CommandLine()
             cl::desc("Tokens in a chunk (default: auto)"),
             cl::cat(compileCategory)),
       mapping("mapping", cl::value_desc("NAME=VALUE,..."),
-              cl::desc("Pin choices of the mapping"), cl::cat(compileCategory)),
+              cl::desc("Pin choices of the mapping. " + describeMappingKeys()),
+              cl::cat(compileCategory)),
       assume("assume", cl::value_desc("B=N,T=N,H=N"),
              cl::desc("Sizes that the cost model reckons with (default: a "
                       "saturated machine)"),
@@ -96,6 +103,7 @@ FailureOr<CompilerOptions> CommandLine::getOptions(Reporter &reporter) const {
   CompilerFlags flags;
   flags.input = input;
   flags.target = target;
+  flags.mcpu = mcpu;
   flags.fn = fn;
   flags.precision = precision;
   flags.chunk = chunk;

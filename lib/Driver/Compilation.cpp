@@ -18,18 +18,19 @@
 #include "delta/Dialect/Delta/Transforms/Passes.h"
 #include "delta/Dialect/Warp/IR/Warp.h"
 #include "delta/Driver/Input.h"
+#include "delta/Driver/MappingKeys.h"
 #include "delta/Driver/Output.h"
 #include "delta/Driver/Signature.h"
 #include "delta/Spec/Import.h"
 #include "delta/Spec/Parser.h"
 #include "delta/Target/CPU/ChunkToMapped/Passes.h"
 #include "delta/Target/CPU/Codegen.h"
+#include "delta/Target/CPU/CostModel.h"
 #include "delta/Target/CPU/Passes.h"
 #include "delta/Target/NVPTX/ChunkToMapped/Passes.h"
 #include "delta/Target/NVPTX/Codegen.h"
 #include "delta/Target/NVPTX/Passes.h"
 #include "delta/Target/NVPTX/SharedMemory/Passes.h"
-#include "delta/Runtime/Suggest.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
@@ -167,7 +168,45 @@ LogicalResult Compilation::applyOptions(bool fromSpec) {
                           "by token");
   target = options.target.value_or(
       getSignature().getOption("target", options.defaultTarget).str());
-  return isForGpu() ? checkGpuOptions() : checkCpuOptions();
+  if (failed(isForGpu() ? checkGpuOptions() : checkCpuOptions()))
+    return failure();
+  FailureOr<NamedValues<int64_t>> pinned =
+      parseMapping(options.mapping, target, fn, reporter);
+  if (failed(pinned))
+    return failure();
+  mapping = std::move(*pinned);
+  if (failed(checkMapping()))
+    return failure();
+  if (int64_t kernels = mapping["kernels"]; kernels > 1)
+    return reporter.error("--mapping: kernels=" + Twine(kernels) +
+                          " is not available; the forward is one kernel");
+  gpuMapping = {};
+  gpuMapping.precision = options.precision.value_or("");
+  gpuMapping.warps = mapping["warps"];
+  gpuMapping.rows = mapping["rows"];
+  gpuMapping.vsplit = mapping["vsplit"];
+  gpuMapping.window = mapping["window"];
+  gpuMapping.stages = mapping["stages"];
+  return success();
+}
+
+/// A module that has been mapped says what was chosen.
+LogicalResult Compilation::checkMapping() {
+  if (getStage() < Stage::Mapped)
+    return success();
+  mlir::DictionaryAttr made;
+  if (mlir::DictionaryAttr options = getSignature().getOptions())
+    made = options.getAs<mlir::DictionaryAttr>("mapping");
+  for (auto &[name, value] : mapping) {
+    auto chosen =
+        made ? made.getAs<mlir::IntegerAttr>(name) : mlir::IntegerAttr();
+    if (!chosen || chosen.getInt() != value)
+      return reporter.error("--mapping=" + name + "=" + Twine(value) +
+                            " contradicts the module, which was mapped with " +
+                            name + " = " +
+                            (chosen ? Twine(chosen.getInt()).str() : "none"));
+  }
+  return success();
 }
 
 LogicalResult Compilation::checkCpuOptions() {
@@ -176,9 +215,14 @@ LogicalResult Compilation::checkCpuOptions() {
     return reporter.error("--precision=" + *options.precision +
                           " is not available on target 'cpu'; expected f32 or "
                           "f64");
-  for (auto &[name, value] : options.mapping)
-    return reporter.error("--mapping: target 'cpu' has no choice '" + name +
-                          "' to pin");
+  // The host is asked for by no name, so that modules of the default compare
+  // equal everywhere.
+  std::string name =
+      options.mcpu.value_or(getSignature().getOption("cpu", "native").str());
+  Expected<cpu::CpuTarget> named = cpu::CpuTarget::get(name);
+  if (!named)
+    return reporter.error("--mcpu: " + toString(named.takeError()));
+  cpuTarget = std::move(*named);
   return success();
 }
 
@@ -200,40 +244,9 @@ LogicalResult Compilation::checkGpuOptions() {
                           "', whose matrix products take tf32 operands, or "
                           "bf16x3 for f32's accuracy; expected bf16, f16, tf32 "
                           "or bf16x3");
-  return parseGpuMapping();
-}
-
-LogicalResult Compilation::parseGpuMapping() {
-  gpuMapping = {};
-  gpuMapping.precision = options.precision.value_or("");
-  const std::pair<StringRef, int64_t *> keys[] = {
-      {"warps", &gpuMapping.warps},   {"rows", &gpuMapping.rows},
-      {"vsplit", &gpuMapping.vsplit}, {"window", &gpuMapping.window},
-      {"stages", &gpuMapping.stages},
-  };
-  int64_t kernels = 1;
-  for (auto &[name, value] : options.mapping) {
-    if (fn == Fn::Decode)
-      return reporter.error("--mapping: --fn=decode on target '" + target +
-                            "' has no choice '" + name + "' to pin");
-    int64_t *place = name == "kernels" ? &kernels : nullptr;
-    for (auto [key, variable] : keys)
-      if (key == name)
-        place = variable;
-    if (!place) {
-      std::vector<std::string> known = {"warps",  "rows",   "vsplit",
-                                        "window", "stages", "kernels"};
-      return reporter.error(
-          "--mapping: target '" + target + "' has no choice '" + name + "'" +
-          runtime::didYouMean(name, known) + "; expected warps, rows, vsplit, window, stages or kernels");
-    }
-    if (StringRef(value).getAsInteger(10, *place) || *place < 1)
-      return reporter.error("--mapping: expected a positive number for '" +
-                            name + "', but got '" + value + "'");
-  }
-  if (kernels != 1)
-    return reporter.error("--mapping: kernels=" + Twine(kernels) +
-                          " is not available; the forward is one kernel");
+  if (options.mcpu)
+    return reporter.error("--mcpu is for target 'cpu', not for '" + target +
+                          "'");
   return success();
 }
 
@@ -290,6 +303,37 @@ LogicalResult Compilation::requireDims(Stage next) {
   return success();
 }
 
+FailureOr<int64_t> Compilation::chooseChunk() {
+  if (options.chunk)
+    return *options.chunk;
+  if (isForGpu())
+    return 0; // the pass's choice
+  auto assumed = [&](const char *name) -> std::optional<int64_t> {
+    auto it = options.assume.find(name);
+    if (it == options.assume.end())
+      return std::nullopt;
+    return it->second;
+  };
+  mlir::delta::CpuCostAssumptions assume{assumed("B"), assumed("T"),
+                                         assumed("H")};
+  SmallVector<mlir::delta::CpuCost> candidates;
+  for (int64_t tokens : {16, 32, 64}) {
+    mlir::OwningOpRef<mlir::ModuleOp> copy = module->clone();
+    mlir::delta::DeltaChunkOptions chunk;
+    chunk.chunk = tokens;
+    chunk.compute = chooseCompute(getSignature(), options).str();
+    mlir::PassManager pm(&context);
+    pm.addPass(mlir::delta::createDeltaChunk(chunk));
+    if (failed(pm.run(*copy)))
+      return failure();
+    candidates.push_back(
+        mlir::delta::estimateCpuCost(*copy, cpuTarget, assume));
+  }
+  if (options.explain)
+    mlir::delta::explainCpuChunk(candidates, reporter.getStream());
+  return mlir::delta::chooseCpuChunk(candidates).tokens;
+}
+
 LogicalResult Compilation::lowerOnce(Stage next) {
   if (failed(requireDims(next)))
     return failure();
@@ -301,6 +345,10 @@ LogicalResult Compilation::lowerOnce(Stage next) {
         signature.withOption("fn", builder.getStringAttr(stringifyFn(fn)));
     mlir::delta::setSignature(
         *module, signature.withOption("target", builder.getStringAttr(target)));
+    if (options.mcpu)
+      mlir::delta::setSignature(
+          *module, getSignature().withOption(
+                       "cpu", builder.getStringAttr(cpuTarget.getCpu())));
   }
   mlir::PassManager pm(&context);
   if (options.obeysMlirFlags && failed(mlir::applyPassManagerCLOptions(pm)))
@@ -314,7 +362,10 @@ LogicalResult Compilation::lowerOnce(Stage next) {
     break;
   case Stage::Chunk: {
     mlir::delta::DeltaChunkOptions chunk;
-    chunk.chunk = options.chunk.value_or(0);
+    FailureOr<int64_t> tokens = chooseChunk();
+    if (failed(tokens))
+      return failure();
+    chunk.chunk = *tokens;
     // On a GPU, precision is that of the matrix products' operands.
     chunk.compute =
         isForGpu() ? "f32" : chooseCompute(getSignature(), options).str();
@@ -325,6 +376,7 @@ LogicalResult Compilation::lowerOnce(Stage next) {
     if (fn == Fn::Decode) {
       mlir::delta::DecodeMapOptions decode;
       decode.compute = chooseCompute(getSignature(), options).str();
+      decode.targetCpu = options.mcpu.value_or("");
       pm.addPass(mlir::delta::createDecodeMap(decode));
       break;
     }
@@ -341,14 +393,22 @@ LogicalResult Compilation::lowerOnce(Stage next) {
       pm.addPass(mlir::delta::createDeltaInsertBarriers());
       break;
     }
-    pm.addPass(mlir::delta::createDeltaCpuMap());
+    mlir::delta::DeltaCpuMapOptions map;
+    map.vectorBits = cpuTarget.getVectorBits();
+    map.registers = cpuTarget.getNumVectorRegisters();
+    map.fma = cpuTarget.hasFma() ? "on" : "off";
+    map.panel = mapping["panel"];
+    map.rows = mapping["rows"];
+    map.dotRows = mapping["dot_rows"];
+    map.dotCols = mapping["dot_cols"];
+    pm.addPass(mlir::delta::createDeltaCpuMap(map));
     break;
   }
   case Stage::LLVM:
     if (isForGpu())
       mlir::delta::buildGpuToLLVMPipeline(pm);
     else
-      mlir::delta::buildCpuToLLVMPipeline(pm, cpu::CpuTarget::host());
+      mlir::delta::buildCpuToLLVMPipeline(pm, cpuTarget);
     break;
   }
   if (failed(timed(mlir::delta::stringifyStage(next),
@@ -413,6 +473,10 @@ LogicalResult Compilation::explain() {
       return mlir::delta::explainGpuMapping(*module, gpuMapping,
                                             reporter.getStream());
     return success();
+  case Stage::Mapped:
+    if (!isForGpu())
+      mlir::delta::explainCpuMapping(*module, reporter.getStream());
+    return success();
   default:
     return success();
   }
@@ -433,7 +497,7 @@ LogicalResult Compilation::explainFurther() {
                   "=SIZE the chunk program is explained, too");
     return success();
   }
-  return lowerTo(Stage::Chunk);
+  return lowerTo(isForGpu() ? Stage::Chunk : Stage::Mapped);
 }
 
 FailureOr<double> Compilation::countFlopsPerToken() {

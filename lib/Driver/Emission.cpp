@@ -75,10 +75,10 @@ LogicalResult toResult(cpu::EmitResult result, Reporter &reporter) {
 
 /// Object, library or header of a module of stage `llvm`.
 FailureOr<std::string> emitCode(mlir::ModuleOp module, Artefact artefact,
+                                const cpu::CpuTarget &target,
                                 Reporter &reporter) {
-  cpu::CpuTarget target = cpu::CpuTarget::host();
   if (artefact == Artefact::So)
-    return linkSharedLibrary(module, reporter);
+    return linkSharedLibrary(module, target, reporter);
   std::string contents;
   raw_string_ostream os(contents);
   if (failed(toResult(artefact == Artefact::Obj
@@ -144,14 +144,13 @@ FailureOr<std::string> emitGpuCode(Compilation &compilation, Artefact artefact,
 
 /// A linker needs a file; it is read back.
 FailureOr<std::string> linkSharedLibrary(mlir::ModuleOp module,
+                                         const cpu::CpuTarget &target,
                                          Reporter &reporter) {
   SmallString<128> path;
   if (std::error_code code = sys::fs::createTemporaryFile("delta", "so", path))
     return reporter.error("cannot make a temporary file: " + code.message());
   FileRemover remover(path);
-  if (failed(
-          toResult(cpu::emitSharedLibrary(module, cpu::CpuTarget::host(), path),
-                   reporter)))
+  if (failed(toResult(cpu::emitSharedLibrary(module, target, path), reporter)))
     return failure();
   ErrorOr<std::unique_ptr<MemoryBuffer>> buffer =
       MemoryBuffer::getFile(path, /*IsText=*/false,
@@ -191,7 +190,8 @@ FailureOr<std::string> emitArtefact(Compilation &compilation, Artefact artefact,
     return emitGpuCode(compilation, artefact, reporter);
   FailureOr<std::string> contents = failure();
   if (failed(compilation.timed(stringifyArtefact(artefact), [&] {
-        contents = emitCode(compilation.getModule(), artefact, reporter);
+        contents = emitCode(compilation.getModule(), artefact,
+                            compilation.getCpuTarget(), reporter);
         return success(succeeded(contents));
       })))
     return failure();

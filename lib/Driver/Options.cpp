@@ -270,6 +270,8 @@ FailureOr<CompilerOptions> parseCompilerOptions(const CompilerFlags &flags,
       failed(parseTarget(flags.target, options, reporter)))
     return failure();
 
+  if (!flags.mcpu.empty())
+    options.mcpu = flags.mcpu;
   if (!flags.fn.empty() && failed(parseFns(flags.fn, options, reporter)))
     return failure();
 

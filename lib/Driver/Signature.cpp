@@ -244,6 +244,9 @@ LogicalResult applyToModule(mlir::ModuleOp module,
   if (options.target && failed(compareOption(signature, "--target", "target",
                                              *options.target, reporter)))
     return failure();
+  if (options.mcpu && failed(compareOption(signature, "--mcpu", "cpu",
+                                           *options.mcpu, reporter)))
+    return failure();
   if (options.precision &&
       failed(compareOption(signature, "--precision", "compute",
                            *options.precision, reporter)))

@@ -161,6 +161,12 @@ LogicalResult Session::runOnGpu(runtime::Invocation &invocation) {
 }
 
 LogicalResult Session::runOnCpu(runtime::Invocation &invocation) {
+  const cpu::CpuTarget &cpu = compilation.getCpuTarget();
+  if (std::string missing = cpu.findMissingHere(); !missing.empty())
+    return reporter.error("CPU '" + cpu.getCpu() + "' has the extension '" +
+                          missing +
+                          "', which this machine has not, so its kernels do "
+                          "not run here");
   // The work is counted on the stage that shows it best.
   double flopsPerToken = 0;
   if (options.bench) {
@@ -173,7 +179,8 @@ LogicalResult Session::runOnCpu(runtime::Invocation &invocation) {
     return failure();
   std::unique_ptr<cpu::JitKernel> kernel;
   if (failed(compilation.timed("jit", [&] {
-        kernel = cpu::JitKernel::compile(compilation.getModule());
+        kernel = cpu::JitKernel::compile(compilation.getModule(),
+                                         compilation.getCpuTarget());
         return success(kernel != nullptr);
       })))
     return failure();

@@ -38,7 +38,8 @@ public:
 private:
   llvm::cl::OptionCategory mlirCategory;
   llvm::cl::opt<std::string> input;
-  llvm::cl::opt<std::string> target, fn, precision, chunk, mapping, assume;
+  llvm::cl::opt<std::string> target, mcpu, fn, precision, chunk, mapping,
+      assume;
   llvm::cl::list<std::string> dims, dtypes, attrs;
   llvm::cl::opt<bool> explain, timing;
   llvm::cl::opt<std::string> dumpDir;

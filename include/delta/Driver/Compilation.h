@@ -16,6 +16,7 @@
 #include "delta/Dialect/Delta/IR/Delta.h"
 #include "delta/Driver/Options.h"
 #include "delta/Driver/Report.h"
+#include "delta/Target/CPU/CpuTarget.h"
 #include "delta/Target/NVPTX/ChunkToMapped/Passes.h"
 
 #include "mlir/IR/MLIRContext.h"
@@ -71,6 +72,8 @@ public:
   /// "cpu", or the name of a GPU.
   llvm::StringRef getTarget() const { return target; }
   bool isForGpu() const { return target != "cpu"; }
+  /// The CPU that code is made for on target "cpu".
+  const cpu::CpuTarget &getCpuTarget() const { return cpuTarget; }
   bool wantsExplanation() const { return options.explain; }
 
   /// Every dim that the module needs the size of.
@@ -97,10 +100,11 @@ private:
   llvm::LogicalResult applyOptions(bool fromSpec);
   llvm::LogicalResult checkCpuOptions();
   llvm::LogicalResult checkGpuOptions();
-  /// Reads --mapping for a GPU.
-  llvm::LogicalResult parseGpuMapping();
+  llvm::LogicalResult checkMapping();
   /// Runs one step of the pipeline and dumps its result.
   llvm::LogicalResult lowerOnce(mlir::delta::Stage next);
+  /// Tokens of a chunk, by the cost model of the target.
+  llvm::FailureOr<int64_t> chooseChunk();
   llvm::LogicalResult requireDims(mlir::delta::Stage next);
   llvm::LogicalResult dump();
   llvm::LogicalResult explain();
@@ -114,6 +118,8 @@ private:
   Fn fn = Fn::Forward;
   mlir::delta::GpuMapOptions gpuMapping;
   std::string target = "cpu";
+  cpu::CpuTarget cpuTarget = cpu::CpuTarget::host();
+  NamedValues<int64_t> mapping; ///< the choices pinned
   std::vector<std::pair<std::string, double>> times;
 };
 

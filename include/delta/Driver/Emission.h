@@ -43,9 +43,10 @@ makeBundleKernel(Compilation &compilation, bool withCubin, Reporter &reporter);
 llvm::FailureOr<std::string> emitBundle(const CompilerOptions &options,
                                         Reporter &reporter);
 
-/// Links a module of stage `llvm` for the CPU into the bytes of a shared
+/// Links a module of stage `llvm` for a CPU into the bytes of a shared
 /// library.
 llvm::FailureOr<std::string> linkSharedLibrary(mlir::ModuleOp module,
+                                               const cpu::CpuTarget &target,
                                                Reporter &reporter);
 
 } // namespace delta::driver

@@ -58,6 +58,7 @@ struct CompilerOptions {
   std::optional<std::string> standardInput;
 
   std::optional<std::string> target; ///< "cpu", or the name of a GPU
+  std::optional<std::string> mcpu;   ///< LLVM's name of the CPU
   /// The target when neither an option nor a module names one.
   std::string defaultTarget = "cpu";
   std::optional<Fn> fn;
@@ -101,7 +102,8 @@ llvm::FailureOr<Artefact> parseArtefact(llvm::StringRef text,
 /// The texts of the command line that `parseCompilerOptions` reads; empty means
 /// not given.
 struct CompilerFlags {
-  std::string input, target, fn, precision, chunk, mapping, assume, dumpDir;
+  std::string input, target, mcpu, fn, precision, chunk, mapping, assume;
+  std::string dumpDir;
   std::vector<std::string> dims, dtypes, attrs;
   bool explain = false, timing = false;
 };

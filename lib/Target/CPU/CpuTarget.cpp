@@ -102,6 +102,23 @@ llvm::Expected<CpuTarget> CpuTarget::get(llvm::StringRef name) {
   return CpuTarget(triple, name.str(), "");
 }
 
+bool CpuTarget::has(llvm::StringRef feature) const {
+  std::unique_ptr<llvm::MCSubtargetInfo> info =
+      getSubtarget(triple, cpu, features);
+  return info && info->checkFeatures(("+" + feature).str());
+}
+
+std::string CpuTarget::findMissingHere() const {
+  std::unique_ptr<llvm::MCSubtargetInfo> info =
+      getSubtarget(triple, cpu, features);
+  std::vector<std::string> missing;
+  for (auto &entry : llvm::sys::getHostCPUFeatures())
+    if (!entry.second && info && info->checkFeatures("+" + entry.first().str()))
+      missing.push_back(entry.first().str());
+  return missing.empty() ? ""
+                         : *std::min_element(missing.begin(), missing.end());
+}
+
 bool CpuTarget::isX86() const { return llvm::Triple(triple).isX86(); }
 
 unsigned CpuTarget::getNumVectorRegisters() const {

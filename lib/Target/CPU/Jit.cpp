@@ -25,8 +25,8 @@ struct JitKernel::Impl {
 JitKernel::JitKernel() = default;
 JitKernel::~JitKernel() = default;
 
-std::unique_ptr<JitKernel> JitKernel::compile(ModuleOp module) {
-  CpuTarget target = CpuTarget::host();
+std::unique_ptr<JitKernel> JitKernel::compile(ModuleOp module,
+                                              const CpuTarget &target) {
   FailureOr<llvm::SmallVector<char, 0>> object =
       compileToObject(module, target);
   if (failed(object))

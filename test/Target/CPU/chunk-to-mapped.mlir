@@ -56,7 +56,7 @@ module attributes {delta.stage = "chunk", delta.signature = #delta.signature<arg
   }
 }
 
-// CHECK: mapping = {panel = 32 : i64, panels = 1 : i64, tile_rows = 8 : i64, vector_bits = 512 : i64}
+// CHECK: mapping = {dot_cols = 4 : i64, dot_rows = 4 : i64, panel = 32 : i64, panels = 1 : i64, rows = 8 : i64, vector_bits = 512 : i64}
 // CHECK: delta.stage = "mapped"
 // CHECK-LABEL: func.func @generic
 // CHECK-SAME: delta.panels = 1 : i64, delta.workspace = {{[0-9]+}} : i64
@@ -96,7 +96,7 @@ module attributes {delta.stage = "chunk", delta.signature = #delta.signature<arg
 // CHECK: scf.yield
 // CHECK: return
 
-// AVX2: tile_rows = 6 : i64, vector_bits = 256 : i64
+// AVX2: rows = 6 : i64, vector_bits = 256 : i64
 // AVX2-LABEL: func.func @generic
 // AVX2-NOT: math.fma
 // AVX2: vector<8xf32>
@@ -190,7 +190,7 @@ module attributes {delta.stage = "chunk", delta.signature = #delta.signature<arg
 }
 
 // Three vectors in one panel.
-// CHECK: mapping = {panel = 48 : i64, panels = 1 : i64
+// CHECK: panel = 48 : i64, panels = 1 : i64
 // CHECK-LABEL: func.func @odd(
 // CHECK-SAME: %[[Q:[^:]*]]: memref<?xbf16>, %[[V:[^:]*]]: memref<?xf32>, %[[INIT:[^:]*]]: memref<?xf32>, %[[O:[^:]*]]: memref<?xbf16>, %[[FINAL:[^:]*]]: memref<?xf32>
 // CHECK-COUNT-3: vector.maskedload %[[INIT]]

@@ -15,6 +15,7 @@
 
 #include <memory>
 #include <string>
+#include <string>
 
 namespace llvm {
 class TargetMachine;
@@ -38,6 +39,11 @@ public:
   llvm::StringRef getFeatures() const { return features; }
 
   bool isX86() const;
+  /// Whether the CPU has the extension of LLVM's name ("avx2").
+  bool has(llvm::StringRef feature) const;
+  /// An extension that this CPU has and the machine has not; empty if kernels
+  /// for it run here.
+  std::string findMissingHere() const;
   /// Widest vector register, in bits: 512, 256 or 128.
   unsigned getVectorBits() const { return vectorBits; }
   /// Number of vector registers.

@@ -22,9 +22,10 @@ namespace delta::cpu {
 /// A kernel in memory. Its code lives as long as this object.
 class JitKernel {
 public:
-  /// Compiles `module` (stage `mapped` or `llvm`) for this machine. Null after
-  /// an error, which is reported on the module.
-  static std::unique_ptr<JitKernel> compile(mlir::ModuleOp module);
+  /// Compiles `module` (stage `mapped` or `llvm`) for `target`, which must run
+  /// on this machine. Null after an error, which is reported on the module.
+  static std::unique_ptr<JitKernel>
+  compile(mlir::ModuleOp module, const CpuTarget &target = CpuTarget::host());
 
   ~JitKernel();
   JitKernel(const JitKernel &) = delete;

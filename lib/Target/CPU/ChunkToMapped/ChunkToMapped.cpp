@@ -64,18 +64,37 @@ LogicalResult mlir::delta::mapChunkToCpu(ModuleOp module,
   auto decision = [&](StringRef name, int64_t value) {
     return builder.getNamedAttr(name, builder.getI64IntegerAttr(value));
   };
-  setSignature(module, signature.withOption(
-                           "mapping",
-                           builder.getDictionaryAttr(
-                               {decision("panel", g.panelWidth()),
-                                decision("panels", g.panels()),
-                                decision("tile_rows", g.tileRows),
-                                decision("vector_bits", options.vectorBits)})));
+  setSignature(
+      module,
+      signature.withOption(
+          "mapping",
+          builder.getDictionaryAttr(
+              {decision("panel", g.panelWidth()),
+               decision("panels", g.panels()), decision("rows", g.tileRows),
+               decision("dot_rows", g.dotRows), decision("dot_cols", g.dotCols),
+               decision("vector_bits", options.vectorBits)})));
   setStage(module, Stage::Mapped);
   IRRewriter rewriter(module.getContext());
   DominanceInfo dominance;
   eliminateCommonSubExpressions(rewriter, dominance, module);
   return success();
+}
+
+void mlir::delta::explainCpuMapping(ModuleOp module, llvm::raw_ostream &os) {
+  DictionaryAttr options = getSignature(module).getOptions();
+  auto mapping =
+      options ? options.getAs<DictionaryAttr>("mapping") : DictionaryAttr();
+  if (!mapping)
+    return;
+  os << "mapping";
+  for (StringRef name :
+       {"panel", "rows", "dot_rows", "dot_cols", "vector_bits", "panels"})
+    if (auto value = mapping.getAs<IntegerAttr>(name))
+      os << ' ' << name << '=' << value.getInt();
+  for (auto function : module.getOps<func::FuncOp>())
+    if (auto bytes = function->getAttrOfType<IntegerAttr>("delta.workspace"))
+      os << " workspace_bytes=" << bytes.getInt();
+  os << '\n';
 }
 
 namespace {
@@ -103,6 +122,10 @@ struct CpuMap : mlir::delta::impl::DeltaCpuMapBase<CpuMap> {
     }
     if (fma != "host")
       options.fma = fma == "on";
+    options.panel = panel;
+    options.rows = rows;
+    options.dotRows = dotRows;
+    options.dotCols = dotCols;
     if (failed(mapChunkToCpu(getOperation(), options)))
       signalPassFailure();
   }

@@ -197,7 +197,7 @@ LogicalResult Plan::checkProgram() {
   return success();
 }
 
-void Plan::chooseGeometry(const CpuMapOptions &options) {
+LogicalResult Plan::chooseGeometry(const CpuMapOptions &options) {
   Geometry &g = geometry;
   g.fma = options.fma;
   g.lanes = options.vectorBits / g.bits();
@@ -212,6 +212,48 @@ void Plan::chooseGeometry(const CpuMapOptions &options) {
     g.tileRows = 6;
   g.dotCols = 4;
   g.dotRows = options.registers >= 32 ? 4 : 2;
+
+  if (options.panel) {
+    if (options.panel < 0 || options.panel % g.lanes ||
+        options.panel > g.roundUpToVector(g.stateCols))
+      return function.emitError()
+             << "expects the mapping's panel to be a multiple of " << g.lanes
+             << ", the elements of a vector, up to "
+             << g.roundUpToVector(g.stateCols) << ", but got " << options.panel;
+    g.panelVectors = options.panel / g.lanes;
+  }
+  if (options.rows) {
+    if (options.rows < 1 || options.rows > 16)
+      return function.emitError()
+             << "expects the mapping's rows to be between 1 and 16, but got "
+             << options.rows;
+    g.tileRows = options.rows;
+  }
+  for (auto [name, pinned, chosen] :
+       {std::tuple("dot_rows", options.dotRows, &g.dotRows),
+        std::tuple("dot_cols", options.dotCols, &g.dotCols)}) {
+    if (!pinned)
+      continue;
+    if (pinned != 1 && pinned != 2 && pinned != 4)
+      return function.emitError() << "expects the mapping's " << name
+                                  << " to be 1, 2 or 4, but got " << pinned;
+    *chosen = pinned;
+  }
+  // The accumulators, the vectors of the right operand and one number.
+  int64_t needed = g.tileRows * g.panelVectors + g.panelVectors + 1;
+  if ((options.panel || options.rows) && needed > options.registers)
+    return function.emitError()
+           << "the mapping's tile of " << g.tileRows << " rows and "
+           << g.panelVectors << " vectors (panel = " << g.panelWidth()
+           << ") needs " << needed << " vector registers, but there are "
+           << options.registers;
+  if (needed = g.dotRows * g.dotCols + g.dotCols + 1;
+      (options.dotRows || options.dotCols) && needed > options.registers)
+    return function.emitError()
+           << "the mapping's tile of " << g.dotRows << " x " << g.dotCols
+           << " dot products needs " << needed
+           << " vector registers, but there are " << options.registers;
+  return success();
 }
 
 //===----------------------------------------------------------------------===//

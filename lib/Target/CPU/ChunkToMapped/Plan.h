@@ -175,7 +175,7 @@ private:
                            SmallVectorImpl<Value> &leaves) const;
   LogicalResult schedule();
   void allocate();
-  void chooseGeometry(const CpuMapOptions &options);
+  LogicalResult chooseGeometry(const CpuMapOptions &options);
 
   llvm::DenseMap<Value, Slice> slices;
   llvm::DenseMap<Value, Buffer> buffers;

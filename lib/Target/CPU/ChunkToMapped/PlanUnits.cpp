@@ -568,8 +568,7 @@ FailureOr<Plan> Plan::build(func::FuncOp function, SignatureAttr signature,
        llvm::make_early_inc_range(llvm::reverse(function.front())))
     if (isOpTriviallyDead(&op))
       op.erase();
-  plan.chooseGeometry(options);
-  if (failed(plan.findSlices()))
+  if (failed(plan.chooseGeometry(options)) || failed(plan.findSlices()))
     return failure();
   plan.findStored();
   plan.buildUnits();

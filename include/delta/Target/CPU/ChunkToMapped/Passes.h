@@ -12,6 +12,7 @@
 #include "delta/Target/CPU/CpuTarget.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/Pass.h"
+#include "llvm/Support/raw_ostream.h"
 
 namespace mlir::delta {
 
@@ -21,6 +22,12 @@ struct CpuMapOptions {
   int64_t registers = 32;   // vector registers
   bool fma = true;          // fused multiply-add in hardware
 
+  // Choices that are pinned; 0 leaves them to the mapping. None of them changes
+  // a bit of a result.
+  int64_t panel = 0;                // columns of the state in a panel
+  int64_t rows = 0;                 // rows of a matmul's register tile
+  int64_t dotRows = 0, dotCols = 0; // of a dot-product tile
+
   static CpuMapOptions get(const ::delta::cpu::CpuTarget &target);
 };
 
@@ -29,6 +36,10 @@ struct CpuMapOptions {
 /// attributes `delta.workspace` and `delta.panels`. Reports what cannot be
 /// mapped at the operation concerned and leaves the module as it was.
 LogicalResult mapChunkToCpu(ModuleOp module, const CpuMapOptions &options);
+
+/// A line with the choices that a module of stage `mapped` was made with, by
+/// the names that pin them.
+void explainCpuMapping(ModuleOp module, llvm::raw_ostream &os);
 
 #define GEN_PASS_DECL
 #include "delta/Target/CPU/ChunkToMapped/Passes.h.inc"

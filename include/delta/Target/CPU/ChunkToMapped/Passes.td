@@ -31,12 +31,18 @@ def DeltaCpuMap : Pass<"delta-cpu-map", "::mlir::ModuleOp"> {
 
     Sums have one order for each row, whatever the number of blocks and
     threads. `vector-bits`, `registers` and `fma` describe the CPU; 0 and
-    "host" mean the machine the pass runs on.
+    "host" mean the machine the pass runs on. `panel`, `rows`, `dot-rows` and
+    `dot-cols` pin choices that the pass makes otherwise; they change no bit of
+    a result.
   }];
   let options = [
     Option<"vectorBits", "vector-bits", "int64_t", "0", "Bits of a vector register: 128, 256 or 512; 0 for the host's">,
     Option<"registers", "registers", "int64_t", "0", "Vector registers; 0 for the usual number with vector-bits">,
-    Option<"fma", "fma", "std::string", "\"host\"", "Fused multiply-add: on, off or host">
+    Option<"fma", "fma", "std::string", "\"host\"", "Fused multiply-add: on, off or host">,
+    Option<"panel", "panel", "int64_t", "0", "Columns of the state in a panel, a multiple of a vector's elements; 0 chooses">,
+    Option<"rows", "rows", "int64_t", "0", "Rows of a product's register tile, 1 to 16; 0 chooses">,
+    Option<"dotRows", "dot-rows", "int64_t", "0", "Rows of a dot-product tile: 1, 2 or 4; 0 chooses">,
+    Option<"dotCols", "dot-cols", "int64_t", "0", "Columns of a dot-product tile: 1, 2 or 4; 0 chooses">
   ];
   let dependentDialects = [
     "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect",
