@@ -420,13 +420,17 @@ delta_status delta_device_synchronize(delta_device *device, void *stream,
 
 size_t delta_device_num_findings(const delta_device *device) {
   const runtime::SimulatedDevice *simulator = device->opened->simulator;
-  return simulator ? simulator->findings().size() : 0;
+  if (!simulator)
+    return 0;
+  std::lock_guard<std::mutex> lock(device->opened->mutex);
+  return simulator->findings().size();
 }
 
 const char *delta_device_get_finding(const delta_device *device, size_t index) {
-  return index < delta_device_num_findings(device)
-             ? device->opened->simulator->findings()[index].c_str()
-             : nullptr;
+  if (index >= delta_device_num_findings(device))
+    return nullptr;
+  std::lock_guard<std::mutex> lock(device->opened->mutex);
+  return device->opened->simulator->findings()[index].c_str();
 }
 
 delta_status delta_device_write_stats(const delta_device *device,
@@ -434,6 +438,7 @@ delta_status delta_device_write_stats(const delta_device *device,
   return guarded(error, [&] {
     if (!device->opened->simulator)
       return fail(error, "only the simulator has counters");
+    std::lock_guard<std::mutex> lock(device->opened->mutex);
     Status status = device->opened->simulator->writeStats(path);
     return status.ok() ? DELTA_OK : fail(error, status.message());
   });
@@ -686,7 +691,7 @@ delta_status delta_kernel_launch(delta_kernel *kernel,
     Status status = launchOnGpu(*kernel, arrays, *sizes, *attrs, *launch);
     if (status.ok())
       return DELTA_OK;
-    const std::vector<std::string> &findings = device.simulator->findings();
+    const std::deque<std::string> &findings = device.simulator->findings();
     std::string text = status.message();
     for (size_t i = before; i < findings.size(); ++i)
       text += "\n" + findings[i];

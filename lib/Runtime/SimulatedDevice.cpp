@@ -112,7 +112,7 @@ public:
     return Status::error("the simulator has no clock");
   }
 
-  const std::vector<std::string> &findings() const override { return texts; }
+  const std::deque<std::string> &findings() const override { return texts; }
   uint64_t numHiddenFindings() const override { return hidden; }
   Status writeStats(const std::string &path) const override {
     return sim::writeStats(path, stats);
@@ -123,7 +123,7 @@ private:
 
   unsigned threads;
   sim::Memory memory;
-  std::vector<std::string> texts;
+  std::deque<std::string> texts;
   uint64_t hidden = 0;
   std::vector<sim::Stats> stats;
 };

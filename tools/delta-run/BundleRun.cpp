@@ -80,6 +80,7 @@ constexpr OptionInfo kOptions[] = {
     {"chunk", OptionKind::Value, true},
     {"mapping", OptionKind::Value, true},
     {"assume", OptionKind::Value, true},
+    {"mcpu", OptionKind::Value, true},
     {"dump-dir", OptionKind::Value, true},
     {"explain", OptionKind::Flag, true},
     {"timing", OptionKind::Flag, true},

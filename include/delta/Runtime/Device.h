@@ -18,6 +18,7 @@
 #include "delta/Runtime/Invocation.h"
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -108,8 +109,9 @@ Expected<std::unique_ptr<Device>> openCudaDevice(int index = 0);
 /// found in.
 class SimulatedDevice : public Device {
 public:
-  /// Faults found so far, each with its place in the PTX and in the grid.
-  virtual const std::vector<std::string> &findings() const = 0;
+  /// Faults found so far, each with its place in the PTX and in the grid. A
+  /// text stays where it is.
+  virtual const std::deque<std::string> &findings() const = 0;
   /// How many more there were that were not kept.
   virtual uint64_t numHiddenFindings() const = 0;
   /// Writes the counters of every launch as JSON.
