@@ -78,9 +78,18 @@ def test_f32_is_refused(tool):
 @pytest.mark.parametrize("mapping", [
     "warps=4,rows=16,window=4,stages=1", "warps=4,rows=16,window=1,stages=2",
     "warps=2,rows=32,window=1,stages=1", "warps=1,rows=32,vsplit=2"])
-def test_mappings(tool, mapping):
-    run(tool, "dplr", "B=1,T=70,H=1,K=64,V=64", "--dtype=bf16",
-        "--target=sm_90a", f"--mapping={mapping}", "--check")
+def test_mappings(tool, tmp_path, mapping):
+    """Right, and the same bits as with the mapping that is chosen."""
+    sizes = "B=1,T=70,H=1,K=64,V=64"
+    found = []
+    for more in ([], [f"--mapping={mapping}"]):
+        path = tmp_path / f"out{len(found)}.npz"
+        run(tool, "dplr", sizes, "--dtype=bf16", "--target=sm_90a", *more,
+            "--check", f"--output={path}")
+        with np.load(path) as data:
+            found.append({name: data[name] for name in data})
+    for name in found[0]:
+        assert (found[0][name] == found[1][name]).all()
 
 
 @pytest.mark.parametrize("spec", LIBRARY)
