@@ -35,7 +35,8 @@ LogicalResult readOptions(const delta_option *options, size_t count,
   const std::pair<const char *, std::string *> single[] = {
       {"target", &flags.target},       {"fn", &flags.fn},
       {"precision", &flags.precision}, {"chunk", &flags.chunk},
-      {"mapping", &flags.mapping},     {"assume", &flags.assume}};
+      {"mapping", &flags.mapping},     {"assume", &flags.assume},
+      {"mcpu", &flags.mcpu}};
   const std::pair<const char *, std::vector<std::string> *> repeated[] = {
       {"D", &flags.dims}, {"dtype", &flags.dtypes}, {"attr", &flags.attrs}};
   for (size_t i = 0; i < count; ++i) {
