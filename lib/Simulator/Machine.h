@@ -147,7 +147,7 @@ private:
     uint64_t base = 0, count = 0;
     const Memory::Allocation *allocation = nullptr;
   };
-  static constexpr uint64_t kMaxBytes = uint64_t(1) << 26;
+  static constexpr uint64_t kMaxBytes = uint64_t(1) << 24;
   static constexpr uint64_t kConflict = uint64_t(1) << 63;
   static constexpr unsigned kPcBits = 24;
   std::vector<Table> tables;
