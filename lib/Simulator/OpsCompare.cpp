@@ -141,8 +141,8 @@ template <typename R> Handler pickFloat(Compare c) {
     X(Le)
     X(Gt)
     X(Ge)
-    X(Equ) X(Neu) X(Ltu) X(Leu) X(Gtu) X(Geu) X(Num) X(Nan) default
-        : return nullptr;
+    X(Equ)
+    X(Neu) X(Ltu) X(Leu) X(Gtu) X(Geu) X(Num) X(Nan) default : return nullptr;
   }
 }
 template <typename R, bool Ordered = true> Handler pickInteger(Compare c) {
