@@ -519,6 +519,49 @@ def test_elementwise(run, target):
     assert np.allclose(p, np.exp(wide), rtol=2.0**-8)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_chosen_products(run, target):
+    """Selections between products, and between numbers that are rounded."""
+    F, H = frag(16, 16, "f32"), frag(16, 16, "bf16")
+    I, R = "tensor<16x16xi1, #delta_warp.fragment>", along(16, "i32", ROWS)
+    body = f"""
+{load("a", "x", 16, 16, "bf16")}
+{load("b", "y", 16, 16, "bf16")}
+{load("f", "u", 16, 16)}
+{load("g", "v", 16, 16)}
+  %i = delta_warp.positions : {R}
+  %two = arith.constant dense<2> : {R}
+  %none = arith.constant dense<0> : {R}
+  %bit = arith.andi %i, %two : {R}
+  %odd = arith.cmpi ne, %bit, %none : {R}
+  %c = delta_warp.expand %odd : {along(16, "i1", ROWS)} -> {I}
+  %wa = arith.extf %a : {H} to {F}
+  %wb = arith.extf %b : {H} to {F}
+  %af = arith.mulf %wa, %f : {F}
+  %bg = arith.mulf %wb, %g : {F}
+  %both = arith.select %c, %af, %bg : {I}, {F}
+  %fg = arith.mulf %f, %g : {F}
+  %once = arith.select %c, %f, %fg : {I}, {F}
+  %sum = arith.addf %both, %once : {F}
+{store("sum", "o", 16, 16)}
+  %mixed = arith.select %c, %wa, %sum : {I}, {F}
+  %narrow = arith.truncf %mixed : {F} to {H}
+  %wide = arith.select %c, %wb, %wa : {I}, {F}
+  %short = arith.truncf %wide : {F} to {H}
+  %zero = arith.constant dense<0.0> : {F}
+  %m = delta_warp.mma %narrow, %short, %zero : {H}, {H}, {F}
+  %p1 = arith.truncf %m : {F} to {H}
+{store("p1", "p", 16, 16, "bf16")}
+"""
+    a, b, f, g = (numbers(16, 16, seed=s) for s in range(4))
+    o, p = run(body, target, x=a, y=b, u=f, v=g, o=(16, 16), p=(16, 16))
+    c = (np.arange(16)[:, None] & 2) != 0
+    total = np.where(c, a * f, b * g) + np.where(c, f, f * g)
+    assert np.array_equal(o, total)
+    m = to_bf16(np.where(c, a, total)).astype(np.float64) @ np.where(c, b, a).T
+    assert np.allclose(p, m, rtol=2.0**-7, atol=1e-5)
+
+
 def test_control_flow(run):
     """Tiles through loops and branches, mixed with other values."""
     F = frag(16, 8, "f32")

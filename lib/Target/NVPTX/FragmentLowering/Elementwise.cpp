@@ -48,6 +48,46 @@ Value FragmentLowering::applyScalar(Operation *op, ValueRange operands,
   return scalar->getResult(0);
 }
 
+/// Numbers of 16 bits that `value` was widened from; null if it was not.
+static Value getNarrow(Value value, Type element) {
+  auto wide = value.getDefiningOp<arith::ExtFOp>();
+  if (!wide || getElement(wide.getIn().getType()) != element)
+    return Value();
+  return wide.getIn();
+}
+
+/// trunc(c ? x : y), where x or y was widened and c is the same along rows:
+/// packed numbers are chosen, two at once.
+bool FragmentLowering::lowerTruncatedChoice(arith::TruncFOp op) {
+  auto choice = op.getIn().getDefiningOp<arith::SelectOp>();
+  Type element = getElement(op.getType());
+  if (!choice || !isSpread(choice.getCondition().getType()))
+    return false;
+  Value narrow[2] = {getNarrow(choice.getTrueValue(), element),
+                     getNarrow(choice.getFalseValue(), element)};
+  if (!narrow[0] && !narrow[1])
+    return false;
+  ArrayRef<Value> conditions = get(choice.getCondition());
+  for (size_t i = 0; i < conditions.size(); i += 2)
+    if (conditions[i] != conditions[i + 1])
+      return false;
+  auto take = [&](Value kept, Value wide) {
+    if (kept)
+      return Registers(get(kept));
+    Registers packed;
+    ArrayRef<Value> values = get(wide);
+    for (size_t i = 0; i < values.size(); i += 2)
+      packed.push_back(pack(values[i], values[i + 1], element));
+    return packed;
+  };
+  Registers first = take(narrow[0], choice.getTrueValue());
+  Registers second = take(narrow[1], choice.getFalseValue()), results;
+  for (size_t i = 0; i < first.size(); ++i)
+    results.push_back(select(conditions[2 * i], first[i], second[i]));
+  define(op, results);
+  return true;
+}
+
 LogicalResult FragmentLowering::lowerElementwise(Operation *op) {
   if (!op->hasTrait<OpTrait::Elementwise>() || op->getNumResults() != 1)
     return op->emitOpError()
@@ -72,6 +112,24 @@ LogicalResult FragmentLowering::lowerElementwise(Operation *op) {
                : operands[number][index];
   };
 
+  // c ? x * y : z * w is (c ? x : z) * (c ? y : w): the factors' choice often
+  // serves several products.
+  if (auto choice = dyn_cast<arith::SelectOp>(op);
+      choice && resultElement.isF32() && isSpread(result.getType())) {
+    auto first = choice.getTrueValue().getDefiningOp<arith::MulFOp>();
+    auto second = choice.getFalseValue().getDefiningOp<arith::MulFOp>();
+    if (first && second && first != second && first->hasOneUse() &&
+        second->hasOneUse()) {
+      ArrayRef<Value> x = get(first.getLhs()), y = get(first.getRhs());
+      ArrayRef<Value> z = get(second.getLhs()), w = get(second.getRhs());
+      for (size_t i = 0; i < count; ++i)
+        results.push_back(arith::MulFOp::create(b, select(at(0, i), x[i], z[i]),
+                                                select(at(0, i), y[i], w[i])));
+      define(result, results);
+      return success();
+    }
+  }
+
   if (!packedOperand && !packedResult) {
     for (size_t i = 0; i < count; ++i) {
       Registers values;
@@ -93,6 +151,8 @@ LogicalResult FragmentLowering::lowerElementwise(Operation *op) {
     return success();
   }
   if (isa<arith::TruncFOp>(op)) {
+    if (lowerTruncatedChoice(cast<arith::TruncFOp>(op)))
+      return success();
     for (size_t i = 0; i < count; ++i)
       results.push_back(
           pack(operands[0][2 * i], operands[0][2 * i + 1], resultElement));

@@ -55,11 +55,11 @@ Value FragmentLowering::getGlobalPointer(Value address) {
 }
 
 Value FragmentLowering::getLimit(Value limit, int64_t size) {
-  if (std::optional<int64_t> number = getConstant(limit)) {
-    if (*number >= size)
+  if (std::optional<int64_t> least = getBound(limit, /*upper=*/false))
+    if (*least >= size)
       return Value();
+  if (std::optional<int64_t> number = getConstant(limit))
     return i32(std::max<int64_t>(*number, 0));
-  }
   Value bound = arith::ConstantIndexOp::create(b, size);
   return arith::IndexCastOp::create(
       b, i32Type, b.createOrFold<arith::MinSIOp>(limit, bound));
@@ -157,6 +157,11 @@ LogicalResult FragmentLowering::lowerAsyncLoad(AsyncLoadOp op) {
     storeShared(to, value);
   };
 
+  int64_t period = 1;
+  if (type.getSwizzle()) {
+    auto [divisor, modulus, factor] = type.getSwizzleTerms();
+    period = divisor * modulus;
+  }
   auto allPasses = [&] {
     Value from = address;
     for (int64_t first = 0; first < rows; first += rowsAPass) {
@@ -176,14 +181,14 @@ LogicalResult FragmentLowering::lowerAsyncLoad(AsyncLoadOp op) {
         Value source = from;
         if (done)
           source = b.createOrFold<arith::AddIOp>(from, i64(done * chunk));
-        // Rows of one pass that are a multiple of 8 from the first have its
+        // Rows at whole periods of the swizzle from the first have its
         // swizzle, and the rest of the address is a constant.
         Value to;
         if (!type.getSwizzle() || vector) {
           to = add(add(add(place, mul(row, rowBytes)), position.base),
                    position.constant + first * rowBytes);
         } else {
-          int64_t whole = rowsAPass % 8 ? 0 : first;
+          int64_t whole = rowsAPass % period ? 0 : first;
           Value rowHere = add(row, first - whole);
           Value swizzled = place;
           if (Value swizzle = getSwizzle(type, rowHere))
@@ -424,8 +429,7 @@ void FragmentLowering::storeContiguous(GlobalStoreOp op, unsigned contiguous) {
   std::optional<int64_t> width = getConstant(op.getValid()[contiguous]);
   int64_t unit = op.getAlignment() % 4 ? 2 : 4;
   if (limit)
-    while (unit > 1 && (!width || *width % unit))
-      unit /= 2;
+    unit = std::min(unit, getDivisor(op.getValid()[contiguous]));
   Value stride =
       b.createOrFold<arith::MulIOp>(toI64(op.getStrides()[across]), i64(2));
   Value base = b.createOrFold<arith::AddIOp>(

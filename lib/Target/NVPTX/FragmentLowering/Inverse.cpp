@@ -59,15 +59,23 @@ void FragmentLowering::invertInRegisters(InverseOp op, Value source,
   auto swizzleOf = [](SharedType type, int64_t row) {
     return 16 * type.getSwizzledSegment(0, row);
   };
-  Value token = bitAnd(getLane(), 15), half = shiftRight(getLane(), 4);
+  // Not to be seen through: what follows from it, a number an unknown, would
+  // be computed outside of loops and fill the registers.
+  Value lane = LLVM::InlineAsmOp::create(
+                   b, TypeRange{i32Type}, ValueRange{getLane()},
+                   "mov.b32 $0, $1;", "=r,r", /*has_side_effects=*/true,
+                   /*is_align_stack=*/false, LLVM::TailCallKind::None,
+                   LLVM::AsmDialectAttr(), ArrayAttr())
+                   .getResult(0);
+  Value token = bitAnd(lane, 15), half = shiftRight(lane, 4);
   Value one = arith::ConstantOp::create(b, b.getF32FloatAttr(1));
   Value none = arith::ConstantOp::create(b, b.getF32FloatAttr(0));
 
   Registers x;
   for (int64_t u = 0; u < count; ++u) {
     int64_t t = u / steps, j = u % steps;
-    Value unit = compare(arith::CmpIPredicate::eq,
-                         steps == 1 ? token : getLane(), i32(16 * j + t));
+    Value unit = compare(arith::CmpIPredicate::eq, steps == 1 ? token : lane,
+                         i32(16 * j + t));
     Value sums[2] = {select(unit, one, none), none};
     // Four columns of each block a load, of blocks side by side in turn.
     for (int64_t first = 0; first <= t; first += 4) {
@@ -105,7 +113,7 @@ void FragmentLowering::invertInRegisters(InverseOp op, Value source,
                       : Value(arith::AddFOp::create(b, sums[0], sums[1])));
   }
 
-  Value odd = compare(arith::CmpIPredicate::ne, bitAnd(getLane(), 1), i32(0));
+  Value odd = compare(arith::CmpIPredicate::ne, bitAnd(lane, 1), i32(0));
   Value upper = compare(arith::CmpIPredicate::ne, half, i32(0));
   if (bytes == 4) {
     Value column = shiftLeft(token, 2);
@@ -132,8 +140,7 @@ void FragmentLowering::invertInRegisters(InverseOp op, Value source,
   Value column = shiftLeft(bitAnd(token, 14), 1);
   if (steps == 1) {
     Value mine = add(target, mul(half, to.getRowBytes()));
-    Value even =
-        compare(arith::CmpIPredicate::eq, bitAnd(getLane(), 1), i32(0));
+    Value even = compare(arith::CmpIPredicate::eq, bitAnd(lane, 1), i32(0));
     Registers words;
     for (int64_t t = 0; t < 16; t += 2) {
       Value own = select(upper, x[t + 1], x[t]);
@@ -149,7 +156,7 @@ void FragmentLowering::invertInRegisters(InverseOp op, Value source,
   }
   // Even lanes write step 0 of a token's rows, odd lanes step 1.
   Value mine = add(add(target, mul(half, toMatrix)),
-                   mul(bitAnd(getLane(), 1), steps * toMatrix));
+                   mul(bitAnd(lane, 1), steps * toMatrix));
   for (int64_t t = 0; t < 16; ++t) {
     Value first = x[2 * t], second = x[2 * t + 1];
     Value other = shuffleXor(select(odd, first, second), 1);

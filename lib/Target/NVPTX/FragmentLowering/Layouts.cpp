@@ -22,8 +22,13 @@ static RankedTensorType getTensor(Value value) {
 LogicalResult FragmentLowering::lowerLayout(Operation *op) {
   Registers results;
   if (auto warpId = dyn_cast<WarpIdOp>(op)) {
-    replaceScalar(warpId, arith::IndexCastUIOp::create(
-                              b, b.getIndexType(), shiftRight(getThread(), 5)));
+    if (!warpIndex) {
+      OpBuilder::InsertionGuard guard(b);
+      b.setInsertionPoint(firstOp);
+      warpIndex = arith::IndexCastUIOp::create(b, b.getIndexType(),
+                                               shiftRight(getThread(), 5));
+    }
+    replaceScalar(warpId, warpIndex);
     return success();
   }
   if (isa<WarpBarrierOp>(op)) {

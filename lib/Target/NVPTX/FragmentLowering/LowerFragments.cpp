@@ -311,6 +311,70 @@ Value FragmentLowering::toI32(Value index) {
   return arith::IndexCastOp::create(b, i32Type, index);
 }
 
+int64_t FragmentLowering::getDivisor(Value value, unsigned depth) {
+  constexpr int64_t most = 1 << 12;
+  if (auto number = getConstantIntValue(OpFoldResult(value)))
+    return *number ? std::min<int64_t>(most, *number & -*number) : most;
+  if (depth > 6)
+    return 1;
+  if (auto arg = dyn_cast<BlockArgument>(value)) {
+    auto loop = dyn_cast_or_null<scf::ForOp>(arg.getOwner()->getParentOp());
+    if (loop && loop.getInductionVar() == value)
+      return std::min(getDivisor(loop.getLowerBound(), depth + 1),
+                      getDivisor(loop.getStep(), depth + 1));
+    return 1;
+  }
+  Operation *op = value.getDefiningOp();
+  if (isa<arith::AddIOp, arith::SubIOp, arith::MinSIOp, arith::MaxSIOp>(op))
+    return std::min(getDivisor(op->getOperand(0), depth + 1),
+                    getDivisor(op->getOperand(1), depth + 1));
+  if (isa<arith::MulIOp>(op))
+    return std::min(most, getDivisor(op->getOperand(0), depth + 1) *
+                              getDivisor(op->getOperand(1), depth + 1));
+  return 1;
+}
+
+std::optional<int64_t> FragmentLowering::getBound(Value value, bool upper,
+                                                  unsigned depth) {
+  if (auto number = getConstant(value))
+    return number;
+  if (value == warpIndex)
+    return upper ? threads / 32 - 1 : 0;
+  Operation *op = value.getDefiningOp();
+  if (!op || op->getNumOperands() != 2 || depth > 6)
+    return std::nullopt;
+  auto bound = [&](unsigned operand, bool above) {
+    return getBound(op->getOperand(operand), above, depth + 1);
+  };
+  auto first = bound(0, upper);
+  auto second = bound(1, isa<arith::SubIOp>(op) ? !upper : upper);
+  // One side is enough for a minimum from above and a maximum from below.
+  if (isa<arith::MinSIOp, arith::MaxSIOp>(op) &&
+      isa<arith::MinSIOp>(op) == upper) {
+    if (first && second)
+      return upper ? std::min(*first, *second) : std::max(*first, *second);
+    return first ? first : second;
+  }
+  if (!first || !second)
+    return std::nullopt;
+  constexpr int64_t large = int64_t(1) << 31;
+  if (std::abs(*first) >= large || std::abs(*second) >= large)
+    return std::nullopt;
+  if (isa<arith::AddIOp>(op))
+    return *first + *second;
+  if (isa<arith::SubIOp>(op))
+    return *first - *second;
+  if (isa<arith::MinSIOp>(op))
+    return std::min(*first, *second);
+  if (isa<arith::MaxSIOp>(op))
+    return std::max(*first, *second);
+  // Products of numbers that are not negative.
+  if (isa<arith::MulIOp>(op) && bound(0, false).value_or(-1) >= 0 &&
+      bound(1, false).value_or(-1) >= 0)
+    return *first * *second;
+  return std::nullopt;
+}
+
 //===----------------------------------------------------------------------===//
 // Lanes
 //===----------------------------------------------------------------------===//
@@ -509,5 +573,4 @@ void mlir::delta::buildGpuMappedToLLVM(OpPassManager &pm) {
   OpPassManager &module = pm.nest<gpu::GPUModuleOp>();
   module.addPass(createLowerFragments());
   module.addPass(createCSEPass());
-  module.addPass(createLoopInvariantCodeMotionPass());
 }

@@ -53,8 +53,10 @@ struct LaneOffset {
 
 /// Where a tile starts in shared memory, constants apart.
 struct TilePosition {
-  Value base;              // i32: shared memory, matrix and row
-  int64_t constant = 0;    // bytes
+  Value base;           // i32: shared memory, matrix and row
+  int64_t constant = 0; // bytes
+  /// Does 128 divide `base`? Then columns can be exclusive-or'd to the sum.
+  bool aligned = true;
   Value column;            // i32 bytes, or null
   int64_t columnAlign = 0; // power of two that divides `column`
   int64_t columnConstant = 0;
@@ -101,6 +103,10 @@ private:
   /// index to i32.
   Value toI32(Value index);
   std::optional<int64_t> getConstant(Value value);
+  /// A power of two that divides an index.
+  static int64_t getDivisor(Value value, unsigned depth = 0);
+  /// A number that an index is never below, or never above.
+  std::optional<int64_t> getBound(Value value, bool upper, unsigned depth = 0);
 
   // Lanes. Computed at the kernel's entry, once.
   Value getThread();
@@ -130,6 +136,7 @@ private:
   // Elementwise.cpp
   LogicalResult lowerConstant(arith::ConstantOp op);
   LogicalResult lowerElementwise(Operation *op);
+  bool lowerTruncatedChoice(arith::TruncFOp op);
   Value applyScalar(Operation *op, ValueRange operands, Type type);
 
   // Products.cpp
@@ -177,7 +184,7 @@ private:
   Value getGlobalPointer(Value address);
   Value i64(int64_t value);
   Value toI64(Value value);
-  /// min(limit, size) in 32 bits; null when it is known to be `size`.
+  /// min(limit, size) in 32 bits; null when the limit is known not to be below.
   Value getLimit(Value limit, int64_t size);
   void storeContiguous(warp::GlobalStoreOp op, unsigned contiguous);
   void whenTrue(Value condition, function_ref<void()> body);
@@ -196,7 +203,7 @@ private:
   SmallVector<Operation *> dead;
   std::map<std::tuple<int, int64_t, int64_t, int64_t, int64_t>, Value> entries;
   llvm::DenseMap<int64_t, Value> constants;
-  Value thread, lane, r, c, sharedBase;
+  Value thread, lane, r, c, sharedBase, warpIndex;
   Type i32Type, f32Type;
 };
 

@@ -28,33 +28,6 @@ static constexpr unsigned kShared = 3;
 // Addresses
 //===----------------------------------------------------------------------===//
 
-/// A power of two that divides an index.
-static int64_t getDivisor(Value value, unsigned depth = 0) {
-  constexpr int64_t most = 1 << 12;
-  auto ofConstant = [&](int64_t number) {
-    return number ? std::min<int64_t>(most, number & -number) : most;
-  };
-  if (auto number = getConstantIntValue(OpFoldResult(value)))
-    return ofConstant(*number);
-  if (depth > 6)
-    return 1;
-  if (auto arg = dyn_cast<BlockArgument>(value)) {
-    auto loop = dyn_cast_or_null<scf::ForOp>(arg.getOwner()->getParentOp());
-    if (loop && loop.getInductionVar() == value)
-      return std::min(getDivisor(loop.getLowerBound(), depth + 1),
-                      getDivisor(loop.getStep(), depth + 1));
-    return 1;
-  }
-  Operation *op = value.getDefiningOp();
-  if (isa<arith::AddIOp, arith::SubIOp>(op))
-    return std::min(getDivisor(op->getOperand(0), depth + 1),
-                    getDivisor(op->getOperand(1), depth + 1));
-  if (isa<arith::MulIOp>(op))
-    return std::min(most, getDivisor(op->getOperand(0), depth + 1) *
-                              getDivisor(op->getOperand(1), depth + 1));
-  return 1;
-}
-
 int64_t FragmentLowering::getOffset(Value array) {
   return *array.getDefiningOp<AllocSharedOp>().getOffset();
 }
@@ -98,8 +71,11 @@ TilePosition FragmentLowering::getPosition(SharedType type, int64_t offset,
     stride =
         axis + 2 == shape.size() ? type.getRowBytes() : stride / shape[axis];
     position.constant += constant * stride;
-    if (dynamic)
+    if (dynamic) {
       position.base = add(position.base, mul(toI32(dynamic), stride));
+      if (getDivisor(dynamic) * stride % 128)
+        position.aligned = false;
+    }
   }
   return position;
 }
@@ -156,29 +132,46 @@ Value FragmentLowering::getAddress(SharedType type, const LaneOffset &lane,
       sum = add(sum, moving);
     address = add(bitXor(sum, lane.swizzle), lane.rowBytes);
   } else {
+    // With the base first, there is little that is worth keeping in registers
+    // across loops: one sum a pattern of lanes.
     address = lane.combined;
-    if (column & mask)
-      address = bitXor(address, i32(column & mask));
-    constant += column & ~mask;
+    if (position.aligned)
+      address = add(address, position.base);
     if (moving) {
       // A column of a row no wider than the swizzle is within its mask, but
       // for the bits below it.
       bool within =
           type.getRowBytes() <= mask + 16 * factor && align >= 16 * factor;
-      if (within) {
-        address = bitXor(address, moving);
-      } else {
-        address = bitXor(address, bitAnd(moving, mask));
+      address = bitXor(address, within ? moving : bitAnd(moving, mask));
+      if (!within)
         address = add(address, bitAnd(moving, ~mask));
-      }
     }
+    if (column & mask)
+      address = bitXor(address, i32(column & mask));
+    constant += column & ~mask;
+    if (position.aligned)
+      return add(address, constant);
   }
   return add(add(address, position.base), constant);
 }
 
+/// Constants go into the pointer's offset, where instructions have them for
+/// nothing; as sums of their own they would be kept in registers over loops.
 Value FragmentLowering::getPointer(Value address) {
-  return LLVM::IntToPtrOp::create(
-      b, LLVM::LLVMPointerType::get(b.getContext(), kShared), address);
+  int64_t constant = 0;
+  while (auto sum = address.getDefiningOp<arith::AddIOp>()) {
+    std::optional<int64_t> part = getConstant(sum.getRhs());
+    if (!part)
+      break;
+    constant += *part;
+    address = sum.getLhs();
+  }
+  auto type = LLVM::LLVMPointerType::get(b.getContext(), kShared);
+  Value pointer = LLVM::IntToPtrOp::create(b, type, address);
+  if (!constant)
+    return pointer;
+  return LLVM::GEPOp::create(b, type, b.getI8Type(), pointer,
+                             ArrayRef<LLVM::GEPArg>{int32_t(constant)});
 }
 
 Value FragmentLowering::loadShared(Value address, Type type,
