@@ -373,6 +373,12 @@ LogicalResult Compilation::lowerOnce(Stage next) {
     break;
   }
   case Stage::Mapped: {
+    if (fn == Fn::Decode && isForGpu()) {
+      mlir::delta::GpuDecodeMapOptions decode;
+      decode.target = target;
+      pm.addPass(mlir::delta::createGpuDecodeMap(decode));
+      break;
+    }
     if (fn == Fn::Decode) {
       mlir::delta::DecodeMapOptions decode;
       decode.compute = chooseCompute(getSignature(), options).str();
@@ -426,11 +432,6 @@ LogicalResult Compilation::lowerTo(Stage stage) {
   if (fn == Fn::Decode && stage == Stage::Chunk)
     return reporter.error("there is no stage 'chunk' with --fn=decode, which "
                           "goes from 'events' to 'mapped'");
-  if (isForGpu() && fn == Fn::Decode && getStage() < Stage::Mapped &&
-      stage > Stage::Events)
-    return reporter.error("--fn=" + stringifyFn(fn) +
-                          " is not available on target '" + target +
-                          "'; target 'cpu' has it");
   while (getStage() < stage) {
     Stage next = static_cast<Stage>(static_cast<int>(getStage()) + 1);
     if (fn == Fn::Decode && next == Stage::Chunk)

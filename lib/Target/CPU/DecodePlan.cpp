@@ -3,49 +3,15 @@
 // Part of the delta project, under the Apache License v2.0 with LLVM
 // Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Finds out what depends on the state, which vectors are needed whole, in which
-// order loops must run, and how wide a panel of the state is.
+// Decides in which order loops must run, what the workspace keeps, and how wide
+// a panel of the state is.
 //
 //===----------------------------------------------------------------------===//
 
 #include "DecodePlan.h"
-#include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/IR/Matchers.h"
 
 using namespace mlir;
 using namespace mlir::delta;
-
-/// The axis of a vector; null for a scalar.
-static StringAttr getAxis(Value value) {
-  ArrayRef<StringAttr> names = mlir::delta::getDimNames(value.getType());
-  return names.size() == 1 ? names[0] : StringAttr();
-}
-
-ArgAttr DecodePlan::getArg(BlockArgument arg) const {
-  unsigned position = 0;
-  for (ArgAttr entry : signature.getAllArgs()) {
-    if (entry.getKind() == ArgKind::Out || entry.getKind() == ArgKind::State)
-      continue;
-    if (position++ == arg.getArgNumber())
-      return entry;
-  }
-  return signature.getState();
-}
-
-std::optional<InputRef> DecodePlan::getInput(Value value) const {
-  if (auto arg = dyn_cast<BlockArgument>(value)) {
-    if (arg == RecurrenceOp(events).getStateArgument())
-      return std::nullopt;
-    return InputRef{arg, -1};
-  }
-  auto micro = value.getDefiningOp<MicroOp>();
-  APInt index;
-  if (!micro || !matchPattern(micro.getIndex(), m_ConstantInt(&index)))
-    return std::nullopt;
-  if (auto arg = dyn_cast<BlockArgument>(micro.getFamily()))
-    return InputRef{arg, index.getSExtValue()};
-  return std::nullopt;
-}
 
 bool DecodePlan::isReadInPlace(Value vector) const {
   std::optional<InputRef> input = getInput(vector);
@@ -58,159 +24,25 @@ class Planner {
 public:
   Planner(DecodePlan &plan, const ::delta::cpu::CpuTarget &target)
       : plan(plan), target(target) {}
-  LogicalResult run();
+  void run();
 
 private:
-  LogicalResult collectEvents();
-  LogicalResult classify();
-  LogicalResult classify(Operation *op);
-  /// The vector is needed whole by something at `level`.
-  LogicalResult needWhole(Value vector, Operation *user, StringRef what);
   void expandWhole();
   void expandColumns();
   void chooseShape();
 
   DecodePlan &plan;
   const ::delta::cpu::CpuTarget &target;
-  DenseSet<Value> onState;      // values that depend on the state
-  DenseSet<Value> varying;      // scalars and vectors that depend on the token
   llvm::SetVector<Value> whole; // vectors evaluated in loops
   llvm::SetVector<Value> buffered;
 };
 
 } // namespace
 
-LogicalResult Planner::collectEvents() {
-  Value state = plan.events.getStateArgument();
-  // Walk back from the yielded state: writes, then a decay, then the argument.
-  Value at = plan.events.getYield().getValues()[0];
-  while (auto write = at.getDefiningOp<WriteOp>()) {
-    plan.writes.push_back(write);
-    at = write.getState();
-  }
-  std::reverse(plan.writes.begin(), plan.writes.end());
-  if (auto decay = at.getDefiningOp<DecayOp>()) {
-    plan.decay = decay.getW();
-    at = decay.getState();
-  }
-  if (at != state)
-    return plan.events.emitError("expects all reads before one decay and then "
-                                 "the writes; run delta-decode-hoist-reads");
-  for (ReadOp read : plan.events.getBodyBlock()->getOps<ReadOp>()) {
-    if (read.getState() != state)
-      return read.emitError("expects all reads to be of the state before the "
-                            "token; run delta-decode-hoist-reads");
-    plan.reads.push_back(read);
-  }
-  return success();
-}
-
-LogicalResult Planner::classify(Operation *op) {
-  for (Value result : op->getResults()) {
-    unsigned level = 0;
-    for (Value operand : op->getOperands()) {
-      level = std::max(level, plan.level.lookup(operand));
-      if (onState.contains(operand))
-        onState.insert(result);
-      if (varying.contains(operand))
-        varying.insert(result);
-    }
-    // Only plain arithmetic on scalars is taken out of the tokens' loop.
-    if (!isa<FloatType>(result.getType()))
-      varying.insert(result);
-    plan.level[result] = level;
-  }
-  if (isa<DecayOp, WriteOp, YieldOp>(op))
-    return success();
-  if (auto read = dyn_cast<ReadOp>(op)) {
-    onState.insert(read.getResult());
-    return success();
-  }
-  if (auto sum = dyn_cast<SumOp>(op)) {
-    if (onState.contains(sum.getInput()))
-      return op->emitError("sums over the state's columns, which are "
-                           "independent of each other here");
-    plan.level[sum.getResult()] += 1;
-    varying.insert(sum.getResult());
-    return needWhole(sum.getInput(), op, "summed");
-  }
-  if (isa<MicroOp>(op)) {
-    if (!plan.getInput(op->getResult(0)))
-      return op->emitError("expects a constant micro-step of an input");
-    varying.insert(op->getResult(0));
-    return success();
-  }
-  if (auto dim = dyn_cast<DimOp>(op);
-      dim && !plan.signature.getDim(dim.getName()))
-    return op->emitError() << "expects the size of dim '" << dim.getName()
-                           << "', which the recurrent form on the cpu needs";
-  if (isa<BroadcastOp, DimOp, SigmoidOp, SoftplusOp>(op) ||
-      op->hasTrait<OpTrait::ConstantLike>())
-    return success();
-  if (!OpTrait::hasElementwiseMappableTraits(op) || op->getNumResults() != 1)
-    return op->emitError() << "'" << op->getName()
-                           << "' is neither an event nor elementwise";
-  bool hasTensor = isa<TensorType>(op->getResult(0).getType());
-  for (Value operand : op->getOperands())
-    if (isa<TensorType>(operand.getType()) != hasTensor)
-      return op->emitError("mixes scalars and vectors; expects "
-                           "'delta.broadcast' between them");
-  return success();
-}
-
-LogicalResult Planner::needWhole(Value vector, Operation *user,
-                                 StringRef what) {
-  if (onState.contains(vector))
-    return user->emitError() << "expects what is " << what
-                             << " to be free of the state, but it depends on "
-                                "a read";
-  whole.insert(vector);
-  return success();
-}
-
-LogicalResult Planner::classify() {
-  Block *body = plan.events.getBodyBlock();
-  for (BlockArgument arg : body->getArguments())
-    if (plan.getArg(arg).getKind() == ArgKind::In)
-      varying.insert(arg);
-  for (Operation &op : *body)
-    if (failed(classify(&op)))
-      return failure();
-
-  if (plan.decay) {
-    if (onState.contains(plan.decay))
-      return plan.events.emitError("expects decays to be free of the state, "
-                                   "but one depends on a read");
-    if (getAxis(plan.decay) &&
-        failed(needWhole(plan.decay, plan.events, "a decay")))
-      return failure();
-  }
-  for (ReadOp read : plan.reads)
-    if (failed(needWhole(read.getX(), read, "read with")))
-      return failure();
-  for (WriteOp write : plan.writes)
-    if (failed(needWhole(write.getY(), write, "written along")))
-      return failure();
-
-  ValueRange outs = plan.events.getYield().getValues().drop_front();
-  for (auto [position, out] : llvm::enumerate(outs)) {
-    StringAttr axis = getAxis(out);
-    if (!axis && onState.contains(out))
-      return plan.events.emitError("expects a scalar out to be free of the "
-                                   "state, but it depends on a read");
-    if (!axis)
-      plan.scalarOuts.push_back(position);
-    else if (axis == plan.columnDim)
-      plan.columnOuts.push_back(position);
-    else if (failed(needWhole(out, plan.events, "given out")))
-      return failure();
-  }
-  return success();
-}
-
 /// What vectors needed whole are made of is evaluated in their loops; what is
 /// of a lower level is kept by that level's loop.
 void Planner::expandWhole() {
+  whole = plan.whole;
   auto keep = [&](Value vector) {
     if (!plan.isReadInPlace(vector))
       buffered.insert(vector);
@@ -219,7 +51,7 @@ void Planner::expandWhole() {
     keep(read.getX());
   for (WriteOp write : plan.writes)
     keep(write.getY());
-  if (plan.decay && getAxis(plan.decay))
+  if (plan.decay && getVectorAxis(plan.decay))
     keep(plan.decay);
   // The set grows while it is walked.
   for (unsigned index = 0; index < whole.size(); ++index) {
@@ -228,7 +60,7 @@ void Planner::expandWhole() {
     if (!op || plan.getInput(vector))
       continue;
     for (Value operand : op->getOperands()) {
-      if (!getAxis(operand))
+      if (!getVectorAxis(operand))
         continue;
       whole.insert(operand);
       // Inputs and repeated scalars are as cheap to make again.
@@ -243,7 +75,7 @@ void Planner::expandWhole() {
     plan.levels = std::max(plan.levels, level + 1);
   plan.loops.resize(plan.levels);
   auto loopOf = [&](Value vector) -> DecodePlan::Loop & {
-    return plan.loops[plan.level.lookup(vector)][getAxis(vector)];
+    return plan.loops[plan.level.lookup(vector)][getVectorAxis(vector)];
   };
   for (Value vector : buffered)
     loopOf(vector).buffered.push_back(vector);
@@ -251,7 +83,7 @@ void Planner::expandWhole() {
     loopOf(sum.getInput()).sums.push_back(sum);
   ValueRange outs = plan.events.getYield().getValues().drop_front();
   for (auto [position, out] : llvm::enumerate(outs))
-    if (StringAttr axis = getAxis(out); axis && axis != plan.columnDim)
+    if (StringAttr axis = getVectorAxis(out); axis && axis != plan.columnDim)
       loopOf(out).outs.push_back(position);
 }
 
@@ -261,7 +93,7 @@ void Planner::expandColumns() {
   auto addScalar = [&](Value value) {
     if (!isa<FloatType>(value.getType()))
       return;
-    (varying.contains(value) ? plan.tokenScalars : plan.uniformScalars)
+    (plan.varying.contains(value) ? plan.tokenScalars : plan.uniformScalars)
         .push_back(value);
   };
   for (BlockArgument arg : body->getArguments())
@@ -282,14 +114,14 @@ void Planner::expandColumns() {
       continue;
     for (Value operand : op->getOperands()) {
       if (isa<FloatType>(operand.getType())) {
-        if (varying.contains(operand))
+        if (plan.varying.contains(operand))
           carried.insert(operand);
       } else {
         columns.insert(operand);
       }
     }
   }
-  if (plan.decay && !getAxis(plan.decay) && varying.contains(plan.decay))
+  if (plan.decay && !getVectorAxis(plan.decay) && plan.varying.contains(plan.decay))
     carried.insert(plan.decay);
   plan.carried = carried.takeVector();
 }
@@ -325,32 +157,23 @@ void Planner::chooseShape() {
   reserve(plan.rows * plan.wideColumns);
   for (Value vector : buffered) {
     // Whole vectors of lanes, so that both copies stay aligned.
-    int64_t size = llvm::alignTo(plan.getSize(getAxis(vector)), 64 / bytes);
+    int64_t size = llvm::alignTo(plan.getSize(getVectorAxis(vector)), 64 / bytes);
     plan.bufferOffset[vector] = reserve(2 * size);
   }
 }
 
-LogicalResult Planner::run() {
-  if (failed(collectEvents()) || failed(classify()))
-    return failure();
+void Planner::run() {
   expandWhole();
   expandColumns();
   chooseShape();
-  return success();
 }
 
 FailureOr<DecodePlan>
 mlir::delta::planDecode(ModuleOp module, const ::delta::cpu::CpuTarget &target,
                         StringRef compute) {
   DecodePlan plan;
-  plan.events = getRecurrence(module);
-  plan.signature = getSignature(module);
-  for (StringAttr dim : plan.signature.getDimNames())
-    if (!plan.signature.getDim(dim)) {
-      module.emitError() << "expects the size of dim '" << dim.getValue()
-                         << "', which the recurrent form on the cpu needs";
-      return failure();
-    }
+  if (failed(analyzeDecode(module, "the cpu", plan)))
+    return failure();
   Builder builder(module.getContext());
   bool wide = compute == "f64";
   if (compute.empty())
@@ -358,11 +181,6 @@ mlir::delta::planDecode(ModuleOp module, const ::delta::cpu::CpuTarget &target,
       return arg.getKind() != ArgKind::Attr && arg.getType().isF64();
     });
   plan.computeType = wide ? Type(builder.getF64Type()) : builder.getF32Type();
-  ArgAttr state = plan.signature.getState();
-  plan.rows = plan.getSize(state.getAxes()[0]);
-  plan.columns = plan.getSize(state.getAxes()[1]);
-  plan.columnDim = state.getAxes()[1];
-  if (failed(Planner(plan, target).run()))
-    return failure();
+  Planner(plan, target).run();
   return plan;
 }

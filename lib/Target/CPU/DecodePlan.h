@@ -14,35 +14,16 @@
 #ifndef DELTA_LIB_TARGET_CPU_DECODEPLAN_H
 #define DELTA_LIB_TARGET_CPU_DECODEPLAN_H
 
-#include "delta/Dialect/Delta/IR/Delta.h"
+#include "delta/Analysis/DecodeAnalysis.h"
 #include "delta/Target/CPU/CpuTarget.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SetVector.h"
 
 namespace mlir::delta {
 
-/// An argument of the recurrence or one micro-step of a family.
-struct InputRef {
-  BlockArgument arg;
-  int64_t micro = -1; // -1: no family
-};
-
 /// Everything known about a kernel before any code is built.
-struct DecodePlan {
-  RecurrenceOp events;
-  SignatureAttr signature;
+struct DecodePlan : DecodeAnalysis {
   Type computeType; // f32 or f64
-  int64_t rows = 0; // of the state
-  int64_t columns = 0;
-  StringAttr columnDim;
-
-  // The token's events: all reads, then at most one decay, then the writes.
-  SmallVector<ReadOp> reads;
-  Value decay; // null: none
-  SmallVector<WriteOp> writes;
-
-  /// Sums that a scalar, or the vectors needed whole, wait for.
-  DenseMap<Value, unsigned> level;
   unsigned levels = 1;
   /// Scalars in order; uniform ones are the same for all tokens of a head.
   SmallVector<Value> uniformScalars, tokenScalars;
@@ -57,8 +38,6 @@ struct DecodePlan {
   };
   /// Loops by level; dims in order of first use.
   SmallVector<llvm::MapVector<StringAttr, Loop>> loops;
-  /// Positions of outs over the columns, and of scalars.
-  SmallVector<unsigned> columnOuts, scalarOuts;
 
   // Shape of the code.
   unsigned lanes = 1;       // of a vector register
@@ -69,11 +48,6 @@ struct DecodePlan {
   llvm::MapVector<Value, int64_t> bufferOffset;
   int64_t workspace = 0; // bytes; the panel of the state stands first
 
-  int64_t getSize(StringAttr dim) const { return *signature.getDim(dim); }
-  /// The signature's entry of an argument of the recurrence.
-  ArgAttr getArg(BlockArgument arg) const;
-  /// The input that a value is, if it is one.
-  std::optional<InputRef> getInput(Value value) const;
   /// Is the vector an input with elements of the computed type, so that the
   /// passes can use it where it is?
   bool isReadInPlace(Value vector) const;

@@ -46,6 +46,12 @@ void buildGpuToLLVMPipeline(OpPassManager &pm);
 /// reported on the module's operations.
 LogicalResult lowerMappedGpuToLLVM(ModuleOp module);
 
+/// `events` -> `mapped`: the GPU kernel that runs token by token (the pass
+/// delta-gpu-decode-map). Every dim must be bound. Errors are reported at the
+/// offending operation.
+LogicalResult convertEventsToGpuDecode(ModuleOp module,
+                                       const ::delta::gpu::GpuTarget &target);
+
 #define GEN_PASS_REGISTRATION
 #include "delta/Target/NVPTX/Passes.h.inc"
 

@@ -46,4 +46,26 @@ def GpuToNVVM : Pass<"delta-gpu-to-nvvm", "::mlir::gpu::GPUModuleOp"> {
   let dependentDialects = ["::mlir::LLVM::LLVMDialect", "::mlir::NVVM::NVVMDialect"];
 }
 
+def GpuDecodeMap : Pass<"delta-gpu-decode-map", "::mlir::ModuleOp"> {
+  let summary = "Map events to a GPU kernel that runs token by token";
+  let description = [{
+    Contract in: stage `events`, every dim bound. Out: stage `mapped`, the
+    recurrent form of the recurrence for `--fn=decode`, computed in f32.
+
+    A CTA runs a block of one head's columns through the tokens with the state
+    in registers: a thread holds a few columns of every n-th group of four
+    rows, reads are sums over its rows and a butterfly over the lanes that
+    share its columns. What is free of the state is evaluated by one warp for
+    each token, as many tokens at a time as the CTA has warps, and handed over
+    in shared memory: one barrier a window of tokens.
+  }];
+  let options = [
+    Option<"target", "target", "std::string", "\"sm_90a\"",
+           "Architecture to map for: sm_80 or sm_90a">];
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::math::MathDialect",
+                           "::mlir::gpu::GPUDialect", "::mlir::memref::MemRefDialect",
+                           "::mlir::NVVM::NVVMDialect", "::mlir::scf::SCFDialect",
+                           "::mlir::vector::VectorDialect"];
+}
+
 #endif // DELTA_TARGET_NVPTX_PASSES_TD
