@@ -129,8 +129,8 @@ LogicalResult Analyzer::classify(Operation *op) {
   if (auto dim = dyn_cast<DimOp>(op);
       dim && !plan.signature.getDim(dim.getName()))
     return op->emitError() << "expects the size of dim '" << dim.getName()
-                           << "', which the recurrent form on "
-                           << target << " needs";
+                           << "', which the recurrent form on " << target
+                           << " needs";
   if (isa<BroadcastOp, DimOp, SigmoidOp, SoftplusOp>(op) ||
       op->hasTrait<OpTrait::ConstantLike>())
     return success();
@@ -146,7 +146,7 @@ LogicalResult Analyzer::classify(Operation *op) {
 }
 
 LogicalResult Analyzer::needWhole(Value vector, Operation *user,
-                                 StringRef what) {
+                                  StringRef what) {
   if (plan.onState.contains(vector))
     return user->emitError() << "expects what is " << what
                              << " to be free of the state, but it depends on "

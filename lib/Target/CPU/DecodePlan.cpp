@@ -121,7 +121,8 @@ void Planner::expandColumns() {
       }
     }
   }
-  if (plan.decay && !getVectorAxis(plan.decay) && plan.varying.contains(plan.decay))
+  if (plan.decay && !getVectorAxis(plan.decay) &&
+      plan.varying.contains(plan.decay))
     carried.insert(plan.decay);
   plan.carried = carried.takeVector();
 }
@@ -157,7 +158,8 @@ void Planner::chooseShape() {
   reserve(plan.rows * plan.wideColumns);
   for (Value vector : buffered) {
     // Whole vectors of lanes, so that both copies stay aligned.
-    int64_t size = llvm::alignTo(plan.getSize(getVectorAxis(vector)), 64 / bytes);
+    int64_t size =
+        llvm::alignTo(plan.getSize(getVectorAxis(vector)), 64 / bytes);
     plan.bufferOffset[vector] = reserve(2 * size);
   }
 }

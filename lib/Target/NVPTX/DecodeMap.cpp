@@ -47,7 +47,7 @@ class GpuDecodeMapper {
 public:
   GpuDecodeMapper(const GpuDecodePlan &plan, const GpuKernel &kernel)
       : plan(plan), kernel(kernel), b(RecurrenceOp(plan.events).getLoc(),
-          RecurrenceOp(plan.events).getContext()),
+                                      RecurrenceOp(plan.events).getContext()),
         token(plan, b, kernel) {}
 
   void build();
@@ -82,9 +82,7 @@ private:
   bool isRagged(int64_t quad) const {
     return 4 * plan.rowLanes * (quad + 1) > plan.rows;
   }
-  Value zero() {
-    return arith::ConstantOp::create(b, b.getF32FloatAttr(0.0));
-  }
+  Value zero() { return arith::ConstantOp::create(b, b.getF32FloatAttr(0.0)); }
   Value land(Value x, Value y) {
     if (!x || !y)
       return x ? x : y;
@@ -121,18 +119,18 @@ void GpuDecodeMapper::placeThread() {
   Value block = gpu::BlockIdOp::create(b, gpu::Dimension::x);
   position.lane = arith::RemUIOp::create(b, thread, token.index(kWarpSize));
   warp = arith::DivUIOp::create(b, thread, token.index(kWarpSize));
-  rowLane = arith::DivUIOp::create(b, position.lane,
-                                   token.index(plan.columnLanes));
-  Value columnLane = arith::RemUIOp::create(b, position.lane,
-                                            token.index(plan.columnLanes));
+  rowLane =
+      arith::DivUIOp::create(b, position.lane, token.index(plan.columnLanes));
+  Value columnLane =
+      arith::RemUIOp::create(b, position.lane, token.index(plan.columnLanes));
   // block = (sequence * H + head) * vBlocks + part
   Value pair = arith::DivUIOp::create(b, block, token.index(plan.vBlocks));
   Value part = arith::RemUIOp::create(b, block, token.index(plan.vBlocks));
   position.sequence = arith::DivUIOp::create(b, pair, kernel.H);
   position.head = arith::RemUIOp::create(b, pair, kernel.H);
   position.blockColumn = token.mul(part, plan.getBlockColumns());
-  position.isFirstBlock = arith::CmpIOp::create(b, arith::CmpIPredicate::eq,
-                                                part, token.index(0));
+  position.isFirstBlock =
+      arith::CmpIOp::create(b, arith::CmpIPredicate::eq, part, token.index(0));
   localColumn =
       token.mul(token.add(token.mul(warp, plan.columnLanes), columnLane),
                 plan.threadColumns);
@@ -141,8 +139,8 @@ void GpuDecodeMapper::placeThread() {
 
   if (plan.tokenFloats == 0)
     return;
-  auto space = gpu::AddressSpaceAttr::get(b.getContext(),
-                                          gpu::AddressSpace::Workgroup);
+  auto space =
+      gpu::AddressSpaceAttr::get(b.getContext(), gpu::AddressSpace::Workgroup);
   auto bytes = MemRefType::get({ShapedType::kDynamic}, b.getI8Type(),
                                MemRefLayoutAttrInterface(), space);
   auto floats = MemRefType::get({plan.getSharedBytes() / 4}, b.getF32Type(),
@@ -230,8 +228,8 @@ void GpuDecodeMapper::emitFinalState(const Tile &state) {
                   b, vectorOf(width, element), values);
               Value offset = token.add(token.add(stateBase, at),
                                        token.mul(row, plan.columns));
-              auto store = vector::StoreOp::create(
-                  b, vector, kernel.finalState, ValueRange(offset));
+              auto store = vector::StoreOp::create(b, vector, kernel.finalState,
+                                                   ValueRange(offset));
               store.setAlignment(width * element.getIntOrFloatBitWidth() / 8);
             });
           }
@@ -299,8 +297,7 @@ GpuDecodeMapper::Tile GpuDecodeMapper::emitToken(Value at, Value base,
     for (int64_t c = 0; c < plan.threadColumns; ++c)
       memo[c][ReadOp(read).getResult()] = sums[c];
   for (auto [vector, slot] : plan.columnSlots) {
-    Value offset =
-        token.add(base, token.add(localColumn, token.index(slot)));
+    Value offset = token.add(base, token.add(localColumn, token.index(slot)));
     auto load =
         vector::LoadOp::create(b, vectorOf(plan.threadColumns, b.getF32Type()),
                                shared, ValueRange(offset));
@@ -351,8 +348,8 @@ GpuDecodeMapper::Tile GpuDecodeMapper::emitToken(Value at, Value base,
           Value vector = vector::FromElementsOp::create(
               b, vectorOf(width, element), narrow);
           Value offset = token.add(token.getOutOffset(out, at), from);
-          auto store = vector::StoreOp::create(b, vector, array,
-                                               ValueRange(offset));
+          auto store =
+              vector::StoreOp::create(b, vector, array, ValueRange(offset));
           store.setAlignment(width * element.getIntOrFloatBitWidth() / 8);
         }
       });
@@ -438,9 +435,8 @@ void GpuDecodeMapper::build() {
     SmallVector<Value> nextLoads = emitLoads(next, nextIsThere);
 
     Value stop = arith::MinUIOp::create(b, end, kernel.T);
-    auto tokens =
-        scf::ForOp::create(b, first, stop, one,
-                           windows.getRegionIterArgs().drop_back());
+    auto tokens = scf::ForOp::create(b, first, stop, one,
+                                     windows.getRegionIterArgs().drop_back());
     {
       OpBuilder::InsertionGuard inner(b);
       b.setInsertionPointToStart(tokens.getBody());
@@ -457,16 +453,16 @@ void GpuDecodeMapper::build() {
     results.push_back(otherHalf);
     scf::YieldOp::create(b, results);
   }
-  emitFinalState(
-      llvm::to_vector_of<Value>(windows.getResults().drop_back()));
+  emitFinalState(llvm::to_vector_of<Value>(windows.getResults().drop_back()));
 }
 
 //===----------------------------------------------------------------------===//
 // The pass
 //===----------------------------------------------------------------------===//
 
-LogicalResult mlir::delta::convertEventsToGpuDecode(
-    ModuleOp module, const ::delta::gpu::GpuTarget &target) {
+LogicalResult
+mlir::delta::convertEventsToGpuDecode(ModuleOp module,
+                                      const ::delta::gpu::GpuTarget &target) {
   std::optional<Stage> stage = getStage(module);
   RecurrenceOp events = getRecurrence(module);
   if (stage != Stage::Events || !events)
@@ -481,18 +477,17 @@ LogicalResult mlir::delta::convertEventsToGpuDecode(
 
   Builder builder(module.getContext());
   SignatureAttr signature = plan->signature;
-  for (auto [name, value] :
-       {std::pair<StringRef, StringRef>{"fn", "decode"},
-        {"target", target.getName()},
-        {"compute", "f32"}})
+  for (auto [name, value] : {std::pair<StringRef, StringRef>{"fn", "decode"},
+                             {"target", target.getName()},
+                             {"compute", "f32"}})
     signature = signature.withOption(name, builder.getStringAttr(value));
   GpuKernelFacts facts;
   facts.name = getGpuEntryName(events.getSymName(), "decode");
   facts.threads = plan->getThreads();
   facts.sharedBytes = plan->getSharedBytes();
   facts.vBlocks = plan->vBlocks;
-  GpuKernel kernel = createGpuKernel(module, signature, events.getSymName(),
-                                     facts, target);
+  GpuKernel kernel =
+      createGpuKernel(module, signature, events.getSymName(), facts, target);
   GpuDecodeMapper(*plan, kernel).build();
   events.erase();
   setSignature(module, signature);

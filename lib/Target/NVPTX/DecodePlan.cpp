@@ -19,7 +19,6 @@ namespace {
 /// Registers a thread may fill with the state and with what is summed over it;
 /// some forty more hold addresses and operands.
 constexpr int64_t kTileRegisters = 64;
-constexpr int64_t kMostTileRegisters = 128;
 constexpr int64_t kMostRegisters = 168;
 /// Threads a CTA: enough to share the preparation of tokens.
 constexpr int64_t kMostWarps = 4;
@@ -114,17 +113,21 @@ LogicalResult Planner::chooseTile() {
     plan.quads = quadsFor(1);
     while (tile() > kTileRegisters && plan.rowLanes < kWarpSize)
       plan.quads = quadsFor(plan.rowLanes *= 2);
-    int64_t bound = columns > 1 ? kTileRegisters : kMostTileRegisters;
-    if (tile() <= bound && tile() + perColumn * columns <= kMostRegisters)
+    // Many events leave less for the rows.
+    while (columns == 1 && plan.quads > 1 && plan.rowLanes < kWarpSize &&
+           tile() + perColumn > kMostRegisters)
+      plan.quads = quadsFor(plan.rowLanes *= 2);
+    if (tile() <= kTileRegisters &&
+        tile() + perColumn * columns <= kMostRegisters)
       break;
     if (columns > 1)
       continue;
-    if (tile() > bound)
+    if (tile() > kTileRegisters)
       return plan.events.emitError()
              << "a state of " << plan.rows << " rows takes " << tile()
-             << " registers a thread when a warp holds one column each "
-             << kWarpSize << " lanes; at most "
-             << kMostTileRegisters * kWarpSize << " rows fit on "
+             << " registers a thread when each of a warp's " << kWarpSize
+             << " lanes holds rows of one column; at most "
+             << kTileRegisters * kWarpSize << " rows fit on "
              << target.getName();
     return plan.events.emitError()
            << plan.reads.size() << " reads and " << plan.writes.size()

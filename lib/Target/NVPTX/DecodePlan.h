@@ -5,9 +5,9 @@
 //
 // A CTA owns a block of a head's columns. In its warps a thread holds a tile of
 // the state in registers: `quads` groups of four rows by `threadColumns`
-// columns. The lanes of a warp are `rowLanes` by `columnLanes`; lane row g holds
-// the rows 4 (g + rowLanes m) + (0..3), so that the lanes' vector loads of one m
-// lie side by side in shared memory.
+// columns. The lanes of a warp are `rowLanes` by `columnLanes`; lane row g
+// holds the rows 4 (g + rowLanes m) + (0..3), so that the lanes' vector loads
+// of one m lie side by side in shared memory.
 //
 // What is free of the state is evaluated once a token and CTA, by one warp: a
 // window of as many tokens as there are warps is prepared at a time, one token
@@ -53,8 +53,8 @@ struct GpuDecodePlan : DecodeAnalysis {
 /// Checks that the events can be run on the GPU, and plans the kernel. The
 /// reads must have been hoisted. What does not fit is reported with the bytes
 /// or registers it would take.
-FailureOr<GpuDecodePlan>
-planGpuDecode(ModuleOp module, const ::delta::gpu::GpuTarget &target);
+FailureOr<GpuDecodePlan> planGpuDecode(ModuleOp module,
+                                       const ::delta::gpu::GpuTarget &target);
 
 } // namespace mlir::delta
 

@@ -219,8 +219,7 @@ Value DecodeToken::loadElement(Value input, const Chunk &chunk, Value token) {
 // Expressions
 //===----------------------------------------------------------------------===//
 
-Value DecodeToken::evaluateScalar(Value value, Value token,
-                                  ValueMap &scalars) {
+Value DecodeToken::evaluateScalar(Value value, Value token, ValueMap &scalars) {
   if (Value known = uniform.lookup(value))
     return known;
   if (Value known = scalars.lookup(value))
@@ -239,8 +238,8 @@ Value DecodeToken::evaluateScalar(Value value, Value token,
     if (isa<FloatType>(source.getType())) // an attr
       result = source;
     else
-      result = widen(memref::LoadOp::create(b, source,
-                                            getInputOffset(*input, token)));
+      result = widen(
+          memref::LoadOp::create(b, source, getInputOffset(*input, token)));
   } else {
     Operation *op = value.getDefiningOp();
     SmallVector<Value> operands;
@@ -282,8 +281,8 @@ Value DecodeToken::getScalar(Value scalar, Value shared, Value base,
   auto slot = plan.scalarSlots.find(scalar);
   if (slot == plan.scalarSlots.end()) // a constant
     return memo[scalar] = evaluateScalar(scalar, Value(), memo);
-  return memo[scalar] = memref::LoadOp::create(
-             b, shared, add(base, index(slot->second)));
+  return memo[scalar] =
+             memref::LoadOp::create(b, shared, add(base, index(slot->second)));
 }
 
 Value DecodeToken::reduceWarp(Value partial) {
@@ -291,9 +290,9 @@ Value DecodeToken::reduceWarp(Value partial) {
   Value width = arith::ConstantIntOp::create(b, kWarpSize, 32);
   for (int64_t step = kWarpSize / 2; step > 0; step /= 2) {
     Value offset = arith::ConstantIntOp::create(b, step, 32);
-    Value other = gpu::ShuffleOp::create(b, partial, offset, width,
-                                         gpu::ShuffleMode::XOR)
-                      .getShuffleResult();
+    Value other =
+        gpu::ShuffleOp::create(b, partial, offset, width, gpu::ShuffleMode::XOR)
+            .getShuffleResult();
     partial = arith::AddFOp::create(b, partial, other);
   }
   return partial;
@@ -301,19 +300,18 @@ Value DecodeToken::reduceWarp(Value partial) {
 
 SmallVector<Value> DecodeToken::forChunks(
     unsigned number, ValueRange sums,
-    function_ref<SmallVector<Value>(const Chunk &, ValueMap &, ValueRange)>
-        f) {
+    function_ref<SmallVector<Value>(const Chunk &, ValueMap &, ValueRange)> f) {
   const Space &space = spaces[number];
   if (isAhead(space)) {
     SmallVector<Value> partial(sums);
     for (int64_t c = 0; c < space.getChunks(); ++c)
-      partial = f(getChunk(space, index(c * kWarpSize)), memos[number][c],
-                  partial);
+      partial =
+          f(getChunk(space, index(c * kWarpSize)), memos[number][c], partial);
     return partial;
   }
-  auto loop = scf::ForOp::create(b, index(0),
-                                 index(space.getChunks() * kWarpSize),
-                                 index(kWarpSize), sums);
+  auto loop =
+      scf::ForOp::create(b, index(0), index(space.getChunks() * kWarpSize),
+                         index(kWarpSize), sums);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(loop.getBody());
   ValueMap memo;
@@ -417,13 +415,14 @@ void DecodeToken::emitPrepare(Value token, ValueRange loads, Value shared,
           [&](const Chunk &chunk, ValueMap &memo, ValueRange before) {
             SmallVector<Value> after;
             for (auto [sum, old] : llvm::zip(sums, before)) {
-              Value term = evaluate(SumOp(sum).getInput(), chunk, token,
-                                    scalars, memo);
+              Value term =
+                  evaluate(SumOp(sum).getInput(), chunk, token, scalars, memo);
               if (chunk.inside)
                 term = arith::SelectOp::create(b, chunk.inside, term, zero);
-              after.push_back(old == zero ? term
-                                          : arith::AddFOp::create(b, old, term)
-                                                .getResult());
+              after.push_back(
+                  old == zero
+                      ? term
+                      : arith::AddFOp::create(b, old, term).getResult());
             }
             return after;
           });
@@ -445,43 +444,41 @@ void DecodeToken::emitPrepare(Value token, ValueRange loads, Value shared,
     int64_t slotExtent =
         space.block ? plan.getBlockColumns() : plan.getPaddedRows();
     const auto &slots = space.block ? plan.columnSlots : plan.rowSlots;
-    forChunks(number, {},
-              [&](const Chunk &chunk, ValueMap &memo, ValueRange) {
-                auto get = [&](Value vector) {
-                  return evaluate(vector, chunk, token, scalars, memo);
-                };
-                SmallVector<Value> kept, given;
-                for (Value vector : space.slots) {
-                  Value value = get(vector);
-                  if (chunk.inside)
-                    value = arith::SelectOp::create(b, chunk.inside, value,
-                                                    zero);
-                  kept.push_back(value);
-                }
-                for (unsigned out : space.outs)
-                  given.push_back(get(outs[out + 1]));
-                Value fits;
-                if (slotExtent < space.getChunks() * kWarpSize)
-                  fits = less(chunk.element, slotExtent);
-                if (!kept.empty())
-                  emitIf(fits, [&] {
-                    for (auto [vector, value] : llvm::zip(space.slots, kept))
-                      memref::StoreOp::create(
-                          b, value, shared,
-                          add(add(base, index(slots.find(vector)->second)),
-                              chunk.element));
-                  });
-                if (!given.empty()) {
-                  Value writes = position.isFirstBlock;
-                  if (chunk.inside)
-                    writes = arith::AndIOp::create(b, writes, chunk.inside);
-                  emitIf(writes, [&] {
-                    for (auto [out, value] : llvm::zip(space.outs, given))
-                      store(value, out, chunk.at);
-                  });
-                }
-                return SmallVector<Value>();
-              });
+    forChunks(number, {}, [&](const Chunk &chunk, ValueMap &memo, ValueRange) {
+      auto get = [&](Value vector) {
+        return evaluate(vector, chunk, token, scalars, memo);
+      };
+      SmallVector<Value> kept, given;
+      for (Value vector : space.slots) {
+        Value value = get(vector);
+        if (chunk.inside)
+          value = arith::SelectOp::create(b, chunk.inside, value, zero);
+        kept.push_back(value);
+      }
+      for (unsigned out : space.outs)
+        given.push_back(get(outs[out + 1]));
+      Value fits;
+      if (slotExtent < space.getChunks() * kWarpSize)
+        fits = less(chunk.element, slotExtent);
+      if (!kept.empty())
+        emitIf(fits, [&] {
+          for (auto [vector, value] : llvm::zip(space.slots, kept))
+            memref::StoreOp::create(
+                b, value, shared,
+                add(add(base, index(slots.find(vector)->second)),
+                    chunk.element));
+        });
+      if (!given.empty()) {
+        Value writes = position.isFirstBlock;
+        if (chunk.inside)
+          writes = arith::AndIOp::create(b, writes, chunk.inside);
+        emitIf(writes, [&] {
+          for (auto [out, value] : llvm::zip(space.outs, given))
+            store(value, out, chunk.at);
+        });
+      }
+      return SmallVector<Value>();
+    });
   }
 
   if (plan.scalarSlots.empty() && plan.scalarOuts.empty())
@@ -495,8 +492,7 @@ void DecodeToken::emitPrepare(Value token, ValueRange loads, Value shared,
     given.push_back(evaluateScalar(outs[out + 1], token, scalars));
   emitIf(first, [&] {
     for (auto [slot, value] : llvm::zip(plan.scalarSlots, kept))
-      memref::StoreOp::create(b, value, shared,
-                              add(base, index(slot.second)));
+      memref::StoreOp::create(b, value, shared, add(base, index(slot.second)));
     if (!given.empty())
       emitIf(position.isFirstBlock, [&] {
         for (auto [out, value] : llvm::zip(plan.scalarOuts, given))

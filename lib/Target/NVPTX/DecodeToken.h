@@ -92,11 +92,10 @@ private:
                  ValueMap &scalars, ValueMap &memo);
   /// `f(chunk, memo, partial)` for all chunks of the space; returns the last
   /// partial sums.
-  SmallVector<Value>
-  forChunks(unsigned space, ValueRange sums,
-            function_ref<SmallVector<Value>(const Chunk &, ValueMap &,
-                                            ValueRange)>
-                f);
+  SmallVector<Value> forChunks(
+      unsigned space, ValueRange sums,
+      function_ref<SmallVector<Value>(const Chunk &, ValueMap &, ValueRange)>
+          f);
   Value reduceWarp(Value partial);
 
   const GpuDecodePlan &plan;

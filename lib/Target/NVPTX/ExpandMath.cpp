@@ -19,6 +19,8 @@
 #include "mlir/IR/TypeUtilities.h"
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
 
+#include <limits>
+
 #define DEBUG_TYPE "delta-gpu-expand-math"
 
 namespace mlir::delta {
@@ -78,6 +80,12 @@ static Value sigmoid(OpBuilder &builder, Location loc, Value x) {
   return arith::SelectOp::create(builder, loc, isPositive, positive, negative);
 }
 
+/// What upstream would turn into calls of a device library.
+template <typename Op>
+static Value callLLVM(OpBuilder &builder, Location loc, Value x) {
+  return Op::create(builder, loc, x.getType(), x);
+}
+
 namespace {
 
 /// Above the CPU's patterns, which take what is left.
@@ -118,6 +126,66 @@ struct DivideInHardware : OpRewritePattern<arith::DivFOp> {
   }
 };
 
+/// The size of one number with the sign of another, by their bits.
+struct CopySignBits : OpRewritePattern<math::CopySignOp> {
+  explicit CopySignBits(MLIRContext *context)
+      : OpRewritePattern(context, kHardware) {}
+  LogicalResult matchAndRewrite(math::CopySignOp op,
+                                PatternRewriter &rewriter) const override {
+    if (!op.getType().isF32())
+      return rewriter.notifyMatchFailure(op, "not a scalar of f32");
+    Location loc = op.getLoc();
+    Type bits = rewriter.getI32Type();
+    auto masked = [&](Value x, int64_t mask) -> Value {
+      Value constant = arith::ConstantIntOp::create(rewriter, loc, bits, mask);
+      x = arith::BitcastOp::create(rewriter, loc, bits, x);
+      return arith::AndIOp::create(rewriter, loc, x, constant);
+    };
+    Value both =
+        arith::OrIOp::create(rewriter, loc, masked(op.getLhs(), 0x7fffffff),
+                             masked(op.getRhs(), -0x80000000ll));
+    rewriter.replaceOpWithNewOp<arith::BitcastOp>(op, op.getType(), both);
+    return success();
+  }
+};
+
+/// x^p for any p: e^(p log|x|), with x's sign for odd p; a negative x has no
+/// other real powers. Small constant exponents are products, made elsewhere.
+struct PowerByLogarithm : OpRewritePattern<math::PowFOp> {
+  explicit PowerByLogarithm(MLIRContext *context)
+      : OpRewritePattern(context, /*benefit=*/0) {}
+  LogicalResult matchAndRewrite(math::PowFOp op,
+                                PatternRewriter &rewriter) const override {
+    using P = arith::CmpFPredicate;
+    if (!op.getType().isF32())
+      return rewriter.notifyMatchFailure(op, "not a scalar of f32");
+    Location loc = op.getLoc();
+    Value x = op.getLhs(), p = op.getRhs();
+    auto num = [&](double value) { return constant(rewriter, loc, value); };
+    auto cmp = [&](P predicate, Value a, Value b) -> Value {
+      return arith::CmpFOp::create(rewriter, loc, predicate, a, b);
+    };
+    auto select = [&](Value condition, Value a, Value b) -> Value {
+      return arith::SelectOp::create(rewriter, loc, condition, a, b);
+    };
+    auto isWhole = [&](Value a) {
+      return cmp(P::OEQ, math::FloorOp::create(rewriter, loc, a), a);
+    };
+    Value size = math::AbsFOp::create(rewriter, loc, x);
+    Value logarithm = math::LogOp::create(rewriter, loc, size);
+    Value y =
+        exp(rewriter, loc, arith::MulFOp::create(rewriter, loc, p, logarithm));
+    Value half = arith::MulFOp::create(rewriter, loc, p, num(0.5));
+    Value minus = arith::NegFOp::create(rewriter, loc, y);
+    Value negative = select(isWhole(half), y, minus);
+    negative = select(isWhole(p), negative,
+                      num(std::numeric_limits<double>::quiet_NaN()));
+    y = select(cmp(P::OLT, x, num(0.0)), negative, y);
+    rewriter.replaceOp(op, select(cmp(P::OEQ, p, num(0.0)), num(1.0), y));
+    return success();
+  }
+};
+
 /// An operation on a vector of one dim becomes one on each element.
 template <typename Op> struct Scalarise : OpRewritePattern<Op> {
   explicit Scalarise(MLIRContext *context)
@@ -142,24 +210,15 @@ template <typename Op> struct Scalarise : OpRewritePattern<Op> {
   }
 };
 
-/// math.absf is one instruction, not a call to a device library.
+/// math.absf is one instruction on any float, not a call to a device library.
 struct AbsoluteInHardware : OpRewritePattern<math::AbsFOp> {
   using OpRewritePattern::OpRewritePattern;
   LogicalResult matchAndRewrite(math::AbsFOp op,
                                 PatternRewriter &rewriter) const override {
-    auto type = dyn_cast<FloatType>(op.getType());
-    if (!type)
-      return failure();
-    // Without the sign bit; LLVM makes an abs of it.
-    Type bits = rewriter.getIntegerType(type.getWidth());
-    Value pattern = arith::BitcastOp::create(rewriter, op.getLoc(), bits,
-                                             op.getOperand());
-    Value mask = arith::ConstantOp::create(
-        rewriter, op.getLoc(),
-        rewriter.getIntegerAttr(bits, APInt::getSignedMaxValue(type.getWidth())));
-    Value magnitude =
-        arith::AndIOp::create(rewriter, op.getLoc(), pattern, mask);
-    rewriter.replaceOpWithNewOp<arith::BitcastOp>(op, type, magnitude);
+    if (!isa<FloatType>(op.getType()))
+      return rewriter.notifyMatchFailure(op, "not a scalar");
+    rewriter.replaceOpWithNewOp<LLVM::FAbsOp>(op, op.getType(),
+                                              op.getOperand());
     return success();
   }
 };
@@ -178,9 +237,8 @@ struct GpuExpandMathPass
     // What has an instruction, or a short sequence that LLVM knows.
     WalkResult left = getOperation()->walk([](Operation *op) {
       if (!isa_and_nonnull<math::MathDialect, DeltaDialect>(op->getDialect()) ||
-          isa<math::AbsFOp, math::AbsIOp, math::FmaOp, math::CopySignOp,
-              math::FloorOp, math::CeilOp, math::TruncOp, math::RoundEvenOp,
-              math::CtPopOp, math::CountLeadingZerosOp>(op) ||
+          isa<math::AbsIOp, math::FmaOp, math::CtPopOp,
+              math::CountLeadingZerosOp>(op) ||
           !op->hasTrait<OpTrait::Elementwise>())
         return WalkResult::advance();
       op->emitError() << "'" << op->getName() << "' on "
@@ -199,11 +257,16 @@ void mlir::delta::populateGpuExpandMathPatterns(RewritePatternSet &patterns) {
   patterns
       .add<UseHardware<math::ExpOp, exp>, UseHardware<math::Exp2Op, exp2>,
            UseHardware<math::RsqrtOp, rsqrt>, UseHardware<math::SqrtOp, sqrt>,
-           UseHardware<SigmoidOp, sigmoid>, DivideInHardware,
-           AbsoluteInHardware>(
-          patterns.getContext());
+           UseHardware<math::FloorOp, callLLVM<LLVM::FFloorOp>>,
+           UseHardware<math::CeilOp, callLLVM<LLVM::FCeilOp>>,
+           UseHardware<math::TruncOp, callLLVM<LLVM::FTruncOp>>,
+           UseHardware<math::RoundEvenOp, callLLVM<LLVM::RoundEvenOp>>,
+           UseHardware<SigmoidOp, sigmoid>, CopySignBits, PowerByLogarithm,
+           AbsoluteInHardware, DivideInHardware>(patterns.getContext());
   addScalarise<math::ExpOp, math::Exp2Op, math::LogOp, math::Log1pOp,
                math::TanhOp, math::RsqrtOp, math::SqrtOp, math::PowFOp,
-               arith::DivFOp, SigmoidOp, SoftplusOp>(patterns);
+               math::AbsFOp, math::FloorOp, math::CeilOp, math::TruncOp,
+               math::RoundEvenOp, math::CopySignOp, arith::DivFOp, SigmoidOp,
+               SoftplusOp>(patterns);
   populateExpandMathPatterns(patterns);
 }

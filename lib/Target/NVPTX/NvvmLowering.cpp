@@ -186,6 +186,9 @@ struct GpuToNVVMPass : mlir::delta::impl::GpuToNVVMBase<GpuToNVVMPass> {
     configureGpuToNVVMConversionLegality(target);
     target.addLegalDialect<NVVM::NVVMDialect>();
     target.addLegalOp<gpu::GPUModuleOp>();
+    // Upstream would rather call a library; these have instructions.
+    target.addLegalOp<LLVM::FAbsOp, LLVM::FCeilOp, LLVM::FFloorOp,
+                      LLVM::FTruncOp, LLVM::RoundEvenOp>();
     if (failed(applyFullConversion(device, target, std::move(patterns))))
       return signalPassFailure();
     // Dynamic shared memory has no size: a definition would have one.

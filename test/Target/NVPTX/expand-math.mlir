@@ -33,7 +33,7 @@ func.func @divisions(%x: f32, %y: f32) -> (f32, f32) {
 
 // No overflow on either side: one exponential of -|x|.
 // CHECK-LABEL: func.func @sigmoid
-// CHECK: arith.andi
+// CHECK: llvm.intr.fabs
 // CHECK: arith.negf
 // CHECK-COUNT-1: ex2.approx
 // CHECK: rcp.approx
@@ -53,6 +53,17 @@ func.func @sigmoid(%x: f32) -> f32 {
 // CHECK: return
 func.func @softplus(%x: f32) -> f32 {
   %y = delta.softplus %x : f32
+  return %y : f32
+}
+
+// CHECK-LABEL: func.func @power
+// CHECK: llvm.intr.fabs
+// CHECK: ex2.approx
+// CHECK-COUNT-2: llvm.intr.floor
+// CHECK-NOT: math.powf
+// CHECK: return
+func.func @power(%x: f32, %p: f32) -> f32 {
+  %y = math.powf %x, %p : f32
   return %y : f32
 }
 
