@@ -493,6 +493,11 @@ void DecodeToken::emitPrepare(Value token, ValueRange loads, Value shared,
   emitIf(first, [&] {
     for (auto [slot, value] : llvm::zip(plan.scalarSlots, kept))
       memref::StoreOp::create(b, value, shared, add(base, index(slot.second)));
+    // Loads of neighbours may be made one that takes the padding along.
+    if (!kept.empty())
+      for (int64_t pad = plan.scalarSlots.back().second + 1;
+           pad < plan.tokenFloats; ++pad)
+        memref::StoreOp::create(b, zero, shared, add(base, index(pad)));
     if (!given.empty())
       emitIf(position.isFirstBlock, [&] {
         for (auto [out, value] : llvm::zip(plan.scalarOuts, given))
