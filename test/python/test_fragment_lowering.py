@@ -437,6 +437,32 @@ def test_mma(run, target, m, n, d, operand):
         assert np.max(np.abs(o - exact) / size) > 1e-6
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_f16(run, target):
+    """Half precision: conversions, tiles in shared memory, products."""
+    F, H = frag(16, 16, "f32"), frag(16, 16, "f16")
+    array = "!delta_warp.shared<16x16xf16, swizzle>"
+    body = f"""
+{load("a", "u", 16, 16)}
+{load("b", "v", 16, 16)}
+  %ha = arith.truncf %a : {F} to {H}
+  %hb = arith.truncf %b : {F} to {H}
+  %m = delta_warp.alloc_shared : {array}
+  delta_warp.shared_store %hb, %m[%c0, %c0] : {H}, {array}
+  %t = delta_warp.shared_load %m[%c0, %c0] transpose : {array} -> {H}
+  %sum = arith.addf %ha, %ha : {H}
+  %wide = arith.extf %sum : {H} to {F}
+  %z = delta_warp.mma %ha, %t, %wide : {H}, {H}, {F}
+{store("z", "o", 16, 16)}
+"""
+    a, b = (np.random.default_rng(s).standard_normal((16, 16)) for s in (1, 2))
+    a, b = np.float32(a), np.float32(b)
+    o, _ = run(body, target, u=a, v=b, o=(16, 16))
+    ha, hb = a.astype(np.float16), b.astype(np.float16)
+    exact = ha.astype(np.float64) @ hb.astype(np.float64) + (ha + ha)
+    assert np.allclose(o, exact, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("element", ["bf16", "f32"])
 @pytest.mark.parametrize("suffix", ["", ", swizzle"])

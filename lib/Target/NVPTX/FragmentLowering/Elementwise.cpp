@@ -43,7 +43,6 @@ Value FragmentLowering::applyScalar(Operation *op, ValueRange operands,
                                     Type type) {
   OperationState state(b.getLoc(), op->getName(), operands, type,
                        op->getAttrs());
-  SmallVector<Value, 1> folded;
   Operation *scalar = b.create(state);
   return scalar->getResult(0);
 }

@@ -326,6 +326,8 @@ def Warp_InverseOp : Warp_Op<"inverse", [AttrSizedOperandSegments, MemoryEffects
     the operands' type, receives the blocks of the inverse, zeros above the
     diagonal included. Forward substitution, one column a lane, in f32. One
     warp executes it, the one that wrote `source`; it orders its own accesses.
+    Systems of more than two steps are solved in place: `source` holds nothing
+    of use afterwards.
 
     Constraints:
     - C1: both arrays end in m*m x 16 x 16, with one index for every axis but

@@ -1,6 +1,7 @@
 //===- Passes.h - From a warp's tiles to its lanes' registers ---*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The pass of Passes.td, and the pipeline around it.
