@@ -332,6 +332,14 @@ bool Emitter::emitChunkLoads(Value windowNumber, Value stageIndex,
   return any;
 }
 
+Value Emitter::getOwnColumns(Value column) {
+  // Warps that are full, as all are where the tiling is exact, need no guard.
+  if (mapping.blockCols % mapping.rowsPerWarp == 0)
+    return index(mapping.rowsPerWarp);
+  return arith::SubIOp::create(b, add(firstColumn, index(mapping.blockCols)),
+                               column);
+}
+
 SmallVector<Value> Emitter::emitInitialState() {
   RankedTensorType type = fragment(mapping.rowsPerWarp, 16);
   SmallVector<Type> types(slices, type);
@@ -346,10 +354,7 @@ SmallVector<Value> Emitter::emitInitialState() {
     Value base = add(mul(sequence, A * B), column);
     Type element =
         cast<MemRefType>(kernel.initialState.getType()).getElementType();
-    Value left = arith::SubIOp::create(
-        b, arith::MinSIOp::create(b, add(firstColumn, index(mapping.blockCols)),
-                                  index(B)),
-        column);
+    Value left = getOwnColumns(column);
     SmallVector<Value> loaded;
     for (int64_t s = 0; s < slices; ++s) {
       Value part = warp::GlobalLoadOp::create(
@@ -374,10 +379,7 @@ void Emitter::emitFinalState(ValueRange state) {
   const int64_t A = program.stateRows, B = program.stateCols;
   Value column = add(firstColumn, warpColumn);
   Value base = add(mul(add(mul(batch, kernel.H), head), A * B), column);
-  Value left = arith::SubIOp::create(
-      b, arith::MinSIOp::create(b, add(firstColumn, index(mapping.blockCols)),
-                                index(B)),
-      column);
+  Value left = getOwnColumns(column);
   Type element = cast<MemRefType>(kernel.finalState.getType()).getElementType();
   for (auto [s, part] : llvm::enumerate(state))
     warp::GlobalStoreOp::create(

@@ -265,10 +265,7 @@ void Emitter::emitOuts() {
     Value value = toElement(getTurned(program.outs[out]), arg.getType());
     auto [offset, stride] = getTokenOffset(arg, 0, first);
     Value column = add(firstColumn, warpColumn);
-    Value left = arith::SubIOp::create(
-        b, arith::MinSIOp::create(b, add(firstColumn, index(mapping.blockCols)),
-                                  index(program.stateCols)),
-        column);
+    Value left = getOwnColumns(column);
     int64_t alignment = std::gcd(
         std::gcd(program.stateCols, mapping.blockCols), mapping.rowsPerWarp);
     warp::GlobalStoreOp::create(b, value, kernel.outs[out],

@@ -48,6 +48,8 @@ private:
   SmallVector<Value> emitInitialState();
   void emitFinalState(ValueRange state);
   Value getValidTokens(Value chunkNumber);
+  /// How many of the warp's columns, of which `column` is the first, exist.
+  Value getOwnColumns(Value column);
   Value isNotNull(Value array);
   /// Element offset of token `token` of an argument or out, and the distance
   /// to the next token's.
