@@ -67,7 +67,8 @@ public:
 
   Expected<DevicePointer> allocate(size_t bytes,
                                    const std::string &name) override {
-    return memory.allocate(bytes, kGpuAlignment, name);
+    // As the CUDA driver does, so that sectors are counted as on a card.
+    return memory.allocate(bytes, 256, name);
   }
   // Addresses are never used again, so that stale ones are found.
   void release(DevicePointer) override {}
