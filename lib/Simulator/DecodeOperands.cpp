@@ -227,34 +227,33 @@ bool Decoder::destination(const Operand &operand, Type type, uint32_t &slot) {
   return true;
 }
 
+bool Decoder::wideRegister(const Operand &operand, Type type, uint32_t &slot,
+                           bool &wide) {
+  wide = ptx::sizeOf(type) == 8;
+  if (operand.kind != Operand::Register)
+    return false;
+  Type have = function.registers[operand.index].type;
+  if (have == Type::Pred || ptx::sizeOf(have) < ptx::sizeOf(type))
+    return false;
+  wide = ptx::sizeOf(have) == 8;
+  slot = slotOfRegister(operand.index);
+  return true;
+}
+
 bool Decoder::wideSource(const Operand &operand, Type type, uint32_t &slot,
                          bool &wide) {
-  wide = ptx::sizeOf(type) == 8;
-  if (operand.kind == Operand::Register) {
-    Type have = function.registers[operand.index].type;
-    if (have != Type::Pred && ptx::sizeOf(have) >= ptx::sizeOf(type)) {
-      wide = ptx::sizeOf(have) == 8;
-      slot = slotOfRegister(operand.index);
-      read(operand.index);
-      return true;
-    }
-  }
-  return source(operand, type, slot);
+  if (!wideRegister(operand, type, slot, wide))
+    return source(operand, type, slot);
+  read(operand.index);
+  return true;
 }
 
 bool Decoder::wideDestination(const Operand &operand, Type type, uint32_t &slot,
                               bool &wide) {
-  wide = ptx::sizeOf(type) == 8;
-  if (operand.kind == Operand::Register) {
-    Type have = function.registers[operand.index].type;
-    if (have != Type::Pred && ptx::sizeOf(have) >= ptx::sizeOf(type)) {
-      wide = ptx::sizeOf(have) == 8;
-      slot = slotOfRegister(operand.index);
-      write(operand.index);
-      return true;
-    }
-  }
-  return destination(operand, type, slot);
+  if (!wideRegister(operand, type, slot, wide))
+    return destination(operand, type, slot);
+  write(operand.index);
+  return true;
 }
 
 bool Decoder::predicateSource(const Operand &operand, uint32_t &number,

@@ -75,6 +75,10 @@ private:
   bool source(const Operand &operand, Type type, uint32_t &slot);
   /// A register of the type's size; `_` goes to a slot that nobody reads.
   bool destination(const Operand &operand, Type type, uint32_t &slot);
+  /// The slot of a register at least as wide as the type; false for every
+  /// other operand.
+  bool wideRegister(const Operand &operand, Type type, uint32_t &slot,
+                    bool &wide);
   /// Registers at least as wide as the type, as ld, st and cvt allow.
   bool wideSource(const Operand &operand, Type type, uint32_t &slot,
                   bool &wide);

@@ -164,13 +164,6 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
   }
 }
 
-const StagedInput *Arrays::lookup(Value argument) const {
-  for (const StagedInput &input : inputs)
-    if (input.argument == argument)
-      return &input;
-  return nullptr;
-}
-
 int64_t Arrays::getBytes() const {
   int64_t bytes = 0;
   auto add = [&](warp::SharedType type) {

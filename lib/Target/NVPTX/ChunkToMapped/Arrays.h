@@ -58,7 +58,6 @@ struct Arrays {
   /// other: [window, 1, 16, 16]; null when none is.
   warp::SharedType gram;
 
-  const StagedInput *lookup(Value argument) const;
   int64_t getBytes() const;
 };
 

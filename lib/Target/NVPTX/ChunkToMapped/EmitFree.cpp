@@ -9,6 +9,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Emitter.h"
+#include "delta/Dialect/Delta/Transforms/VectorBuilder.h"
 
 #include <numeric>
 
@@ -78,7 +79,7 @@ Value Emitter::computeFree(Node node) {
     for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays)) {
       if (input.argument != argument)
         continue;
-      SmallVector<Value> at{input.stages == 1 ? index(0) : stage, chunk,
+      SmallVector<Value> at{getStageOf(input), chunk,
                             index(0)};
       if (form == Form::Wide)
         at.push_back(slice);
@@ -86,12 +87,8 @@ Value Emitter::computeFree(Node node) {
     }
     llvm_unreachable("a staged argument has an array");
   }
-  if (auto constantOp = dyn_cast<arith::ConstantOp>(op)) {
-    double number = 0.0;
-    if (auto splatted = dyn_cast<SplatElementsAttr>(constantOp.getValue()))
-      number = splatted.getSplatValue<APFloat>().convertToDouble();
-    else
-      number = cast<FloatAttr>(constantOp.getValue()).getValueAsDouble();
+  if (isa<arith::ConstantOp>(op)) {
+    double number = VectorBuilder::getConstant(value).value_or(0.0);
     return type ? constant(number, type) : this->number(number);
   }
   if (auto broadcast = dyn_cast<BroadcastOp>(op)) {
@@ -160,7 +157,7 @@ Value Emitter::computeFree(Node node) {
 // Loops over channels
 //===----------------------------------------------------------------------===//
 
-void Emitter::emitChannelLoop(int64_t phase, int64_t channels,
+void Emitter::emitChannelLoop(int64_t channels,
                               ArrayRef<Operation *> sums,
                               ArrayRef<const TransferPlace *> stores,
                               ArrayRef<unsigned> wideOuts) {
@@ -214,9 +211,7 @@ void Emitter::emitChannelLoop(int64_t phase, int64_t channels,
           value = maskChannels(value, place->node.value, channels, 0.0);
         SmallVector<Value> at{chunk, index(0), slice};
         if (place->over >= 0)
-          at.insert(at.begin(), arrays.inputs[place->over].stages == 1
-                                    ? index(0)
-                                    : stage);
+          at.insert(at.begin(), getStageOf(arrays.inputs[place->over]));
         store(value, transferArrays[position], at);
       } else {
         store(maskChannels(value, place->node.value, channels, 1.0),
@@ -335,7 +330,7 @@ void Emitter::emitFreeSlice() {
         loops[type.getDimSize(1)].outs.push_back(out);
     }
     for (auto &[channels, work] : loops)
-      emitChannelLoop(phase, channels, work.sums, work.stores, work.outs);
+      emitChannelLoop(channels, work.sums, work.stores, work.outs);
   }
   emitNarrow(program.numPhases());
   for (unsigned position = 0; position < arrays.systems.size(); ++position)

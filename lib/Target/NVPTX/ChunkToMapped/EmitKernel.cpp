@@ -220,6 +220,10 @@ int64_t Emitter::getMicro(Value argument) const {
   return micro ? micro.getInt() : 0;
 }
 
+Value Emitter::getStageOf(const StagedInput &input) {
+  return input.stages == 1 ? index(0) : stage;
+}
+
 Value Emitter::getArray(ArgAttr arg) const {
   unsigned position = 0;
   for (ArgAttr other : program.signature.getAllArgs()) {

@@ -10,6 +10,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Emitter.h"
+#include "delta/Dialect/Delta/Transforms/VectorBuilder.h"
 
 #include <numeric>
 
@@ -17,14 +18,6 @@ using namespace mlir;
 using namespace mlir::delta;
 using namespace mlir::delta::gpumap;
 using warp::Axis;
-
-static std::optional<double> getSplat(arith::ConstantOp op) {
-  if (auto splatted = dyn_cast<SplatElementsAttr>(op.getValue()))
-    return splatted.getSplatValue<APFloat>().convertToDouble();
-  if (auto number = dyn_cast<FloatAttr>(op.getValue()))
-    return number.getValueAsDouble();
-  return std::nullopt;
-}
 
 Value Emitter::loadFactor(Value value, int64_t part, bool transpose) {
   value = program.resolve(value);
@@ -34,14 +27,13 @@ Value Emitter::loadFactor(Value value, int64_t part, bool transpose) {
     if (place.node != Node{value, Form::Wide})
       continue;
     if (place.over >= 0)
-      at.insert(at.begin(),
-                arrays.inputs[place.over].stages == 1 ? index(0) : stage);
+      at.insert(at.begin(), getStageOf(arrays.inputs[place.over]));
     return toOperand(load(array, at, type, transpose));
   }
   for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays)) {
     if (input.argument != value)
       continue;
-    at.insert(at.begin(), input.stages == 1 ? index(0) : stage);
+    at.insert(at.begin(), getStageOf(input));
     return toOperand(load(array, at, type, transpose));
   }
   llvm_unreachable("a factor has a place");
@@ -75,7 +67,7 @@ Value Emitter::getVector(Value value, Form form, int64_t part) {
     for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays))
       if (input.argument == value)
         result = extend(
-            load(array, {input.stages == 1 ? index(0) : stage, chunk, index(0)},
+            load(array, {getStageOf(input), chunk, index(0)},
                  type));
   if (form == Form::StateNumber)
     result = warp::ElementOp::create(b, b.getF32Type(), result, 0);
@@ -101,8 +93,8 @@ Value Emitter::getColumns(Value value) {
         b, type.clone(arg.getType()), getArray(arg),
         add(mul(head, program.stateCols), column), ValueRange{index(1)},
         ValueRange{left}));
-  } else if (auto constantOp = dyn_cast<arith::ConstantOp>(op)) {
-    result = constant(getSplat(constantOp).value_or(0.0), type);
+  } else if (isa<arith::ConstantOp>(op)) {
+    result = constant(VectorBuilder::getConstant(value).value_or(0.0), type);
   } else if (auto broadcast = dyn_cast<BroadcastOp>(op)) {
     result = splat(getUniform(program.resolve(broadcast.getInput())), type);
   } else {
@@ -114,7 +106,7 @@ Value Emitter::getColumns(Value value) {
   return columns[value] = result;
 }
 
-Value Emitter::operandOf(Value turned, Value original) {
+Value Emitter::operandOf(Value turned) {
   Value &known = operandMemo[turned];
   if (!known)
     known = toOperand(turned);
@@ -163,12 +155,12 @@ Value Emitter::getTurned(Value value) {
       if (!input.ownColumns)
         column = add(column, firstColumn);
       result = extend(load(array,
-                           {input.stages == 1 ? index(0) : stage, chunk,
+                           {getStageOf(input), chunk,
                             index(0), column},
                            type, /*transpose=*/true));
     }
-  } else if (auto constantOp = dyn_cast<arith::ConstantOp>(op)) {
-    result = constant(getSplat(constantOp).value_or(0.0), type);
+  } else if (isa<arith::ConstantOp>(op)) {
+    result = constant(VectorBuilder::getConstant(value).value_or(0.0), type);
   } else if (auto broadcast = dyn_cast<BroadcastOp>(op)) {
     Value input = program.resolve(broadcast.getInput());
     if (!isa<RankedTensorType>(input.getType()))
@@ -196,7 +188,7 @@ Value Emitter::getTurned(Value value) {
     }
     result = matmul.getAcc() ? getTurned(matmul.getAcc()) : zeros(type);
     {
-      result = mma(operandOf(getTurned(rhs), rhs), loadSquare(matmul.getLhs()),
+      result = mma(operandOf(getTurned(rhs)), loadSquare(matmul.getLhs()),
                    result);
     }
   } else if (auto solve = dyn_cast<TriSolveOp>(op)) {
@@ -212,7 +204,7 @@ Value Emitter::getTurned(Value value) {
                  {chunk, index(j * steps + l), index(0), index(0)},
                  fragment(16, 16)));
         Value rhs = solve.getRhs()[l];
-        unknown = mma(operandOf(getTurned(rhs), rhs), inverse, unknown);
+        unknown = mma(operandOf(getTurned(rhs)), inverse, unknown);
       }
       stateMemo[{solve.getUnknowns()[j], -1}] = unknown;
     }
@@ -231,8 +223,8 @@ Value Emitter::getStateSlice(Value value, int64_t part) {
   Value result;
   if (value == program.state) {
     result = currentState[part];
-  } else if (auto constantOp = dyn_cast<arith::ConstantOp>(op)) {
-    result = constant(getSplat(constantOp).value_or(0.0), type);
+  } else if (isa<arith::ConstantOp>(op)) {
+    result = constant(VectorBuilder::getConstant(value).value_or(0.0), type);
   } else if (auto broadcast = dyn_cast<BroadcastOp>(op)) {
     Value input = program.resolve(broadcast.getInput());
     if (!isa<RankedTensorType>(input.getType()))
@@ -251,7 +243,7 @@ Value Emitter::getStateSlice(Value value, int64_t part) {
     result = matmul.getAcc() ? getStateSlice(matmul.getAcc(), part)
                              : zeros(type);
     Value rhs = program.resolve(matmul.getRhs());
-    result = mma(operandOf(getTurned(rhs), rhs),
+    result = mma(operandOf(getTurned(rhs)),
                  loadFactor(matmul.getLhs(), part, /*transpose=*/true), result);
   }
   return stateMemo[{value, part}] = result;

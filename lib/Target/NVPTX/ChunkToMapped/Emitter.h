@@ -56,6 +56,8 @@ private:
   std::pair<Value, Value> getTokenOffset(ArgAttr arg, int64_t micro,
                                          Value token);
   int64_t getMicro(Value argument) const;
+  /// First index of the input's array for the window being worked on.
+  Value getStageOf(const StagedInput &input);
   /// The kernel's array for an `in` or `param`.
   Value getArray(ArgAttr arg) const;
 
@@ -95,7 +97,7 @@ private:
 
   // The free slice (EmitFree.cpp).
   void emitFreeSlice();
-  void emitChannelLoop(int64_t phase, int64_t channels,
+  void emitChannelLoop(int64_t channels,
                        ArrayRef<Operation *> sums,
                        ArrayRef<const TransferPlace *> stores,
                        ArrayRef<unsigned> wideOuts);
@@ -134,7 +136,8 @@ private:
   /// channels with `transpose`.
   Value loadFactor(Value value, int64_t slice, bool transpose);
   Value loadSquare(Value value);
-  Value operandOf(Value turned, Value original);
+  /// The value as an operand, rounded once.
+  Value operandOf(Value turned);
 
   const Program &program;
   const GpuMapping &mapping;

@@ -9,6 +9,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Program.h"
+#include "delta/Dialect/Delta/Transforms/VectorBuilder.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "llvm/ADT/STLExtras.h"
@@ -157,11 +158,8 @@ std::optional<double> Program::getPadding(Value value, bool channels) const {
         (arg.getKind() == ArgKind::In ? !(channels && arg.getAxes().empty())
                                       : channels))
       result = 0.0;
-  } else if (auto constant = dyn_cast<arith::ConstantOp>(op)) {
-    if (auto number = dyn_cast<FloatAttr>(constant.getValue()))
-      result = number.getValueAsDouble();
-    else if (auto splat = dyn_cast<SplatElementsAttr>(constant.getValue()))
-      result = splat.getSplatValue<APFloat>().convertToDouble();
+  } else if (isa<arith::ConstantOp>(op)) {
+    result = VectorBuilder::getConstant(value);
   } else if (auto broadcast = dyn_cast<BroadcastOp>(op)) {
     // Along the other axis, a vector's numbers have nothing to do with padding.
     std::optional<int64_t> dim = broadcast.getDim();
