@@ -48,12 +48,14 @@ Slice sliceOf(const Argument &arg, const NdArray &array,
     int64_t token = strideOf(array, 2);
     return {sequence.first * token, sequence.batch * sequence.count * token};
   }
-  case ArgKind::State: {
+  case ArgKind::State:
+  case ArgKind::Sum: {
     int64_t state = strideOf(array, 1);
     return {sequence.index * state, sequence.batch * state};
   }
   case ArgKind::Param:
   case ArgKind::Attr:
+  case ArgKind::Checkpoint:
     break;
   }
   return {0, array.numElements()};

@@ -158,21 +158,22 @@ Argument readArgument(const Field &field, const Signature &signature) {
   Argument arg;
   std::optional<ArgKind> kind = argKindFromName(field.get("kind").text());
   if (!kind)
-    field.get("kind").expected("in, param, attr, state or out");
+    field.get("kind").expected("in, param, attr, state, out, checkpoint or sum");
   arg.kind = *kind;
   arg.name = field.get("name").name();
   if (signature.lookup(arg.name))
     field.get("name").fail("'", arg.name, "' is there twice");
   if (arg.kind != ArgKind::Attr) {
     arg.dtype = field.get("dtype").floatType();
-    bool state = arg.kind == ArgKind::State;
+    bool state =
+        arg.kind == ArgKind::State || arg.kind == ArgKind::Checkpoint;
     for (const Field &axis :
          field.get("axes").list(state ? 2 : 0, state ? 2 : 1))
       arg.axes.push_back(axis.name());
   }
   if (std::optional<Field> family = field.find("family")) {
-    if (arg.kind != ArgKind::In)
-      family->fail("only an in can be a family");
+    if (arg.kind != ArgKind::In && arg.kind != ArgKind::Out)
+      family->fail("only an in or out can be a family");
     arg.family = family->name();
   }
   for (const std::string &dim : arg.arrayAxes())

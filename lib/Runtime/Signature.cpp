@@ -16,7 +16,8 @@
 
 namespace delta::runtime {
 
-static constexpr const char *kKinds[] = {"in", "param", "attr", "state", "out"};
+static constexpr const char *kKinds[] = {"in",  "param",      "attr", "state",
+                                         "out", "checkpoint", "sum"};
 
 const char *nameOf(ArgKind kind) { return kKinds[static_cast<int>(kind)]; }
 
@@ -36,7 +37,11 @@ std::vector<std::string> Argument::arrayAxes() const {
     names = {"H"};
     break;
   case ArgKind::State:
+  case ArgKind::Sum:
     names = {"B", "H"};
+    break;
+  case ArgKind::Checkpoint:
+    names = {"B", "H", kCheckpointAxis};
     break;
   case ArgKind::In:
   case ArgKind::Out:
@@ -51,10 +56,10 @@ std::vector<std::string> Argument::arrayAxes() const {
 }
 
 bool Argument::isDim(size_t i) const {
-  size_t leading = kind == ArgKind::Param   ? 1
-                   : kind == ArgKind::State ? 2
-                   : family.empty()         ? 3
-                                            : 4;
+  size_t leading = kind == ArgKind::Param                          ? 1
+                   : kind == ArgKind::State || kind == ArgKind::Sum ? 2
+                   : family.empty()                                 ? 3
+                                                                    : 4;
   return i >= leading || (!family.empty() && i == 2);
 }
 

@@ -36,11 +36,14 @@ template <typename T> using NamedValues = std::map<std::string, T>;
 /// and return a failure in the end.
 using ErrorHandler = std::function<void(const std::string &)>;
 
-enum class ArgKind : uint8_t { In, Param, Attr, State, Out };
+enum class ArgKind : uint8_t { In, Param, Attr, State, Out, Checkpoint, Sum };
 
-/// "in", "param", "attr", "state", "out".
+/// "in", "param", "attr", "state", "out", "checkpoint", "sum".
 const char *nameOf(ArgKind kind);
 std::optional<ArgKind> argKindFromName(std::string_view name);
+
+/// Name of the axis of an array of checkpoints that counts them.
+inline constexpr const char *kCheckpointAxis = "checkpoints";
 
 /// One argument, state or result of a recurrence.
 struct Argument {
@@ -64,9 +67,11 @@ struct Argument {
   /// Whether the caller gives an array for it: an in or a param.
   bool isInput() const { return kind == ArgKind::In || kind == ArgKind::Param; }
   /// Names of all axes of its array: B, T, n, H, dim for tokens, H, dim for
-  /// params, B, H, dim, dim for the state, none for an attr.
+  /// params, B, H, dim, dim for the state, B, H, checkpoints, dim, dim for
+  /// checkpoints, B, H, dim for a sum, none for an attr.
   std::vector<std::string> arrayAxes() const;
-  /// Whether axis number `i` of those is a dim, rather than B, T or H.
+  /// Whether axis number `i` of those is a dim, rather than B, T, H or the
+  /// number of checkpoints.
   bool isDim(size_t i) const;
 };
 

@@ -138,8 +138,9 @@ Attribute ArgAttr::parse(AsmParser &parser, Type) {
       kind = symbolizeArgKind(text);
       if (!kind)
         return parser.emitError(kindLoc)
-               << "expects in, param, attr, state or out, but got '" << text
-               << "'";
+               << "expects in, param, attr, state, out, checkpoint or sum, "
+                  "but got '"
+               << text << "'";
       return success();
     }
     if (key == "name")
@@ -252,7 +253,7 @@ SignatureAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                       ArrayAttr args, DictionaryAttr dims,
                       DictionaryAttr options) {
   llvm::StringSet<> names;
-  unsigned states = 0, outs = 0;
+  unsigned states = 0, outs = 0, checkpoints = 0;
   for (Attribute attr : args) {
     auto arg = dyn_cast<ArgAttr>(attr);
     if (!arg)
@@ -267,6 +268,8 @@ SignatureAttr::verify(function_ref<InFlightDiagnostic()> emitError,
     bool isState = arg.getKind() == ArgKind::State;
     states += isState;
     outs += arg.getKind() == ArgKind::Out;
+    checkpoints += arg.getKind() == ArgKind::Checkpoint;
+    isState |= arg.getKind() == ArgKind::Checkpoint;
     if (isState ? arg.getAxes().size() != 2 : arg.getAxes().size() > 1)
       return emitError() << "expects '" << arg.getName().getValue() << "' to have "
                          << (isState ? "two axes" : "at most one axis")
@@ -274,8 +277,10 @@ SignatureAttr::verify(function_ref<InFlightDiagnostic()> emitError,
     if (arg.getKind() == ArgKind::Attr && !arg.getAxes().empty())
       return emitError() << "expects attr '" << arg.getName().getValue()
                          << "' to be a scalar";
-    if (arg.getFamily() && arg.getKind() != ArgKind::In)
-      return emitError() << "expects only an in to be a family, but got '"
+    if (arg.getFamily() && arg.getKind() != ArgKind::In &&
+        arg.getKind() != ArgKind::Out)
+      return emitError() << "expects only an in or out to be a family, but "
+                            "got '"
                          << arg.getName().getValue() << "'";
     if (arg.getDefaultValue() && arg.getKind() != ArgKind::Attr)
       return emitError() << "expects only an attr to have a default, but got '"
@@ -289,6 +294,9 @@ SignatureAttr::verify(function_ref<InFlightDiagnostic()> emitError,
   }
   if (states != 1)
     return emitError() << "expects exactly one state, but got " << states;
+  if (checkpoints > 1)
+    return emitError() << "expects at most one checkpoint, but got "
+                       << checkpoints;
   if (outs == 0)
     return emitError() << "expects at least one out";
   if (dims)

@@ -30,7 +30,7 @@ module attributes {delta.signature = #delta.signature<args = [#delta.arg<kind = 
 
 // -----
 
-// expected-error @below {{expects in, param, attr, state or out, but got 'input'}}
+// expected-error @below {{expects in, param, attr, state, out, checkpoint or sum, but got 'input'}}
 module attributes {delta.signature = #delta.signature<args = [#delta.arg<kind = input, name = "g", type = f32>]>} {}
 
 // -----

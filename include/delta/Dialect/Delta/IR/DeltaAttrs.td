@@ -24,7 +24,9 @@ class Delta_Enum<string name, string desc, list<I32EnumAttrCase> cases>
 def Delta_ArgKind : Delta_Enum<"ArgKind", "what an argument of a kernel is", [
   I32EnumAttrCase<"In", 0, "in">, I32EnumAttrCase<"Param", 1, "param">,
   I32EnumAttrCase<"Attr", 2, "attr">, I32EnumAttrCase<"State", 3, "state">,
-  I32EnumAttrCase<"Out", 4, "out">]>;
+  I32EnumAttrCase<"Out", 4, "out">,
+  I32EnumAttrCase<"Checkpoint", 5, "checkpoint">,
+  I32EnumAttrCase<"Sum", 6, "sum">]>;
 
 def Delta_Position : Delta_Enum<"Position",
     "where an event of a token stands relative to the token's decay", [
@@ -54,11 +56,17 @@ def Delta_DimsAttr : Delta_Attr<"Dims", "dims"> {
 def Delta_ArgAttr : Delta_Attr<"Arg", "arg"> {
   let summary = "One argument, state or result of a recurrence";
   let description = [{
-    `kind` is in, param, attr, state or out; `axes` the names of the dims of
-    one token's value (none for a scalar, two for the state); `family` the dim
-    of a micro-step family; `type` the type in memory (`f32`, `bf16`, `f16` or
-    `f64`); `range` the declared closed range; `default` the text of an attr's
-    default, a constant expression of the specification language.
+    `kind` is in, param, attr, state, out, checkpoint or sum; `axes` the names
+    of the dims of one token's value (none for a scalar, two for the state and
+    a checkpoint); `family` the dim of a micro-step family; `type` the type in
+    memory (`f32`, `bf16`, `f16` or `f64`); `range` the declared closed range;
+    `default` the text of an attr's default, a constant expression of the
+    specification language.
+
+    A `checkpoint` is the state at the start of every so many chunks, which a
+    forward kernel writes and a backward kernel reads: an array [B, H, count,
+    A, A']. A `sum` is a result of a backward kernel, one value a batch and
+    head, summed over the tokens: an array [B, H, dim].
 
     ```mlir
     #delta.arg<kind = in, name = "g", type = f32, range = [0xFFF0000000000000, 0.0]>
@@ -85,10 +93,11 @@ def Delta_SignatureAttr : Delta_Attr<"Signature", "signature"> {
   let summary = "Interface and decisions of a module";
   let description = [{
     `args`: every in, param, attr, state and out, in declared order (an array
-    of `#delta.arg`). `dims`: sizes known so far, by name. `options`: what the
-    stage was made for and with: `fn` ("forward" or "decode"), `target`
-    ("cpu"), `compute` (the type computed in), `chunk` and so on; a later
-    stage has more of them.
+    of `#delta.arg`), a checkpoint where there are any, and the sums of a
+    backward kernel. `dims`: sizes known so far, by name. `options`: what the
+    stage was made for and with: `fn` ("forward", "backward" or "decode"),
+    `target` ("cpu"), `compute` (the type computed in), `chunk`, `save_every`
+    (chunks between two checkpoints) and so on; a later stage has more of them.
 
     ```mlir
     delta.signature = #delta.signature<
