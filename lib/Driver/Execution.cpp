@@ -64,6 +64,108 @@ evaluateAttrs(const runtime::Signature &signature,
   return values;
 }
 
+namespace {
+
+/// Doubles of all arrays, and what of them belongs to each sequence.
+class WideArrays {
+public:
+  /// Everything must outlive this.
+  WideArrays(const runtime::Signature &signature,
+             const runtime::BoundArrays &arrays, ArrayRef<double> attrs,
+             unsigned threads)
+      : signature(signature), arrays(arrays), attrs(attrs), threads(threads) {}
+
+  LogicalResult widen(Reporter &reporter);
+
+  /// The elements of an argument's array that belong to `sequence`.
+  ArrayRef<double> take(const runtime::Argument &arg, StringRef name,
+                        const runtime::Sequence &sequence) const;
+
+  reference::Problem makeProblem(const runtime::Sequence &sequence) const;
+  /// The cotangents of what the problem computes.
+  reference::Cotangents makeCotangents(const runtime::Sequence &sequence) const;
+
+private:
+  const runtime::Signature &signature;
+  const runtime::BoundArrays &arrays;
+  ArrayRef<double> attrs;
+  unsigned threads;
+  std::map<std::string, runtime::NdArray, std::less<>> wide;
+};
+
+LogicalResult WideArrays::widen(Reporter &reporter) {
+  auto add = [&](const std::string &name, const runtime::NdArray &array) {
+    runtime::Expected<runtime::NdArray> doubles =
+        array.convertTo(runtime::DType::F64);
+    if (!doubles)
+      return reporter.error(doubles.message());
+    wide.try_emplace(name, std::move(*doubles));
+    return success();
+  };
+  for (auto &[name, array] : arrays.arrays)
+    if (failed(add(name, array)))
+      return failure();
+  if (arrays.initialState &&
+      failed(add(runtime::kInitialState, *arrays.initialState)))
+    return failure();
+  if (arrays.finalCotangent)
+    return add(runtime::kFinalCotangent, *arrays.finalCotangent);
+  return success();
+}
+
+ArrayRef<double> WideArrays::take(const runtime::Argument &arg, StringRef name,
+                                  const runtime::Sequence &sequence) const {
+  const runtime::NdArray &array = wide.find(name)->second;
+  runtime::Slice slice = runtime::sliceOf(arg, array, sequence);
+  return ArrayRef<double>(array.as<double>() + slice.offset, slice.count);
+}
+
+reference::Problem
+WideArrays::makeProblem(const runtime::Sequence &sequence) const {
+  reference::Problem problem;
+  problem.B = sequence.batch;
+  problem.T = sequence.count;
+  problem.H = arrays.H;
+  problem.dims = toStringMap(arrays.dims);
+  problem.threads = threads;
+  size_t index = 0;
+  for (const runtime::Argument &arg : signature.args) {
+    if (arg.isInput())
+      problem.arrays[arg.name] = take(arg, arg.name, sequence);
+    else if (arg.kind == runtime::ArgKind::Attr)
+      problem.attrs[arg.name] = attrs[index++];
+  }
+  if (arrays.initialState)
+    problem.initialState =
+        take(signature.state(), runtime::kInitialState, sequence);
+  return problem;
+}
+
+reference::Cotangents
+WideArrays::makeCotangents(const runtime::Sequence &sequence) const {
+  reference::Cotangents cotangents;
+  for (const runtime::Argument *out : signature.ofKind(runtime::ArgKind::Out)) {
+    std::string name = runtime::cotangentName(out->name);
+    if (wide.count(name))
+      cotangents.outs[out->name] = take(*out, name, sequence);
+  }
+  if (arrays.finalCotangent)
+    cotangents.finalState =
+        take(signature.state(), runtime::kFinalCotangent, sequence);
+  return cotangents;
+}
+
+/// Adds values to the elements of a result that belong to `sequence`.
+void addTo(const runtime::Argument &arg, runtime::NdArray &array,
+           const runtime::Sequence &sequence, ArrayRef<double> values) {
+  double *to =
+      array.as<double>() + runtime::sliceOf(arg, array, sequence).offset;
+  for (auto [i, value] : enumerate(values))
+    to[i] += value;
+}
+
+} // namespace
+
 FailureOr<runtime::Results> runReference(mlir::ModuleOp module,
                                          const runtime::Signature &signature,
                                          const runtime::BoundArrays &arrays,
@@ -73,59 +175,50 @@ FailureOr<runtime::Results> runReference(mlir::ModuleOp module,
       runtime::makeResults(signature, arrays, /*asF64=*/true);
   if (!results)
     return reporter.error(results.message());
-
-  // Doubles of everything, kept while the parts are evaluated.
-  std::map<std::string, runtime::NdArray> wide;
-  auto widen = [&](const std::string &name, const runtime::NdArray &array) {
-    runtime::Expected<runtime::NdArray> doubles =
-        array.convertTo(runtime::DType::F64);
-    if (!doubles)
-      return reporter.error(doubles.message());
-    wide.try_emplace(name, std::move(*doubles));
-    return success();
-  };
-  for (auto &[name, array] : arrays.arrays)
-    if (failed(widen(name, array)))
-      return failure();
-  if (arrays.initialState &&
-      failed(widen(runtime::kInitialState, *arrays.initialState)))
+  WideArrays wide(signature, arrays, attrs, threads);
+  if (failed(wide.widen(reporter)))
     return failure();
-
-  const runtime::Argument &state = signature.state();
   for (const runtime::Sequence &sequence : runtime::sequencesOf(arrays)) {
-    auto take = [&](const runtime::Argument &arg, const std::string &name) {
-      const runtime::NdArray &array = wide.find(name)->second;
-      runtime::Slice slice = runtime::sliceOf(arg, array, sequence);
-      return ArrayRef<double>(array.as<double>() + slice.offset, slice.count);
-    };
-    reference::Problem problem;
-    problem.B = sequence.batch;
-    problem.T = sequence.count;
-    problem.H = arrays.H;
-    problem.dims = toStringMap(arrays.dims);
-    problem.threads = threads;
-    size_t index = 0;
-    for (const runtime::Argument &arg : signature.args) {
-      if (arg.isInput())
-        problem.arrays[arg.name] = take(arg, arg.name);
-      else if (arg.kind == runtime::ArgKind::Attr)
-        problem.attrs[arg.name] = attrs[index++];
-    }
-    if (arrays.initialState)
-      problem.initialState = take(state, runtime::kInitialState);
     reference::Result result;
-    if (failed(reference::evaluate(module, problem, result)))
+    if (failed(reference::evaluate(module, wide.makeProblem(sequence), result)))
       return failure();
-    auto copyBack = [&](const runtime::Argument &arg, runtime::NdArray &array,
-                        const std::vector<double> &values) {
-      std::copy(values.begin(), values.end(),
-                array.as<double>() +
-                    runtime::sliceOf(arg, array, sequence).offset);
-    };
-    index = 0;
-    for (const runtime::Argument *arg : signature.ofKind(runtime::ArgKind::Out))
-      copyBack(*arg, (*results)[index++].second, result.outs[arg->name]);
-    copyBack(state, (*results)[index].second, result.finalState);
+    size_t index = 0;
+    for (const runtime::Argument *out : signature.ofKind(runtime::ArgKind::Out))
+      addTo(*out, (*results)[index++].second, sequence, result.outs[out->name]);
+    addTo(signature.state(), (*results)[index].second, sequence,
+          result.finalState);
+  }
+  return std::move(*results);
+}
+
+FailureOr<runtime::Results>
+runReferenceGradient(mlir::ModuleOp module, const runtime::Signature &signature,
+                     const runtime::BoundArrays &arrays, ArrayRef<double> attrs,
+                     unsigned threads, Reporter &reporter) {
+  runtime::Expected<runtime::Results> results =
+      runtime::makeGradients(signature, arrays, /*asF64=*/true);
+  if (!results)
+    return reporter.error(results.message());
+  WideArrays wide(signature, arrays, attrs, threads);
+  if (failed(wide.widen(reporter)))
+    return failure();
+  for (const runtime::Sequence &sequence : runtime::sequencesOf(arrays)) {
+    reference::Gradients gradients;
+    if (failed(reference::differentiate(module, wide.makeProblem(sequence),
+                                        wide.makeCotangents(sequence),
+                                        gradients)))
+      return failure();
+    // Params and attrs are shared by the sequences, so theirs add up.
+    size_t index = 0;
+    for (const runtime::Argument *arg : signature.inputs())
+      addTo(*arg, (*results)[index++].second, sequence,
+            gradients.arrays[arg->name]);
+    for (const runtime::Argument *arg :
+         signature.ofKind(runtime::ArgKind::Attr))
+      addTo(*arg, (*results)[index++].second, sequence,
+            gradients.attrs[arg->name]);
+    addTo(signature.state(), (*results)[index].second, sequence,
+          gradients.initialState);
   }
   return std::move(*results);
 }

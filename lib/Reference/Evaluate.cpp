@@ -8,16 +8,13 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Arguments.h"
 #include "Program.h"
-#include "delta/Dialect/Delta/IR/Delta.h"
-#include "delta/Reference/Reference.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <limits>
-#include <thread>
 
 using namespace delta::reference;
 using namespace mlir::delta;
@@ -27,17 +24,6 @@ using llvm::LogicalResult;
 using llvm::success;
 
 namespace {
-
-/// One argument of a body: which slice of which array it is.
-struct Binding {
-  unsigned slot;
-  ArgKind kind;
-  const double *data = nullptr;
-  double number = 0; ///< of an attr
-  int64_t family = 1, size = 1;
-  bool isFamily = false; ///< all micro-steps, as a matrix
-  int64_t micro = 0;     ///< else this one
-};
 
 /// One out: where it is computed and where it goes.
 struct Output {
@@ -62,74 +48,6 @@ struct Kernel {
 
 } // namespace
 
-//===----------------------------------------------------------------------===//
-// Arguments
-//===----------------------------------------------------------------------===//
-
-/// Elements of one token's value.
-static FailureOr<int64_t> getSize(mlir::ModuleOp module, const Program &program,
-                                  ArgAttr arg) {
-  int64_t size = 1;
-  for (mlir::StringAttr axis : arg.getAxes()) {
-    FailureOr<int64_t> dim = program.getDim(module, axis);
-    if (failed(dim))
-      return failure();
-    size *= *dim;
-  }
-  return size;
-}
-
-/// Binds everything but the slot.
-static FailureOr<Binding> bind(mlir::ModuleOp module, const Program &program,
-                               const Problem &problem, ArgAttr arg) {
-  Binding binding;
-  binding.kind = arg.getKind();
-  llvm::StringRef name = arg.getName();
-  if (arg.getKind() == ArgKind::Attr) {
-    auto value = problem.attrs.find(name);
-    if (value == problem.attrs.end())
-      return mlir::emitError(module.getLoc())
-             << "the reference needs a value of attr '" << name << "'";
-    binding.number = value->second;
-    return binding;
-  }
-  FailureOr<int64_t> size = getSize(module, program, arg);
-  if (failed(size))
-    return failure();
-  binding.size = *size;
-  int64_t count = problem.H * binding.size;
-  if (arg.getFamily()) {
-    FailureOr<int64_t> family = program.getDim(module, arg.getFamily());
-    if (failed(family))
-      return failure();
-    binding.family = *family;
-    binding.isFamily = true;
-    count *= *family;
-  }
-  if (arg.getKind() == ArgKind::In)
-    count *= problem.B * problem.T;
-  auto array = problem.arrays.find(name);
-  if (array == problem.arrays.end())
-    return mlir::emitError(module.getLoc())
-           << "the reference needs the array '" << name << "'";
-  if (static_cast<int64_t>(array->second.size()) != count)
-    return mlir::emitError(module.getLoc())
-           << "expects '" << name << "' to have " << count
-           << " elements, but got " << array->second.size();
-  binding.data = array->second.data();
-  return binding;
-}
-
-/// Where token t of the argument begins, in micro-step j.
-static const double *locate(const Binding &binding, const Problem &problem,
-                            int64_t b, int64_t t, int64_t h, int64_t j) {
-  if (binding.kind == ArgKind::Param)
-    return binding.data + h * binding.size;
-  return binding.data +
-         (((b * problem.T + t) * binding.family + j) * problem.H + h) *
-             binding.size;
-}
-
 /// The argument at token t; an `in` of a kernel of many tokens has a row each,
 /// and the rows behind the last token are NaN.
 static Matrix load(const Binding &binding, const Kernel &kernel,
@@ -137,7 +55,8 @@ static Matrix load(const Binding &binding, const Kernel &kernel,
   if (binding.kind == ArgKind::Attr)
     return Matrix::dense(1, 1, binding.number);
   auto copyRow = [&](Matrix &value, int64_t row, int64_t token, int64_t j) {
-    const double *from = locate(binding, problem, b, token, h, j);
+    const double *from =
+        binding.data + offsetOf(binding, problem, b, token, h, j);
     std::copy(from, from + binding.size, value.data() + row * binding.size);
   };
   if (kernel.valid && binding.kind == ArgKind::In) {
@@ -147,15 +66,7 @@ static Matrix load(const Binding &binding, const Kernel &kernel,
       copyRow(value, i, t + i, binding.micro);
     return value;
   }
-  if (binding.isFamily) {
-    Matrix value = Matrix::dense(binding.family, binding.size);
-    for (int64_t j = 0; j < binding.family; ++j)
-      copyRow(value, j, t, j);
-    return value;
-  }
-  Matrix value = Matrix::dense(binding.size, 1);
-  copyRow(value, 0, t, 0);
-  return value;
+  return loadToken(binding, problem, b, t, h);
 }
 
 //===----------------------------------------------------------------------===//
@@ -165,20 +76,10 @@ static Matrix load(const Binding &binding, const Kernel &kernel,
 /// A recurrence: its block arguments are the signature's, then the state.
 static LogicalResult prepareTokens(RecurrenceOp recurrence, Program &program,
                                    const Problem &problem, Kernel &kernel) {
-  auto module = mlir::cast<mlir::ModuleOp>(recurrence->getParentOp());
-  mlir::Block *block = recurrence.getBodyBlock();
-  unsigned index = 0;
-  for (ArgAttr arg : recurrence.getSignature().getAllArgs()) {
-    if (arg.getKind() == ArgKind::State || arg.getKind() == ArgKind::Out)
-      continue;
-    FailureOr<Binding> binding = bind(module, program, problem, arg);
-    if (failed(binding))
-      return failure();
-    binding->slot = program.slot(block->getArgument(index++));
-    kernel.arguments.push_back(*binding);
-  }
+  if (failed(bindTokens(recurrence, program, problem, kernel.arguments)))
+    return failure();
   kernel.state = program.slot(recurrence.getStateArgument());
-  return program.compile(*block, kernel.code);
+  return program.compile(*recurrence.getBodyBlock(), kernel.code);
 }
 
 /// A tensor's shape; empty for a number.
@@ -331,14 +232,8 @@ LogicalResult delta::reference::evaluate(mlir::ModuleOp module,
     return mlir::emitError(
         module.getLoc(),
         "the reference evaluates a module of stage step, events or chunk");
-  for (mlir::StringAttr name : signature.getDimNames()) {
-    std::optional<int64_t> known = signature.getDim(name);
-    auto given = problem.dims.find(name);
-    if (known && given != problem.dims.end() && *known != given->second)
-      return mlir::emitError(module.getLoc())
-             << "expects dim '" << name.getValue() << "' to be " << *known
-             << " as the module says, but got " << given->second;
-  }
+  if (failed(checkDims(module, problem)))
+    return failure();
 
   Program program(problem.dims);
   Kernel kernel;
@@ -393,19 +288,9 @@ LogicalResult delta::reference::evaluate(mlir::ModuleOp module,
     llvm::copy(problem.initialState, result.finalState.begin());
   }
 
-  std::atomic<int64_t> next{0};
-  auto work = [&] {
-    for (int64_t i = next++; i < sequences; i = next++)
-      runSequence(kernel, problem, i / problem.H, i % problem.H,
-                  result.finalState.data() + i * stateSize);
-  };
-  int64_t threads =
-      problem.threads ? problem.threads : std::thread::hardware_concurrency();
-  std::vector<std::thread> workers;
-  for (int64_t i = 1; i < std::min(threads, sequences); ++i)
-    workers.emplace_back(work);
-  work();
-  for (std::thread &worker : workers)
-    worker.join();
+  forEachSequence(sequences, problem.threads, [&](int64_t i) {
+    runSequence(kernel, problem, i / problem.H, i % problem.H,
+                result.finalState.data() + i * stateSize);
+  });
   return success();
 }

@@ -68,14 +68,15 @@ public:
   /// The matrix product.
   static Matrix product(const Matrix &x, const Matrix &y);
 
+  /// Neither dense nor uniform: diagonal plus low rank.
+  bool isLowRank() const { return !isDense() && everywhere == 0; }
+
 private:
   struct Outer {
     std::vector<double> x, y;
   };
 
   bool isDense() const { return !elements.empty() || size() == 0; }
-  /// Neither dense nor uniform: diagonal plus low rank.
-  bool isLowRank() const { return !isDense() && everywhere == 0; }
   /// Nothing but one number everywhere.
   bool isUniform() const {
     return !isDense() && diag.empty() && outers.empty();

@@ -259,23 +259,20 @@ std::optional<LogicalResult> Program::compileShared(Operation *op, Code &code) {
 // Blocks
 //===----------------------------------------------------------------------===//
 
+LogicalResult Program::compile(Operation *op, Code &code) {
+  for (auto compileOne :
+       {&Program::compileElementwise, &Program::compileShared,
+        &Program::compileStep, &Program::compileEvents, &Program::compileChunk})
+    if (Maybe done = (this->*compileOne)(op, code))
+      return *done;
+  return op->emitOpError("is not known to the reference evaluator");
+}
+
 LogicalResult Program::compile(mlir::Block &block, Code &code) {
   for (mlir::BlockArgument argument : block.getArguments())
     slot(argument);
-  for (Operation &op : block.without_terminator()) {
-    Maybe done;
-    for (auto compileOne :
-         {&Program::compileElementwise, &Program::compileShared,
-          &Program::compileStep, &Program::compileEvents,
-          &Program::compileChunk}) {
-      done = (this->*compileOne)(&op, code);
-      if (done)
-        break;
-    }
-    if (!done)
-      return op.emitOpError("is not known to the reference evaluator");
-    if (failed(*done))
+  for (Operation &op : block.without_terminator())
+    if (failed(compile(&op, code)))
       return failure();
-  }
   return success();
 }

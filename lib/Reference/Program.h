@@ -37,12 +37,20 @@ public:
   /// Appends the operations of `block` but its terminator to `code`. Fails with
   /// a diagnostic at the first operation that is not known.
   llvm::LogicalResult compile(mlir::Block &block, Code &code);
+  /// Appends one operation.
+  llvm::LogicalResult compile(mlir::Operation *op, Code &code);
 
   /// The value's slot, made on first use.
   unsigned slot(mlir::Value value) {
-    return slots.try_emplace(value, slots.size()).first->second;
+    auto [it, inserted] = slots.try_emplace(value, count);
+    count += inserted;
+    return it->second;
   }
-  unsigned numSlots() const { return slots.size(); }
+  /// Gives the value another slot from now on: a new one, or `slot`. A body
+  /// that is compiled several times keeps all its values apart in this way.
+  unsigned renew(mlir::Value value) { return slots[value] = count++; }
+  void assign(mlir::Value value, unsigned slot) { slots[value] = slot; }
+  unsigned numSlots() const { return count; }
 
   /// Size of a dim by name; fails with a diagnostic at `op`.
   llvm::FailureOr<int64_t> getDim(mlir::Operation *op,
@@ -62,6 +70,7 @@ private:
 
   const llvm::StringMap<int64_t> &dims;
   llvm::DenseMap<mlir::Value, unsigned> slots;
+  unsigned count = 0;
 };
 
 } // namespace delta::reference

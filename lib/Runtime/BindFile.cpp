@@ -35,8 +35,9 @@ std::string join(const std::vector<std::string> &words) {
 class Binder {
 public:
   Binder(const Signature &signature, const NpzReader &file,
-         const NamedValues<int64_t> &given, const ErrorHandler &report)
-      : signature(signature), file(file), report(report) {
+         const NamedValues<int64_t> &given, const ErrorHandler &report,
+         bool gradients)
+      : signature(signature), file(file), report(report), gradients(gradients) {
     sizes.setDims(given, "the options or the module");
   }
 
@@ -46,7 +47,9 @@ private:
   bool checkNames();
   bool readInputs();
   bool readSequences();
-  bool readInitialState();
+  /// Reads a state a sequence, if it is there.
+  bool readState(const std::string &name, std::optional<NdArray> &state);
+  bool readCotangents();
   /// Compares `array` with the argument's axes, and learns sizes from it.
   bool fit(const Argument &arg, const std::string &name, const NdArray &array);
   bool requireFloat(const std::string &name, const NdArray &array);
@@ -62,6 +65,7 @@ private:
   const Signature &signature;
   const NpzReader &file;
   const ErrorHandler &report;
+  bool gradients;
   AxisSizes sizes;
   BoundArrays bound;
 };
@@ -74,14 +78,18 @@ bool Binder::checkNames() {
       known.push_back(arg.name);
     } else if (arg.kind == ArgKind::Out) {
       accepted.insert(arg.name);
-      accepted.insert("d" + arg.name);
+      accepted.insert(cotangentName(arg.name));
+      if (gradients)
+        known.push_back(cotangentName(arg.name));
     }
   }
   known.push_back(kInitialState);
   known.push_back(kCuSeqlens);
+  if (gradients)
+    known.push_back(kFinalCotangent);
   accepted.insert(known.begin(), known.end());
   accepted.insert(kFinalState);
-  accepted.insert("dht");
+  accepted.insert(kFinalCotangent);
 
   bool good = true;
   for (const std::string &name : file.names()) {
@@ -169,33 +177,63 @@ bool Binder::readSequences() {
   return true;
 }
 
-bool Binder::readInitialState() {
-  if (!file.contains(kInitialState))
+bool Binder::readState(const std::string &name, std::optional<NdArray> &state) {
+  if (!file.contains(name))
     return true;
-  Expected<NdArray> array = file.read(kInitialState);
+  Expected<NdArray> array = file.read(name);
   if (!array)
     return fail(array.message());
   if (!bound.cuSeqlens.empty()) {
     // One state a sequence: the leading axis is N, not B.
-    if (!requireFloat(kInitialState, *array))
+    if (!requireFloat(name, *array))
       return false;
     if (array->rank() < 1 || array->shape()[0] != bound.sequences)
-      return error(kInitialState, "has shape ", toString(array->shape()),
-                   "; expected ", bound.sequences,
-                   " states, the sequences of 'cu_seqlens'");
+      return error(name, "has shape ", toString(array->shape()), "; expected ",
+                   bound.sequences, " states, the sequences of 'cu_seqlens'");
     Shape one = array->shape();
     one[0] = 1;
     // The rest of the shape is checked as for a batch of one.
     Expected<NdArray> probe = NdArray::uninitialized(array->dtype(), one);
     if (!probe)
       return fail(probe.message());
-    if (!fit(signature.state(), kInitialState, *probe))
+    if (!fit(signature.state(), name, *probe))
       return false;
-  } else if (!fit(signature.state(), kInitialState, *array)) {
+  } else if (!fit(signature.state(), name, *array)) {
     return false;
   }
-  bound.initialState = std::move(*array);
+  state = std::move(*array);
   return true;
+}
+
+bool Binder::readCotangents() {
+  std::vector<const Argument *> outs = signature.ofKind(ArgKind::Out);
+  std::string wanted;
+  bool good = true, found = file.contains(kFinalCotangent);
+  for (const Argument *out : outs) {
+    std::string name = cotangentName(out->name);
+    if (name == kFinalCotangent)
+      return fail("the cotangent of out '", out->name,
+                  "' and that of the "
+                  "final state are both called '",
+                  name, "'; give the out another name");
+    wanted +=
+        "'" + name + "' of shape " + sizes.describeExpected(*out) + " or ";
+    if (!file.contains(name))
+      continue;
+    found = true;
+    Expected<NdArray> array = file.read(name);
+    if (!array)
+      good = fail(array.message());
+    else if (!fit(*out, name, *array))
+      good = false;
+    else
+      bound.arrays.try_emplace(name, std::move(*array));
+  }
+  if (!found)
+    return fail(file.path(), ": gradients need a cotangent: an array ", wanted,
+                "'", kFinalCotangent, "' of shape ",
+                sizes.describeExpected(signature.state()));
+  return readState(kFinalCotangent, bound.finalCotangent) && good;
 }
 
 std::optional<BoundArrays> Binder::run() {
@@ -203,7 +241,7 @@ std::optional<BoundArrays> Binder::run() {
     return std::nullopt;
   // A state alone tells B and H, but not T.
   bool stateFirst = !sizes.lookup("B", false) || !sizes.lookup("H", false);
-  if (stateFirst && !readInitialState())
+  if (stateFirst && !readState(kInitialState, bound.initialState))
     return std::nullopt;
   for (auto [axis, value] :
        {std::pair("B", &bound.B), {"T", &bound.T}, {"H", &bound.H}}) {
@@ -215,11 +253,27 @@ std::optional<BoundArrays> Binder::run() {
     *value = *size;
   }
   bound.sequences = bound.B;
-  if (!readSequences() || (!stateFirst && !readInitialState()))
+  if (!readSequences() ||
+      (!stateFirst && !readState(kInitialState, bound.initialState)) ||
+      (gradients && !readCotangents()))
     return std::nullopt;
   for (const std::string &dim : signature.arrayDims())
     if (std::optional<int64_t> size = sizes.lookup(dim, true))
       bound.dims[dim] = *size;
+  if (!gradients)
+    return std::move(bound);
+  // What is not given is zero.
+  for (const Argument *out : signature.ofKind(ArgKind::Out)) {
+    std::string name = cotangentName(out->name);
+    if (bound.arrays.count(name))
+      continue;
+    Expected<NdArray> zeros = NdArray::zeros(out->dtype, shapeOf(*out, bound));
+    if (!zeros) {
+      fail("array '", name, "': ", zeros.message());
+      return std::nullopt;
+    }
+    bound.arrays.try_emplace(name, std::move(*zeros));
+  }
   return std::move(bound);
 }
 
@@ -228,8 +282,9 @@ std::optional<BoundArrays> Binder::run() {
 std::optional<BoundArrays> bindArrays(const Signature &signature,
                                       const NpzReader &file,
                                       const NamedValues<int64_t> &given,
-                                      const ErrorHandler &error) {
-  return Binder(signature, file, given, error).run();
+                                      const ErrorHandler &error,
+                                      bool gradients) {
+  return Binder(signature, file, given, error, gradients).run();
 }
 
 } // namespace delta::runtime

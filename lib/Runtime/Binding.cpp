@@ -53,7 +53,7 @@ std::optional<BoundArrays>
 makeRandomArrays(const Signature &signature,
                  const std::vector<std::string> &dims,
                  const RandomOptions &random, const NamedValues<int64_t> &given,
-                 const ErrorHandler &error) {
+                 const ErrorHandler &error, bool gradients) {
   BoundArrays bound;
   bound.B = bound.sequences = random.B;
   bound.T = random.T;
@@ -82,12 +82,12 @@ makeRandomArrays(const Signature &signature,
   }
 
   const Argument &state = signature.state();
-  auto make = [&](const Argument &arg,
-                  const std::string &name) -> std::optional<NdArray> {
+  auto make = [&](const Argument &arg, const std::string &name,
+                  bool cotangent = false) -> std::optional<NdArray> {
     RandomArray wanted;
     wanted.name = name;
     wanted.shape = shapeOf(arg, bound);
-    wanted.kind = kindFor(arg, state);
+    wanted.kind = cotangent ? RandomKind::Normal : kindFor(arg, state);
     if (arg.range)
       std::tie(wanted.lo, wanted.hi) = *arg.range;
     Expected<NdArray> array = makeRandom(wanted, random.seed);
@@ -104,6 +104,18 @@ makeRandomArrays(const Signature &signature,
   }
   bound.initialState = make(state, kInitialState);
   if (!bound.initialState)
+    return std::nullopt;
+  if (!gradients)
+    return bound;
+  for (const Argument *out : signature.ofKind(ArgKind::Out)) {
+    std::string name = cotangentName(out->name);
+    std::optional<NdArray> array = make(*out, name, /*cotangent=*/true);
+    if (!array)
+      return std::nullopt;
+    bound.arrays.try_emplace(name, std::move(*array));
+  }
+  bound.finalCotangent = make(state, kFinalCotangent, /*cotangent=*/true);
+  if (!bound.finalCotangent)
     return std::nullopt;
   return bound;
 }
@@ -125,8 +137,13 @@ bool checkValues(const Signature &signature, const BoundArrays &arrays,
     if (it != arrays.arrays.end())
       check(it->first, it->second, arg->range.value_or(std::pair(-kInf, kInf)));
   }
+  for (auto &[name, array] : arrays.arrays)
+    if (!signature.lookup(name))
+      check(name, array, {-kInf, kInf});
   if (arrays.initialState)
     check(kInitialState, *arrays.initialState, {-kInf, kInf});
+  if (arrays.finalCotangent)
+    check(kFinalCotangent, *arrays.finalCotangent, {-kInf, kInf});
   return good;
 }
 
@@ -142,12 +159,20 @@ Status convertArrays(const Signature &signature, BoundArrays &arrays,
     array = std::move(*converted);
     return {};
   };
-  for (auto &[name, array] : arrays.arrays)
-    if (Status status = convert(array, signature.lookup(name)->dtype);
-        !status.ok())
+  for (auto &[name, array] : arrays.arrays) {
+    // An out's cotangent has the out's type.
+    const Argument *arg = signature.lookup(name);
+    if (!arg)
+      arg = signature.lookup(name.substr(cotangentName("").size()));
+    if (Status status = convert(array, arg->dtype); !status.ok())
       return status;
-  if (arrays.initialState)
-    return convert(*arrays.initialState, signature.state().dtype);
+  }
+  for (std::optional<NdArray> *array :
+       {&arrays.initialState, &arrays.finalCotangent})
+    if (*array)
+      if (Status status = convert(**array, signature.state().dtype);
+          !status.ok())
+        return status;
   return {};
 }
 

@@ -80,6 +80,33 @@ Expected<Results> makeResults(const Signature &signature,
   return results;
 }
 
+Expected<Results> makeGradients(const Signature &signature,
+                                const BoundArrays &arrays, bool asF64) {
+  Results results;
+  const Argument &state = signature.state();
+  DType sums = state.dtype == DType::F64 ? DType::F64 : DType::F32;
+  auto add = [&](const Argument &arg, const std::string &name, DType dtype) {
+    Expected<NdArray> array = NdArray::zeros(
+        asF64 ? DType::F64 : dtype,
+        arg.kind == ArgKind::Attr ? Shape() : shapeOf(arg, arrays));
+    if (!array)
+      return Status::error("'", gradientName(name), "': ", array.message());
+    results.emplace_back(gradientName(name), std::move(*array));
+    return Status();
+  };
+  for (const Argument *arg : signature.inputs())
+    if (Status status =
+            add(*arg, arg->name, arg->kind == ArgKind::In ? arg->dtype : sums);
+        !status.ok())
+      return status;
+  for (const Argument *arg : signature.ofKind(ArgKind::Attr))
+    if (Status status = add(*arg, arg->name, sums); !status.ok())
+      return status;
+  if (Status status = add(state, kInitialState, state.dtype); !status.ok())
+    return status;
+  return results;
+}
+
 Status checkAttr(const Argument &attr, double value) {
   if (std::isnan(value))
     return Status::error("attr '", attr.name, "' is NaN");
@@ -159,8 +186,9 @@ Expected<Invocation> Invocation::create(const Signature &signature,
     invocation.launches.push_back(std::move(part));
   }
 
-  for (auto &[name, array] : arrays.arrays)
-    invocation.total += static_cast<int64_t>(array.sizeInBytes());
+  for (const Argument *arg : signature.inputs())
+    invocation.total += static_cast<int64_t>(
+        arrays.arrays.find(arg->name)->second.sizeInBytes());
   if (arrays.initialState)
     invocation.total +=
         static_cast<int64_t>(arrays.initialState->sizeInBytes());

@@ -239,6 +239,9 @@ Expected<Request> readRequest(const ParsedArguments &arguments) {
     return Status::error(request.options.check ? "--check" : "--reference",
                          " needs what the recurrence means, and a bundle does "
                          "not say; give the spec");
+  if (request.options.grad)
+    return Status::error("--grad: a bundle has no kernels for gradients; give "
+                         "the spec");
   return request;
 }
 

@@ -86,14 +86,15 @@ LogicalResult Session::bind() {
   };
   std::optional<runtime::BoundArrays> bound;
   if (options.random) {
-    bound = runtime::makeRandomArrays(signature, compilation.getDimNames(),
-                                      *options.random, given, report);
+    bound =
+        runtime::makeRandomArrays(signature, compilation.getDimNames(),
+                                  *options.random, given, report, options.grad);
   } else {
     runtime::Expected<runtime::NpzReader> file =
         runtime::NpzReader::open(options.input);
     if (!file)
       return reporter.error(file.message());
-    bound = runtime::bindArrays(signature, *file, given, report);
+    bound = runtime::bindArrays(signature, *file, given, report, options.grad);
   }
   if (!bound)
     return failure();
@@ -257,11 +258,15 @@ LogicalResult Session::write() {
 
 FailureOr<Exit> Session::run() {
   bool wantsKernel = !options.reference || options.check;
+  if (options.grad && wantsKernel)
+    return reporter.error("--grad: there are no kernels for gradients yet; "
+                          "--reference computes them");
   if (failed(compilation.load()) || (wantsKernel && failed(checkTarget())) ||
       failed(bind()))
     return failure();
   if (options.reference || options.check) {
-    if (compilation.getStage() > Stage::Chunk)
+    Stage last = options.grad ? Stage::Events : Stage::Chunk;
+    if (compilation.getStage() > last)
       return reporter.error(
           Twine(options.check ? "--check" : "--reference") +
           " needs what the recurrence means, and a module of stage '" +
@@ -275,7 +280,8 @@ FailureOr<Exit> Session::run() {
     return failure();
   if (meaning) {
     if (failed(compilation.timed("reference", [&]() -> LogicalResult {
-          FailureOr<runtime::Results> computed = runReference(
+          auto compute = options.grad ? runReferenceGradient : runReference;
+          FailureOr<runtime::Results> computed = compute(
               *meaning, signature, arrays, attrs, pool.numThreads(), reporter);
           if (failed(computed))
             return failure();

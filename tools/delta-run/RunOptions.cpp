@@ -89,11 +89,10 @@ runtime::Expected<RunOptions> readRunOptions(const RunFlags &flags,
   RunOptions options;
   if (Status status = readDevice(flags, options); !status.ok())
     return status;
-  if (flags.grad)
-    return Status::error("--grad: gradients are not available yet");
   options.input = flags.input.value_or("");
   options.output = flags.output.value_or("");
   options.reference = flags.reference;
+  options.grad = flags.grad;
   options.check = flags.check;
   options.bench = flags.bench;
   if (options.input.empty() && !flags.random)

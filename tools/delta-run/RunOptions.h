@@ -38,6 +38,7 @@ struct RunOptions {
   DeviceKind device = DeviceKind::Cpu;
   std::string stats; ///< empty: no counters are written
   bool reference = false;
+  bool grad = false; ///< gradients, not outs
   bool check = false;
   bool bench = false;
   std::optional<double> tolerance;

@@ -52,7 +52,9 @@ struct Flags {
                   cl::desc("Compute the reference instead: float64, token by "
                            "token, from the stage 'step'"),
                   cl::cat(category)),
-        grad("grad", cl::desc("Gradients (not available yet)"),
+        grad("grad",
+             cl::desc("Compute gradients: of the ins, params, attrs and the "
+                      "initial state, from the cotangents d<out> and dht"),
              cl::cat(category)),
         check("check",
               cl::desc("Compare with the reference; exit 2 when they differ"),

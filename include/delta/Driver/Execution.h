@@ -42,6 +42,15 @@ runReference(mlir::ModuleOp module, const runtime::Signature &signature,
              const runtime::BoundArrays &arrays, llvm::ArrayRef<double> attrs,
              unsigned threads, Reporter &reporter);
 
+/// Differentiates a module of stage `step` or `events` on `arrays`, which hold
+/// cotangents and are widened to double. Results are those of
+/// `runtime::makeGradients`, in f64.
+llvm::FailureOr<runtime::Results>
+runReferenceGradient(mlir::ModuleOp module, const runtime::Signature &signature,
+                     const runtime::BoundArrays &arrays,
+                     llvm::ArrayRef<double> attrs, unsigned threads,
+                     Reporter &reporter);
+
 } // namespace delta::driver
 
 #endif // DELTA_DRIVER_EXECUTION_H

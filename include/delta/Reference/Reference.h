@@ -4,8 +4,8 @@
 // Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Evaluates a module of stage `step`, `events` or `chunk` on plain arrays of
-// double. It shares no code with the passes or the targets, so that they can
-// be held against it.
+// double, and differentiates one of stage `step` or `events`. It shares no code
+// with the passes or the targets, so that they can be held against it.
 //
 //===----------------------------------------------------------------------===//
 #ifndef DELTA_REFERENCE_REFERENCE_H
@@ -55,6 +55,34 @@ struct Result {
 /// attr, a dim that contradicts the signature.
 llvm::LogicalResult evaluate(mlir::ModuleOp module, const Problem &problem,
                              Result &result);
+
+/// The cotangents of a problem's results, by what they belong to; an absent or
+/// empty one is zero. Shapes are those of the results.
+struct Cotangents {
+  llvm::StringMap<llvm::ArrayRef<double>> outs;
+  llvm::ArrayRef<double> finalState;
+};
+
+/// The gradient of <outs, their cotangents> + <final state, its cotangent>.
+struct Gradients {
+  /// Of every `in` and `param`, by its name and in its shape.
+  llvm::StringMap<std::vector<double>> arrays;
+  /// Of every `attr`, by its name.
+  llvm::StringMap<double> attrs;
+  std::vector<double> initialState;
+};
+
+/// Differentiates a module of stage `step` or `events` in reverse mode, token
+/// by token: not by way of a chunk program. Where a function has no derivative
+/// a subgradient is taken: at a tie, `max` and `min` pass the cotangent to
+/// their second operand and `abs` to none. A cotangent of 0 stays 0 on its way
+/// back whatever the values are, so a log-decay of -inf has the gradient 0.
+/// Sums over sequences are taken in order and do not depend on `threads`.
+///
+/// Fails as `evaluate` does, and for a misshaped cotangent.
+llvm::LogicalResult differentiate(mlir::ModuleOp module, const Problem &problem,
+                                  const Cotangents &cotangents,
+                                  Gradients &result);
 
 } // namespace delta::reference
 

@@ -31,10 +31,13 @@ struct BoundArrays {
   int64_t sequences = 0;
   /// Sizes of the signature's dims, as far as known.
   NamedValues<int64_t> dims;
-  /// The ins and params by name.
+  /// The ins and params by name; for gradients the cotangents of all outs,
+  /// too.
   std::map<std::string, NdArray> arrays;
   /// [sequences, H, A, A']; absent: zero.
   std::optional<NdArray> initialState;
+  /// The cotangent of the final state, for gradients; absent: zero.
+  std::optional<NdArray> finalCotangent;
   /// Boundaries of the sequences packed along T; empty without cu_seqlens.
   std::vector<int64_t> cuSeqlens;
 };
@@ -44,6 +47,14 @@ struct BoundArrays {
 inline constexpr const char *kInitialState = "initial_state";
 inline constexpr const char *kFinalState = "final_state";
 inline constexpr const char *kCuSeqlens = "cu_seqlens";
+
+/// Name of the array with the final state's cotangent.
+inline constexpr const char *kFinalCotangent = "dht";
+/// Name of the array with an out's cotangent, and of an input's gradient.
+inline std::string cotangentName(const std::string &out) { return "d" + out; }
+inline std::string gradientName(const std::string &input) {
+  return "d_" + input;
+}
 
 /// The --random option: what arrays to make.
 struct RandomOptions {
@@ -57,22 +68,24 @@ struct RandomOptions {
 Expected<RandomOptions> parseRandomOptions(std::string_view text);
 
 /// Binds the arrays of `file`. `given` are sizes that the options, a module or
-/// a bundle fix. Reports every missing, unknown, misshaped or wrongly typed
-/// array; nothing after an error.
+/// a bundle fix. With `gradients` the cotangents are bound, too: at least one
+/// must be there, and one that is not is zero. Reports every missing, unknown,
+/// misshaped or wrongly typed array; nothing after an error.
 std::optional<BoundArrays> bindArrays(const Signature &signature,
                                       const NpzReader &file,
                                       const NamedValues<int64_t> &given,
-                                      const ErrorHandler &error);
+                                      const ErrorHandler &error,
+                                      bool gradients = false);
 
 /// Makes random arrays. Vectors along the state's rows have unit length,
 /// scalars per token lie in (0, 1), log-decays are negative, declared ranges
-/// are kept, everything else is normal. `dims` are those that need a size; one
-/// without is reported.
+/// are kept, everything else is normal, as are the cotangents made with
+/// `gradients`. `dims` are those that need a size; one without is reported.
 std::optional<BoundArrays>
 makeRandomArrays(const Signature &signature,
                  const std::vector<std::string> &dims,
                  const RandomOptions &random, const NamedValues<int64_t> &given,
-                 const ErrorHandler &error);
+                 const ErrorHandler &error, bool gradients = false);
 
 /// Reports values that are NaN or outside their declared range, naming array,
 /// index, value and range. `where` begins the message (the file's name).

@@ -45,6 +45,13 @@ Slice sliceOf(const Argument &arg, const NdArray &array,
 Expected<Results> makeResults(const Signature &signature,
                               const BoundArrays &arrays, bool asF64);
 
+/// Zeroed arrays for the gradients of all ins, params and attrs, in this order,
+/// and of the initial state. `signature` is the forward one. An in's gradient
+/// has the in's type, a param's or attr's the type of sums: f32, or f64 where
+/// the state has that. With `asF64` all are f64.
+Expected<Results> makeGradients(const Signature &signature,
+                                const BoundArrays &arrays, bool asF64);
+
 /// The values of the signature's attrs in declared order: those `given`, else
 /// their defaults. Errors: an unknown name, an attr without a value, one whose
 /// default is computed from an attr that is given, a value outside its declared

@@ -47,6 +47,7 @@ def main():
                        for name, array in g.items()})
     save("results", o=g["v"], final_state=g["v"], do=g["v"], dht=g["v"],
          d_q=g["q"], d_anything=g["q"])
+    save("cotangents", do=g["v"], dht=g["initial_state"])
     save("no-tokens", **{name: array[:, :0] for name, array in g.items()
                          if name != "initial_state"})
     save("no-batch", **{name: array[:0] for name, array in g.items()})
@@ -54,6 +55,10 @@ def main():
     save("packed", cu_seqlens=np.array([0, 2, 2, 5]), initial_state=states)
 
     # What is wrong, one thing each.
+    save("cotangent-size", do=g["q"])
+    save("cotangent-state", dht=g["v"])
+    save("cotangent-type", do=g["v"].astype(np.int32))
+    save("cotangent-name", d0=g["v"])
     save("missing", beta=None)
     save("misspelt", beta=None, bta=g["beta"])
     save("extra", foo=g["beta"])
