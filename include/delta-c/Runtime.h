@@ -35,7 +35,7 @@ extern "C" {
 #endif
 
 /* Grows when functions are added. */
-#define DELTA_API_VERSION 1
+#define DELTA_API_VERSION 2
 
 typedef enum delta_status {
   DELTA_OK = 0,

@@ -1,0 +1,138 @@
+//===- Runtime.cpp - the run time for Python ------------------------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// delta-c/Runtime.h as a Python module: bundles, devices, kernels, and the
+// caller that takes Python's arrays to them.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Caller.h"
+
+#include <nanobind/stl/shared_ptr.h>
+
+using namespace deltac;
+
+namespace {
+
+std::shared_ptr<Bundle> readBundle(nb::bytes data, const std::string &name) {
+  delta_bundle *bundle = nullptr;
+  char *error = nullptr;
+  check(delta_bundle_read(data.c_str(), data.size(), name.c_str(), &bundle,
+                          &error),
+        &error);
+  return std::make_shared<Bundle>(bundle);
+}
+
+nb::dict dims(const Bundle &bundle) {
+  nb::dict result;
+  for (size_t i = 0; i < delta_bundle_num_dims(bundle.handle.get()); ++i) {
+    const char *name = nullptr;
+    int64_t size = 0;
+    char *error = nullptr;
+    check(delta_bundle_get_dim(bundle.handle.get(), i, &name, &size, &error),
+          &error);
+    result[name] = size;
+  }
+  return result;
+}
+
+nb::list args(const Bundle &bundle) {
+  nb::list result;
+  for (size_t i = 0; i < delta_bundle_num_args(bundle.handle.get()); ++i) {
+    delta_arg_info info = {};
+    info.struct_size = sizeof(info);
+    char *error = nullptr;
+    check(delta_bundle_get_arg(bundle.handle.get(), i, &info, &error), &error);
+    result.append(describe(info));
+  }
+  return result;
+}
+
+nb::list kernels(const Bundle &bundle) {
+  nb::list result;
+  for (size_t i = 0; i < delta_bundle_num_kernels(bundle.handle.get()); ++i) {
+    delta_kernel_info info = {};
+    info.struct_size = sizeof(info);
+    char *error = nullptr;
+    check(delta_bundle_get_kernel(bundle.handle.get(), i, &info, &error),
+          &error);
+    nb::dict kernel;
+    kernel["target"] = info.target;
+    kernel["fn"] = info.fn;
+    kernel["entry"] = info.entry;
+    kernel["compute"] = info.compute;
+    kernel["flops_per_token"] = info.flops_per_token;
+    kernel["threads"] = info.threads;
+    kernel["shared_bytes"] = info.shared_bytes;
+    kernel["v_blocks"] = info.v_blocks;
+    kernel["workspace_bytes"] = info.workspace_bytes;
+    result.append(kernel);
+  }
+  return result;
+}
+
+void writeStats(const Device &device, const std::string &path) {
+  char *error = nullptr;
+  check(delta_device_write_stats(device.handle.get(), path.c_str(), &error),
+        &error);
+}
+
+} // namespace
+
+NB_MODULE(_runtime, m) {
+  // Kernels and devices live as long as the process.
+  nb::set_leak_warnings(false);
+  m.doc() = "The run time; its interface is deltac's Python code.";
+  nb::class_<Bundle>(m, "Bundle")
+      .def_prop_ro(
+          "name",
+          [](const Bundle &b) { return delta_bundle_name(b.handle.get()); })
+      .def_prop_ro(
+          "id", [](const Bundle &b) { return delta_bundle_id(b.handle.get()); })
+      .def_prop_ro(
+          "compiler",
+          [](const Bundle &b) { return delta_bundle_compiler(b.handle.get()); })
+      .def_prop_ro("dims", &dims)
+      .def_prop_ro("args", &args)
+      .def_prop_ro("kernels", &kernels);
+  m.def("read_bundle", &readBundle, nb::arg("data"), nb::arg("name"));
+
+  nb::class_<Device>(m, "Device")
+      .def(nb::init<const std::string &, int, unsigned>(), nb::arg("name"),
+           nb::arg("index") = 0, nb::arg("threads") = 0)
+      .def_ro("kind", &Device::kind)
+      .def("write_stats", &writeStats, nb::arg("path"))
+      .def("__str__", [](const Device &device) {
+        return delta_device_describe(device.handle.get());
+      });
+
+  nb::class_<Kernel>(m, "Kernel")
+      .def(nb::init<std::shared_ptr<Bundle>, std::shared_ptr<Device>,
+                    const std::string &>(),
+           nb::arg("bundle"), nb::arg("device"), nb::arg("fn"))
+      .def_prop_ro("bundle",
+                   [](const Kernel &kernel) { return kernel.bundle; });
+
+  static PyType_Slot slots[] = {
+      {Py_tp_traverse, reinterpret_cast<void *>(Caller::traverse)},
+      {Py_tp_clear, reinterpret_cast<void *>(Caller::clearReferences)},
+      {0, nullptr}};
+  nb::class_<Caller>(m, "Caller", nb::type_slots(slots))
+      .def(nb::init<nb::list, nb::tuple, nb::list, nb::list, std::string,
+                    nb::object, nb::object>())
+      .def("call", &Caller::call)
+      .def("bind", &Caller::bind)
+      .def("launch", &Caller::launch, nb::arg("inputs"),
+           nb::arg("initial_state").none(), nb::arg("attrs"),
+           nb::arg("output_final_state"))
+      .def("clear", &Caller::clear)
+      .def_prop_ro("num_kernels", &Caller::numKernels)
+      .def_ro("stats", &Caller::stats);
+
+  m.def("set_torch", &setTorch);
+  m.def("version", &delta_version);
+}
