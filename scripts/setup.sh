@@ -24,6 +24,7 @@ packages=(
   ninja-build
   nlohmann-json3-dev # header only
   pkg-config
+  python3-dev # headers for the Python package
   python3-psutil # lit's time limits
   python3-venv
   zlib1g-dev
@@ -116,7 +117,12 @@ require requirements-test.txt || {
   say "error: pip could not install requirements-test.txt; see its message above"
   exit 1
 }
-# PyTorch is only compared with: what needs it says so when it is not there.
+# The package and most of its tests do without PyTorch; tests that need it are
+# reported as skipped when it is not there.
+require requirements-torch.txt || {
+  say "warning: PyTorch could not be installed; tests of the operators will be skipped"
+}
+# Only compared with: what needs it says so when it is not there.
 if [ "$bench" = 1 ] && ! require requirements-bench.txt; then
-  say "warning: PyTorch could not be installed; comparisons with it will be left out"
+  say "warning: transformers could not be installed; comparisons with it will be left out"
 fi

@@ -12,6 +12,8 @@
 
 #include "delta-c/Runtime.h"
 
+#include "LaunchPlan.h"
+
 #include "delta/Runtime/Device.h"
 #include "delta/Runtime/LaunchCheck.h"
 #include "delta/Runtime/ThreadPool.h"
@@ -175,7 +177,14 @@ struct delta_kernel {
   std::unique_ptr<cpu::SharedKernel> cpuKernel;
   std::unique_ptr<cpu::Launcher> launcher;
   std::unique_ptr<runtime::DeviceKernel> gpuKernel;
+  std::optional<capi::LaunchPlan> plan;
   std::mutex mutex;
+  // What a launch on the CPU passes on, kept from one to the next; guarded by
+  // the mutex.
+  std::vector<const void *> in;
+  std::vector<void *> out;
+  std::vector<int64_t> dims;
+  std::vector<double> attrs;
 };
 
 extern "C" {
@@ -502,6 +511,11 @@ delta_status delta_kernel_load(const delta_bundle *bundle, delta_device *device,
       result->launcher = std::make_unique<cpu::Launcher>(
           result->cpuKernel->entry(), *opened.pool);
     }
+    result->plan.emplace(contents.signature,
+                         opened.gpu ? runtime::kGpuAlignment : 0);
+    for (const std::string &dim : contents.signature.arrayDims())
+      result->dims.push_back(contents.signature.dims.find(dim)->second);
+    result->dims.insert(result->dims.begin(), 3, 0);
     *kernel = result.release();
     return DELTA_OK;
   });
@@ -580,30 +594,37 @@ static Status readArrays(const runtime::Signature &signature,
   return status;
 }
 
-static Status launchOnCpu(delta_kernel &kernel,
-                          const runtime::LaunchArrays &arrays,
+/// Below this, waking threads takes longer than what they would save.
+static constexpr double kSerialFlops = 256e3;
+
+/// Precondition: the launch was checked, and the kernel's mutex is held.
+static Status launchOnCpu(delta_kernel &kernel, const delta_launch &launch,
                           const runtime::LaunchSizes &sizes,
                           const std::vector<double> &attrs) {
-  const runtime::Signature &signature = kernel.bundle->bundle.signature;
-  std::vector<const void *> in;
-  std::vector<void *> out;
   // The kernel asks for a pointer wherever something might be; without elements
   // it is not followed.
   static char nothing;
-  auto place = [](const ArrayView &view) {
-    return view.data ? view.data : &nothing;
+  auto place = [](const delta_array &array) {
+    return array.data ? array.data : &nothing;
   };
-  for (const ArrayView &view : arrays.inputs)
-    in.push_back(place(view));
-  in.push_back(arrays.initialState ? place(*arrays.initialState) : nullptr);
-  for (const ArrayView &view : arrays.outputs)
-    out.push_back(place(view));
-  out.push_back(arrays.finalState ? place(*arrays.finalState) : nullptr);
-  std::vector<int64_t> dims = {sizes.B, sizes.T, sizes.H};
-  for (const std::string &dim : signature.arrayDims())
-    dims.push_back(signature.dims.find(dim)->second);
-  int code =
-      (*kernel.launcher)(in.data(), out.data(), dims.data(), attrs.data());
+  kernel.in.clear();
+  kernel.out.clear();
+  for (size_t i = 0; i < launch.num_inputs; ++i)
+    kernel.in.push_back(place(launch.inputs[i]));
+  kernel.in.push_back(launch.initial_state ? place(*launch.initial_state)
+                                           : nullptr);
+  for (size_t i = 0; i < launch.num_outputs; ++i)
+    kernel.out.push_back(place(launch.outputs[i]));
+  kernel.out.push_back(launch.final_state ? place(*launch.final_state)
+                                          : nullptr);
+  kernel.dims[0] = sizes.B;
+  kernel.dims[1] = sizes.T;
+  kernel.dims[2] = sizes.H;
+  double work = kernel.kernel->flopsPerToken * static_cast<double>(sizes.B) *
+                static_cast<double>(sizes.T) * static_cast<double>(sizes.H);
+  int code = (*kernel.launcher)(kernel.in.data(), kernel.out.data(),
+                                kernel.dims.data(), attrs.data(),
+                                work > 0 && work < kSerialFlops);
   if (code == cpu::kOk)
     return {};
   return Status::error("the kernel refused its arguments: ",
@@ -665,6 +686,14 @@ delta_status delta_kernel_launch(delta_kernel *kernel,
                              "; expected at least " +
                              std::to_string(sizeof(delta_launch)));
     const runtime::Signature &signature = kernel->bundle->bundle.signature;
+    if (!kernel->gpuKernel) {
+      std::lock_guard<std::mutex> lock(kernel->mutex);
+      std::optional<runtime::LaunchSizes> sizes = kernel->plan->check(*launch);
+      if (sizes && kernel->plan->completeAttrs(*launch, kernel->attrs)) {
+        Status status = launchOnCpu(*kernel, *launch, *sizes, kernel->attrs);
+        return status.ok() ? DELTA_OK : fail(error, status.message());
+      }
+    }
     runtime::LaunchArrays arrays;
     if (Status status = readArrays(signature, *launch, arrays); !status.ok())
       return fail(error, status.message());
@@ -679,7 +708,7 @@ delta_status delta_kernel_launch(delta_kernel *kernel,
     OpenedDevice &device = *kernel->device;
     if (!kernel->gpuKernel) {
       std::lock_guard<std::mutex> lock(kernel->mutex);
-      Status status = launchOnCpu(*kernel, arrays, *sizes, *attrs);
+      Status status = launchOnCpu(*kernel, *launch, *sizes, *attrs);
       return status.ok() ? DELTA_OK : fail(error, status.message());
     }
     if (!device.simulator) {

@@ -186,11 +186,11 @@ Kind ArrayReader::read(PyObject *object, const char *name, ArrayView &view) {
   }
   if (PyFloat_Check(object) || PyLong_Check(object) || object == Py_None)
     return Kind::NotAnArray;
-  nb::ndarray<> array;
+  nb::ndarray<nb::ro> array;
   nb::object source = nb::borrow(object);
   if (plainTorch) // without the table, torch refuses what needs a gradient
     source = source.attr("detach")();
-  if (!nb::try_cast<nb::ndarray<>>(source, array)) {
+  if (!nb::try_cast<nb::ndarray<nb::ro>>(source, array)) {
     if (nb::hasattr(source, "dtype"))
       refuse(object, name);
     return Kind::NotAnArray;
@@ -199,7 +199,8 @@ Kind ArrayReader::read(PyObject *object, const char *name, ArrayView &view) {
   if (!toDType(array.dtype().code, array.dtype().bits, array.dtype().lanes,
                view.dtype))
     refuse(object, name);
-  view.data = static_cast<char *>(array.data_handle()) + array.byte_offset();
+  view.data = const_cast<char *>(static_cast<const char *>(array.data_handle())) +
+              array.byte_offset();
   view.rank = array.ndim();
   view.place = {plainTorch ? Framework::Torch : Framework::NumPy,
                 {array.device_type(), array.device_id()}};

@@ -76,7 +76,7 @@ public:
   static bool isIndirect(PyObject *object);
 
 private:
-  std::vector<nb::ndarray<>> kept;
+  std::vector<nb::ndarray<nb::ro>> kept;
 };
 
 /// What the module has to know of torch: types and functions of its own, given

@@ -59,12 +59,16 @@ Launcher::Launcher(const KernelEntry &entry, runtime::ThreadPool &pool)
 Launcher::~Launcher() = default;
 
 int Launcher::operator()(const void *const *in, void *const *out,
-                         const int64_t *dims, const double *attrs) {
+                         const int64_t *dims, const double *attrs,
+                         bool serial) {
   const KernelEntry &entry = impl->entry;
   int64_t heads = 0; // sequences times heads
   if (dims[0] < 0 || dims[1] < 0 || dims[2] < 0 ||
       __builtin_mul_overflow(dims[0], dims[2], &heads))
     return kBadDims;
+  if (serial)
+    return entry.range(in, out, dims, attrs, impl->workspaces, impl->stride, 0,
+                       heads, 1);
   int64_t threads = impl->pool.numThreads();
   int64_t vblocks = 1;
   if (heads > 0 && heads < threads)

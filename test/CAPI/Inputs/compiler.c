@@ -30,6 +30,58 @@ static void refused(const char *what, const char *name, const char *text,
   delta_free(error);
 }
 
+/* The interface of a spec, with what is known before it is compiled. */
+static void describe(const char *name, const delta_option *options,
+                     size_t count) {
+  delta_spec *spec;
+  delta_arg_info arg = {0};
+  char *error;
+  size_t i, j;
+  if (delta_spec_open(name, options, count, &spec, &error)) {
+    printf("no interface: %s\n", error);
+    delta_free(error);
+    return;
+  }
+  printf("%s has the dims", delta_spec_name(spec));
+  for (i = 0; i < delta_spec_num_dims(spec); ++i)
+    printf(" %s", delta_spec_get_dim(spec, i));
+  printf("\n");
+  arg.struct_size = sizeof(arg);
+  for (i = 0; i < delta_spec_num_args(spec); ++i) {
+    if (delta_spec_get_arg(spec, i, &arg, &error))
+      return;
+    printf("  %s %d %d", arg.name, (int)arg.kind, (int)arg.dtype);
+    for (j = 0; j < arg.rank; ++j)
+      printf(" %s=%d", arg.axes[j], (int)arg.sizes[j]);
+    if (arg.kind == DELTA_ATTR)
+      printf(" %s = %g", arg.default_text, arg.default_value);
+    printf("\n");
+  }
+  if (delta_spec_get_arg(spec, i, &arg, &error)) {
+    printf("  %s\n", error);
+    delta_free(error);
+  }
+  delta_spec_close(spec);
+}
+
+static void emit(const char *artefact, const delta_option *options,
+                 size_t count) {
+  void *data = NULL;
+  size_t size = 0;
+  char *explanation = NULL, *error;
+  if (delta_emit("gla", artefact, options, count, &data, &size, &explanation,
+                 &error)) {
+    printf("not emitted: %s\n", error);
+    delta_free(error);
+    return;
+  }
+  printf("%s: %s, explained: %s\n", artefact ? artefact : "nothing",
+         size ? "some bytes" : "no bytes",
+         strstr(explanation, "transition: diagonal decay") ? "yes" : "no");
+  delta_free(data);
+  delta_free(explanation);
+}
+
 int main(int argc, char **argv) {
   delta_option options[] = {
       {"D", "K=16"}, {"D", "V=8"}, {"dtype", "bf16"}, {"fn", "forward,decode"}};
@@ -67,6 +119,17 @@ int main(int argc, char **argv) {
   refused("no dim", "gla", NULL, NULL, 0);
   refused("stdin", "-", NULL, NULL, 0);
   refused("bad spec", NULL, "recurrence r { out o = 1 }", options, 2);
+
+  describe("gla", options, 1);
+  describe("gla", options, 3);
+  describe("nobody", NULL, 0);
+  emit("llvm", options, 2);
+  emit("ptx", options, 2);
+  emit(NULL, NULL, 0);
+  emit("bundle", options, 2);
+  emit("leaf", options, 2);
+  if (strlen(delta_build_id()) < 40 || !*delta_host_cpu())
+    return 1;
 
   printf("%d specs, the first is %s\n", (int)delta_num_library_specs(),
          delta_get_library_spec_name(0));

@@ -76,9 +76,10 @@ public:
 
   /// Runs all work items and returns when they are done: kOk, or the first
   /// status that is not. The arguments are those of RangeFunction. The split
-  /// over threads never changes a result.
+  /// over threads never changes a result. With `serial` only the calling thread
+  /// works.
   int operator()(const void *const *in, void *const *out, const int64_t *dims,
-                 const double *attrs);
+                 const double *attrs, bool serial = false);
 
 private:
   struct Impl;
