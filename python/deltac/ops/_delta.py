@@ -1,0 +1,377 @@
+# Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Delta rules: a token corrects what its key already holds."""
+
+from . import _common as common
+from ._specs import make
+
+_AROUND = ("scale", "initial_state", "output_final_state", "cu_seqlens",
+           "cu_seqlens_cpu", "chunk_size")
+_GATES = ("use_gate_in_kernel", "A_log", "dt_bias", "lower_bound", "safe_gate")
+
+
+def _options(**options):
+    """What differs from a default, as a key."""
+    return tuple((name, value) for name, value in options.items()
+                 if value is not False and value is not None)
+
+
+def _add_gate(arrays, A_log, dt_bias, per_channel, k):
+    if A_log is not None:
+        arrays["A_log"] = A_log.reshape(-1)
+    if dt_bias is not None:
+        arrays["dt_bias"] = (dt_bias.reshape(k.shape[2], -1) if per_channel
+                             else dt_bias.reshape(-1))
+
+
+def chunk_delta_rule(q, k, v, beta, scale=None, initial_state=None,
+                     output_final_state=False, use_qk_l2norm_in_kernel=False,
+                     cu_seqlens=None, cu_seqlens_cpu=None, chunk_size=None,
+                     **kwargs):
+    """S = S + beta k (v - S^T k)^T; o = scale S^T q.
+
+    q, k: [B, T, H, K]. v: [B, T, H, V]. beta: [B, T, H]. scale: default
+    K ** -0.5. initial_state: [B, H, K, V]. use_qk_l2norm_in_kernel: q and k are
+    normalised first. Returns o [B, T, H, V] and the final state or None.
+    """
+    op = "chunk_delta_rule"
+    common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu)
+    common.take_legacy(op, kwargs, ("q", "k", "v", "beta",
+                                    "use_qk_l2norm_in_kernel", *_AROUND))
+    common.check_heads(op, q, v)
+    common.check_beta(op, beta)
+    made = make("delta_rule", "forward", common.check_chunk(op, chunk_size),
+                _options(l2norm=use_qk_l2norm_in_kernel))
+    return common.call(made, {"q": q, "k": k, "v": v, "beta": beta}, scale,
+                       initial_state, output_final_state)
+
+
+def fused_recurrent_delta_rule(q, k, v, beta=None, scale=None,
+                               initial_state=None, output_final_state=False,
+                               use_qk_l2norm_in_kernel=False, cu_seqlens=None):
+    """chunk_delta_rule as its recurrent form; without beta it is 1."""
+    op = "fused_recurrent_delta_rule"
+    common.refuse(op, cu_seqlens=cu_seqlens)
+    common.check_heads(op, q, v)
+    common.check_beta(op, beta)
+    arrays = {"q": q, "k": k, "v": v}
+    options = _options(l2norm=use_qk_l2norm_in_kernel)
+    if beta is None:
+        options += (("beta", False),)
+    else:
+        arrays["beta"] = beta
+    return common.call(make("delta_rule", "decode", None, options), arrays,
+                       scale, initial_state, output_final_state)
+
+
+def chunk_gated_delta_rule(q, k, v, g, beta, scale=None, initial_state=None,
+                           output_final_state=False,
+                           use_qk_l2norm_in_kernel=False,
+                           use_beta_sigmoid_in_kernel=False,
+                           allow_neg_eigval=False, state_v_first=False,
+                           cu_seqlens=None, cu_seqlens_cpu=None,
+                           chunk_indices=None, cp_context=None,
+                           use_gate_in_kernel=False, A_log=None, dt_bias=None,
+                           chunk_size=None, **kwargs):
+    """S = exp(g) S; S = S + beta k (v - S^T k)^T; o = scale S^T q.
+
+    q, k: [B, T, H, K]. v: [B, T, H, V]. g: [B, T, H], log-decay, at most 0.
+    beta: [B, T, H]. Options, each a line of the spec: q and k normalised;
+    beta through a sigmoid, doubled with allow_neg_eigval; g = -exp(A_log)
+    softplus(g + dt_bias) with use_gate_in_kernel, A_log and dt_bias [H].
+    state_v_first: states are [B, H, V, K]. Returns o and the final state or
+    None.
+    """
+    op = "chunk_gated_delta_rule"
+    common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
+                  chunk_indices=chunk_indices, cp_context=cp_context)
+    state_v_first = common.take_legacy(
+        op, kwargs, ("q", "k", "v", "g", "beta", "use_qk_l2norm_in_kernel",
+                     "use_beta_sigmoid_in_kernel", "allow_neg_eigval",
+                     "state_v_first", *_AROUND, *_GATES[:3]), state_v_first)
+    common.check_heads(op, q, v)
+    common.check_beta(op, beta)
+    common.check_gate(op, use_gate_in_kernel, A_log, dt_bias, None)
+    arrays = {"q": q, "k": k, "v": v, "g": g, "beta": beta}
+    _add_gate(arrays, A_log, dt_bias, False, k)
+    made = make("gated_delta_rule", "forward",
+                common.check_chunk(op, chunk_size),
+                _options(l2norm=use_qk_l2norm_in_kernel,
+                         sigmoid=use_beta_sigmoid_in_kernel,
+                         doubled=_check_doubled(op, allow_neg_eigval,
+                                                use_beta_sigmoid_in_kernel),
+                         gate=use_gate_in_kernel, A_log=A_log is not None,
+                         dt_bias=dt_bias is not None))
+    return common.call(made, arrays, scale, initial_state, output_final_state,
+                       state_v_first)
+
+
+def _check_doubled(op, allow_neg_eigval, sigmoid):
+    if allow_neg_eigval and not sigmoid:
+        raise ValueError(f"{op}: argument 'allow_neg_eigval' is true, which "
+                         "needs use_beta_sigmoid_in_kernel=True; or pass a beta "
+                         "of up to 2")
+    return bool(allow_neg_eigval)
+
+
+def fused_recurrent_gated_delta_rule(
+        q, k, v, g=None, gk=None, gv=None, beta=None, scale=None,
+        initial_state=None, output_final_state=False,
+        use_qk_l2norm_in_kernel=False, use_gate_in_kernel=False, A_log=None,
+        dt_bias=None, use_beta_sigmoid_in_kernel=False, allow_neg_eigval=False,
+        state_v_first=False, cu_seqlens=None, **kwargs):
+    """chunk_gated_delta_rule as its recurrent form. Gates are optional and add
+    up: g [B, T, H] a head, gk [B, T, H, K] a channel; without beta it is 1."""
+    op = "fused_recurrent_gated_delta_rule"
+    common.refuse(op, cu_seqlens=cu_seqlens)
+    common.refuse_column_gates(op, gv=gv)
+    state_v_first = common.take_legacy(
+        op, kwargs, ("q", "k", "v", "g", "gk", "gv", "beta",
+                     "use_qk_l2norm_in_kernel", "use_beta_sigmoid_in_kernel",
+                     "allow_neg_eigval", "state_v_first", *_AROUND[:4],
+                     *_GATES[:3]), state_v_first)
+    common.check_heads(op, q, v)
+    common.check_beta(op, beta)
+    common.check_gate(op, use_gate_in_kernel, A_log, dt_bias, None)
+    if use_gate_in_kernel and g is None:
+        raise ValueError(f"{op}: argument 'g' is missing; use_gate_in_kernel "
+                         "makes the log-decay from it")
+    arrays = {"q": q, "k": k, "v": v}
+    for name, value in (("g", g), ("gk", gk), ("beta", beta)):
+        if value is not None:
+            arrays[name] = value
+    _add_gate(arrays, A_log, dt_bias, False, k)
+    options = _options(gk=gk is not None, l2norm=use_qk_l2norm_in_kernel,
+                       sigmoid=use_beta_sigmoid_in_kernel,
+                       doubled=_check_doubled(op, allow_neg_eigval,
+                                              use_beta_sigmoid_in_kernel),
+                       gate=use_gate_in_kernel, A_log=A_log is not None,
+                       dt_bias=dt_bias is not None)
+    if g is None:
+        options += (("g", None),)
+    if beta is None:
+        options += (("beta", False),)
+    return common.call(make("gated_delta_rule", "decode", None, options),
+                       arrays, scale, initial_state, output_final_state,
+                       state_v_first)
+
+
+def _kda(op, fn, chunk, q, k, v, g, beta, A_log, dt_bias, scale, initial_state,
+         output_final_state, l2norm, gate, sigmoid, doubled, safe_gate,
+         lower_bound, state_v_first):
+    common.check_heads(op, q, v)
+    common.check_beta(op, beta)
+    common.check_gate(op, gate, A_log, dt_bias, lower_bound)
+    bound = common.check_bound(op, lower_bound, safe_gate, gate)
+    arrays = {"q": q, "k": k, "v": v, "g": g, "beta": beta}
+    _add_gate(arrays, A_log, dt_bias, True, k)
+    made = make("gated_delta_rule", fn, chunk,
+                (("name", "kda"), ("g", "K")) + _options(
+                    l2norm=l2norm, gate=gate, A_log=A_log is not None,
+                    dt_bias=dt_bias is not None, lower_bound=bound,
+                    sigmoid=sigmoid,
+                    doubled=_check_doubled(op, doubled, sigmoid)))
+    return common.call(made, arrays, scale, initial_state, output_final_state,
+                       state_v_first)
+
+
+def chunk_kda(q, k, v, g, beta, scale=None, initial_state=None,
+              output_final_state=False, use_qk_l2norm_in_kernel=False,
+              use_gate_in_kernel=False, use_beta_sigmoid_in_kernel=False,
+              allow_neg_eigval=False, safe_gate=False, lower_bound=None,
+              disable_recompute=False, return_intermediate_states=False,
+              state_v_first=False, cu_seqlens=None, cu_seqlens_cpu=None,
+              cp_context=None, A_log=None, dt_bias=None, chunk_size=None,
+              **kwargs):
+    """S = diag(exp(g)) S; S = S + beta k (v - S^T k)^T; o = scale S^T q.
+
+    As chunk_gated_delta_rule with g: [B, T, H, K], a log-decay a channel.
+    use_gate_in_kernel: g = -exp(A_log) softplus(g + dt_bias), A_log [H] and
+    dt_bias [H * K], or with lower_bound g = lower_bound sigmoid(exp(A_log) (g +
+    dt_bias)), where A_log may be left out. Without it, lower_bound promises that
+    g is nowhere below. safe_gate and disable_recompute change nothing.
+    """
+    op = "chunk_kda"
+    common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
+                  cp_context=cp_context,
+                  return_intermediate_states=return_intermediate_states)
+    state_v_first = common.take_legacy(
+        op, kwargs, ("q", "k", "v", "g", "beta", "use_qk_l2norm_in_kernel",
+                     "use_beta_sigmoid_in_kernel", "allow_neg_eigval",
+                     "state_v_first", "disable_recompute", *_AROUND, *_GATES),
+        state_v_first)
+    return _kda(op, "forward", common.check_chunk(op, chunk_size), q, k, v, g,
+                beta, A_log, dt_bias, scale, initial_state, output_final_state,
+                use_qk_l2norm_in_kernel, use_gate_in_kernel,
+                use_beta_sigmoid_in_kernel, allow_neg_eigval, safe_gate,
+                lower_bound, state_v_first)
+
+
+def fused_recurrent_kda(q, k, v, g, beta, A_log=None, dt_bias=None, scale=None,
+                        initial_state=None, output_final_state=False,
+                        use_qk_l2norm_in_kernel=False,
+                        use_gate_in_kernel=False,
+                        use_beta_sigmoid_in_kernel=False,
+                        allow_neg_eigval=False, lower_bound=None,
+                        state_v_first=False, cu_seqlens=None, **kwargs):
+    """chunk_kda as its recurrent form, token by token."""
+    op = "fused_recurrent_kda"
+    common.refuse(op, cu_seqlens=cu_seqlens)
+    state_v_first = common.take_legacy(
+        op, kwargs, ("q", "k", "v", "g", "beta", "use_qk_l2norm_in_kernel",
+                     "use_beta_sigmoid_in_kernel", "allow_neg_eigval",
+                     "state_v_first", *_AROUND[:4], *_GATES[:4]),
+        state_v_first)
+    return _kda(op, "decode", None, q, k, v, g, beta, A_log, dt_bias, scale,
+                initial_state, output_final_state, use_qk_l2norm_in_kernel,
+                use_gate_in_kernel, use_beta_sigmoid_in_kernel,
+                allow_neg_eigval, False, lower_bound, state_v_first)
+
+
+def _gdn2(op, fn, chunk, q, k, v, g, b, w, A_log, dt_bias, scale,
+          initial_state, output_final_state, l2norm, gate, safe_gate,
+          lower_bound, state_v_first):
+    common.check_heads(op, q, v)
+    common.check_gate(op, gate, A_log, dt_bias, lower_bound)
+    bound = common.check_bound(op, lower_bound, safe_gate, gate)
+    arrays = {"q": q, "k": k, "v": v, "g": g, "b": b, "w": w}
+    _add_gate(arrays, A_log, dt_bias, True, k)
+    made = make("gdn2", fn, chunk,
+                _options(l2norm=l2norm, gate=gate, A_log=A_log is not None,
+                         dt_bias=dt_bias is not None, lower_bound=bound))
+    return common.call(made, arrays, scale, initial_state, output_final_state,
+                       state_v_first)
+
+
+def chunk_gdn2(q, k, v, g, b, w, scale=None, initial_state=None,
+               output_final_state=False, use_qk_l2norm_in_kernel=False,
+               use_gate_in_kernel=False, cu_seqlens=None, cu_seqlens_cpu=None,
+               safe_gate=False, lower_bound=None, disable_recompute=False,
+               return_intermediate_states=False, state_v_first=False,
+               A_log=None, dt_bias=None, chunk_size=None, **kwargs):
+    """S = diag(exp(g)) S; S = S + k (w .* v - S^T (b .* k))^T; o = scale S^T q.
+
+    As chunk_kda, with an erase gate b: [B, T, H, K] on the keys and a write gate
+    w: [B, T, H, V] on the values in place of beta.
+    """
+    op = "chunk_gdn2"
+    common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
+                  return_intermediate_states=return_intermediate_states)
+    state_v_first = common.take_legacy(
+        op, kwargs, ("q", "k", "v", "g", "b", "w", "use_qk_l2norm_in_kernel",
+                     "state_v_first", "disable_recompute", *_AROUND, *_GATES),
+        state_v_first)
+    return _gdn2(op, "forward", common.check_chunk(op, chunk_size), q, k, v, g,
+                 b, w, A_log, dt_bias, scale, initial_state,
+                 output_final_state, use_qk_l2norm_in_kernel,
+                 use_gate_in_kernel, safe_gate, lower_bound, state_v_first)
+
+
+def fused_recurrent_gdn2(q, k, v, g, b, w, A_log=None, dt_bias=None,
+                         scale=None, initial_state=None,
+                         output_final_state=False,
+                         use_qk_l2norm_in_kernel=False,
+                         use_gate_in_kernel=False, lower_bound=None,
+                         state_v_first=False, cu_seqlens=None, **kwargs):
+    """chunk_gdn2 as its recurrent form, token by token."""
+    op = "fused_recurrent_gdn2"
+    common.refuse(op, cu_seqlens=cu_seqlens)
+    state_v_first = common.take_legacy(
+        op, kwargs, ("q", "k", "v", "g", "b", "w", "use_qk_l2norm_in_kernel",
+                     "state_v_first", *_AROUND[:4], *_GATES[:4]),
+        state_v_first)
+    return _gdn2(op, "decode", None, q, k, v, g, b, w, A_log, dt_bias, scale,
+                 initial_state, output_final_state, use_qk_l2norm_in_kernel,
+                 use_gate_in_kernel, False, lower_bound, state_v_first)
+
+
+def _comba(fn, q, k, v, p, g, beta, scale, initial_state, output_final_state,
+           l2norm):
+    arrays = {"q": q, "k": k, "v": v, "p": k if p is None else p, "g": g}
+    options = _options(l2norm=l2norm)
+    if beta is None:
+        options += (("beta", False),)
+    else:
+        arrays["beta"] = beta
+    return common.call(make("comba", fn, None, options), arrays, scale,
+                       initial_state, output_final_state)
+
+
+def chunk_comba(q, k, v, p, g, beta=None, scale=None, initial_state=None,
+                output_final_state=False, use_qk_l2norm_in_kernel=False,
+                cu_seqlens=None, cu_seqlens_cpu=None):
+    """z = S^T p; S = exp(g) S + beta k (v - z)^T; o = scale S^T q.
+
+    As chunk_gated_delta_rule, but the correction is read before the decay and
+    with a key of its own, p: [B, T, H, K]; None: k. The norm covers p, too.
+    Without beta it is 1.
+    """
+    op = "chunk_comba"
+    common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu)
+    common.check_heads(op, q, v)
+    common.check_beta(op, beta)
+    return _comba("forward", q, k, v, p, g, beta, scale, initial_state,
+                  output_final_state, use_qk_l2norm_in_kernel)
+
+
+def fused_recurrent_comba(q, k, p, v, g, beta=None, scale=None,
+                          initial_state=None, output_final_state=False,
+                          use_qk_l2norm_in_kernel=False, cu_seqlens=None):
+    """chunk_comba as its recurrent form. Mind the order: p comes before v."""
+    op = "fused_recurrent_comba"
+    common.refuse(op, cu_seqlens=cu_seqlens)
+    common.check_heads(op, q, v)
+    common.check_beta(op, beta)
+    return _comba("decode", q, k, v, p, g, beta, scale, initial_state,
+                  output_final_state, use_qk_l2norm_in_kernel)
+
+
+def _product(op, fn, q, k, v, g, beta, n, scale, initial_state,
+             output_final_state, l2norm):
+    T = q.shape[1]
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(f"{op}: argument 'num_householder' is {n!r}; expected "
+                         "a number of steps, at least 1")
+    common.check_heads(op, q, v)
+    arrays = {"q": q}
+    for name, x in (("k", k), ("v", v), ("beta", beta)):
+        if x.dim() < 3 or x.shape[1] != T * n:
+            raise ValueError(
+                f"{op}: argument '{name}' has shape {tuple(x.shape)}; expected "
+                f"{T * n} tokens, {n} steps for each of the {T} of 'q'")
+        arrays[name] = x.unflatten(1, (T, n))
+    options = _options(l2norm=l2norm)
+    if g is None:
+        options += (("g", False),)
+    else:
+        arrays["g"] = g
+    return common.call(make("gated_delta_product", fn, None, options), arrays,
+                       scale, initial_state, output_final_state)
+
+
+def chunk_gated_delta_product(q, k, v, g, beta, num_householder, scale=None,
+                              initial_state=None, output_final_state=False,
+                              use_qk_l2norm_in_kernel=False, cu_seqlens=None,
+                              cu_seqlens_cpu=None):
+    """S = exp(g) S, then num_householder times S = S + beta_j k_j (v_j - S^T
+    k_j)^T; o = scale S^T q.
+
+    q: [B, T, H, K]. k, v, beta: [B, T * n, H, ...], a token's steps one after
+    the other. g: [B, T, H] or None.
+    """
+    op = "chunk_gated_delta_product"
+    common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu)
+    return _product(op, "forward", q, k, v, g, beta, num_householder, scale,
+                    initial_state, output_final_state, use_qk_l2norm_in_kernel)
+
+
+def fused_recurrent_gated_delta_product(q, k, v, g, beta, num_householder,
+                                        scale=None, initial_state=None,
+                                        output_final_state=False,
+                                        use_qk_l2norm_in_kernel=False,
+                                        cu_seqlens=None):
+    """chunk_gated_delta_product as its recurrent form, token by token."""
+    op = "fused_recurrent_gated_delta_product"
+    common.refuse(op, cu_seqlens=cu_seqlens)
+    return _product(op, "decode", q, k, v, g, beta, num_householder, scale,
+                    initial_state, output_final_state, use_qk_l2norm_in_kernel)

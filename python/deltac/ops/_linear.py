@@ -1,0 +1,204 @@
+# Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Linear attention with and without decay: nothing is read back."""
+
+import torch
+
+from . import _common as common
+from ._specs import make
+
+
+def _linear(name, fn, q, k, v, g, g_gamma, scale, initial_state,
+            output_final_state, state_v_first=False, reverse=False,
+            chunk=None):
+    arrays = {"q": q, "k": k, "v": v}
+    options = (("name", name),)
+    if g is not None:
+        arrays["g"] = g
+        options += (("g", "K" if g.dim() == 4 else "scalar"),)
+    if g_gamma is not None:
+        arrays["g_gamma"] = g_gamma
+        options += (("gamma", True),)
+    return common.call(make("linear_attention", fn, chunk, options), arrays,
+                       scale, initial_state, output_final_state, state_v_first,
+                       reverse)
+
+
+def chunk_gla(q, k, v, g, scale=None, initial_state=None,
+              output_final_state=False, state_v_first=False, cu_seqlens=None,
+              cu_seqlens_cpu=None):
+    """S = diag(exp(g)) S + k v^T; o = scale S^T q.
+
+    q, k: [B, T, H, K]. v: [B, T, H, V]. g: [B, T, H, K], log-decay, at most 0.
+    scale: default K ** -0.5. initial_state: [B, H, K, V], or [B, H, V, K] with
+    state_v_first. Returns o [B, T, H, V] and the final state or None.
+    """
+    op = "chunk_gla"
+    common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu)
+    common.check_heads(op, q, v)
+    _check_axes(op, "g", g, 4, "[B, T, H, K]")
+    return _linear("gla", "forward", q, k, v, g, None, scale, initial_state,
+                   output_final_state, state_v_first)
+
+
+def _check_axes(op, name, x, axes, expected):
+    if x.dim() != axes:
+        raise ValueError(f"{op}: argument '{name}' has shape {tuple(x.shape)}; "
+                         f"expected {expected}")
+
+
+def fused_recurrent_gla(q, k, v, gk=None, gv=None, scale=None,
+                        initial_state=None, output_final_state=False,
+                        reverse=False, state_v_first=False, cu_seqlens=None,
+                        **kwargs):
+    """chunk_gla as its recurrent form; without gk nothing decays.
+
+    reverse: from the last token to the first.
+    """
+    op = "fused_recurrent_gla"
+    common.refuse(op, cu_seqlens=cu_seqlens)
+    common.refuse_column_gates(op, gv=gv)
+    state_v_first = common.take_legacy(
+        op, kwargs, ("q", "k", "v", "gk", "gv", "scale", "initial_state",
+                     "output_final_state", "reverse", "state_v_first",
+                     "cu_seqlens"), state_v_first)
+    common.check_heads(op, q, v)
+    if gk is not None:
+        _check_axes(op, "gk", gk, 4, "[B, T, H, K]")
+    return _linear("gla", "decode", q, k, v, gk, None, scale, initial_state,
+                   output_final_state, state_v_first, reverse)
+
+
+def chunk_simple_gla(q, k, v, g=None, g_gamma=None, scale=None,
+                     initial_state=None, output_final_state=False,
+                     state_v_first=False, cu_seqlens=None, cu_seqlens_cpu=None,
+                     chunk_size=None, **kwargs):
+    """S = exp(g) S + k v^T; o = scale S^T q.
+
+    As chunk_gla with one log-decay a head: g: [B, T, H] for every token, and
+    g_gamma: [H] for all of them; both add up, and either may be left out.
+    """
+    op = "chunk_simple_gla"
+    common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu)
+    state_v_first = common.take_legacy(
+        op, kwargs, ("q", "k", "v", "g", "g_gamma", "scale", "initial_state",
+                     "output_final_state", "state_v_first", "cu_seqlens",
+                     "cu_seqlens_cpu", "chunk_size"), state_v_first)
+    common.check_heads(op, q, v)
+    if g is not None:
+        _check_axes(op, "g", g, 3, "[B, T, H]")
+    return _linear("simple_gla", "forward", q, k, v, g, g_gamma, scale,
+                   initial_state, output_final_state, state_v_first,
+                   chunk=common.check_chunk(op, chunk_size))
+
+
+def fused_recurrent_simple_gla(q, k, v, g=None, g_gamma=None, scale=None,
+                               initial_state=None, output_final_state=False,
+                               reverse=False, state_v_first=False,
+                               cu_seqlens=None, **kwargs):
+    """chunk_simple_gla as its recurrent form, token by token."""
+    op = "fused_recurrent_simple_gla"
+    common.refuse(op, cu_seqlens=cu_seqlens)
+    state_v_first = common.take_legacy(
+        op, kwargs, ("q", "k", "v", "g", "g_gamma", "scale", "initial_state",
+                     "output_final_state", "reverse", "state_v_first",
+                     "cu_seqlens"), state_v_first)
+    common.check_heads(op, q, v)
+    if g is not None:
+        _check_axes(op, "g", g, 3, "[B, T, H]")
+    return _linear("simple_gla", "decode", q, k, v, g, g_gamma, scale,
+                   initial_state, output_final_state, state_v_first, reverse)
+
+
+def retention_decay(num_heads, device=None):
+    """RetNet's log-decays: log(1 - 2^(-5 - h)) for head h, in float32."""
+    heads = torch.arange(num_heads, dtype=torch.float32, device=device)
+    return torch.log1p(-torch.exp2(-5.0 - heads))
+
+
+def chunk_retention(q, k, v, scale=None, initial_state=None,
+                    output_final_state=False, cu_seqlens=None, chunk_size=None,
+                    **kwargs):
+    """chunk_simple_gla with RetNet's decays, one rate a head."""
+    op = "chunk_retention"
+    common.refuse(op, cu_seqlens=cu_seqlens)
+    common.take_legacy(op, kwargs, ("q", "k", "v", "scale", "initial_state",
+                                    "output_final_state", "cu_seqlens",
+                                    "chunk_size"))
+    common.check_heads(op, q, v)
+    return _linear("retention", "forward", q, k, v, None, _rates(q), scale,
+                   initial_state, output_final_state,
+                   chunk=common.check_chunk(op, chunk_size))
+
+
+def fused_recurrent_retention(q, k, v, scale=None, initial_state=None,
+                              output_final_state=False, reverse=False,
+                              state_v_first=False, cu_seqlens=None, **kwargs):
+    """chunk_retention as its recurrent form, token by token."""
+    op = "fused_recurrent_retention"
+    common.refuse(op, cu_seqlens=cu_seqlens)
+    state_v_first = common.take_legacy(
+        op, kwargs, ("q", "k", "v", "scale", "initial_state",
+                     "output_final_state", "reverse", "state_v_first",
+                     "cu_seqlens"), state_v_first)
+    common.check_heads(op, q, v)
+    return _linear("retention", "decode", q, k, v, None, _rates(q), scale,
+                   initial_state, output_final_state, state_v_first, reverse)
+
+
+def _rates(q):
+    rates = retention_decay(q.shape[2] if q.dim() == 4 else 1, q.device)
+    return rates.double() if q.dtype == torch.float64 else rates
+
+
+def _normalized(fn, q, k, v, scale, initial_state, output_final_state,
+                normalize, reverse=False):
+    """Linear attention, divided by q's product with the sum of keys so far,
+    which is a state, too: then states are pairs."""
+    sums = None
+    if normalize and isinstance(initial_state, (tuple, list)):
+        initial_state, sums = initial_state
+    o, final_state = _linear("linear_attn", fn, q, k, v, None, None, scale,
+                             initial_state, output_final_state,
+                             reverse=reverse)
+    if not normalize:
+        return o, final_state
+    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+    keys = k.to(wide)
+    keys = (keys.flip(1).cumsum(1).flip(1) if reverse else keys.cumsum(1))
+    if sums is not None:
+        keys = keys + sums
+    factor = q.shape[-1] ** -0.5 if scale is None else scale
+    divisor = (q.to(wide) * factor * keys).sum(-1, keepdim=True) + 1e-10
+    o = (o.to(wide) / divisor).to(o.dtype)
+    if output_final_state:
+        edge = keys[:, :1] if reverse else keys[:, -1:]
+        final_state = (final_state, edge.contiguous())
+    return o, final_state
+
+
+def chunk_linear_attn(q, k, v, scale=None, initial_state=None,
+                      output_final_state=False, normalize=True,
+                      cu_seqlens=None):
+    """S = S + k v^T; o = scale S^T q.
+
+    q, k: [B, T, H, K]. v: [B, T, H, V]. scale: default K ** -0.5. With
+    normalize, as fla has it by default, o is divided by scale q^T (k_1 + ... +
+    k_t), and states are pairs with that sum, [B, 1, H, K].
+    """
+    op = "chunk_linear_attn"
+    common.refuse(op, cu_seqlens=cu_seqlens)
+    common.check_heads(op, q, v)
+    return _normalized("forward", q, k, v, scale, initial_state,
+                       output_final_state, normalize)
+
+
+def fused_recurrent_linear_attn(q, k, v, scale=None, initial_state=None,
+                                output_final_state=False, reverse=False,
+                                normalize=False, cu_seqlens=None):
+    """chunk_linear_attn as its recurrent form; not normalised by default."""
+    op = "fused_recurrent_linear_attn"
+    common.refuse(op, cu_seqlens=cu_seqlens)
+    common.check_heads(op, q, v)
+    return _normalized("decode", q, k, v, scale, initial_state,
+                       output_final_state, normalize, reverse)
