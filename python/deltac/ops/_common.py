@@ -4,7 +4,10 @@
 
 import warnings
 
+import torch
+
 from .._errors import unknown_argument
+from ._specs import find, find_names, find_options, find_spec
 
 _NOT_YET = {
     "cu_seqlens": "packed sequences of different lengths; call it for every "
@@ -119,8 +122,18 @@ def call(made, arrays, scale, initial_state, output_final_state,
     if reverse:
         arrays = {name: x.flip(1) if x.dim() >= 3 else x
                   for name, x in arrays.items()}
-    o, final_state = made(**arrays, scale=scale, initial_state=initial_state,
-                          output_final_state=output_final_state)
+    if torch.compiler.is_compiling():
+        results = torch.ops.deltac.forward.default(
+            find_spec(*made), find_options(*made),
+            [arrays[name] for name in find_names(*made).split(",")],
+            initial_state, [0.0 if scale is None else float(scale)],
+            0 if scale is None else 1, output_final_state)
+        o = results[0]
+        final_state = results[1] if output_final_state else None
+    else:
+        o, final_state = find(*made)(**arrays, scale=scale,
+                                     initial_state=initial_state,
+                                     output_final_state=output_final_state)
     if reverse:
         o = o.flip(1)
     if state_v_first and final_state is not None:

@@ -172,13 +172,29 @@ _RULES = {"dplr": dplr, "rwkv7_mul": rwkv7_mul, "iplr": iplr,
 
 
 @functools.lru_cache(maxsize=None)
-def _made(rule, fn, chunk, options):
+def find(rule, fn, chunk, options):
+    """The recurrence of a rule; `options` are pairs for the function above."""
     return recurrence(_RULES[rule](**dict(options)), fn=fn, chunk=chunk)
 
 
-# What it gives depends on nothing but its arguments, which are constants in a
-# traced program: torch.compile calls it while tracing.
+# What these give depends on nothing but their arguments, which are constants of
+# a traced program: torch.compile calls them while it traces, and keeps the text.
 @torch.compiler.assume_constant_result
+def find_spec(rule, fn, chunk, options):
+    return find(rule, fn, chunk, options).spec
+
+
+@torch.compiler.assume_constant_result
+def find_options(rule, fn, chunk, options):
+    return find(rule, fn, chunk, options).options
+
+
+@torch.compiler.assume_constant_result
+def find_names(rule, fn, chunk, options):
+    return ",".join(arg.name for arg in
+                    find(rule, fn, chunk, options).signature.inputs)
+
+
 def make(rule, fn, chunk, options=()):
-    """The recurrence of a rule; `options` are pairs for the function above."""
-    return _made(rule, fn, chunk, options)
+    """What stands for a recurrence until it is called."""
+    return rule, fn, chunk, options
