@@ -1,0 +1,506 @@
+# Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""deltac.ops against the naive references in float64.
+
+Shapes, scales, gate normalisers, masks, types and bars are those of fla's own
+tests (dense ones), with fewer tokens; its metric: the RMS of the difference over
+the RMS of the reference.
+"""
+
+import inspect
+import re
+import warnings
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import torch.nn.functional as F  # noqa: E402
+
+from deltac import ops  # noqa: E402
+from deltac.ops import naive  # noqa: E402
+
+F16, BF16, F32 = torch.float16, torch.bfloat16, torch.float32
+
+
+def assert_close(name, reference, got, ratio):
+    reference, got = reference.double(), got.double()
+    assert got.isfinite().all(), name
+    if (reference - got).abs().max() <= 1e-6:
+        return
+    error = ((reference - got).square().mean().sqrt()
+             / (reference.square().mean().sqrt() + 1e-8))
+    assert error < ratio, f"{name}: {error:.2e} is not below {ratio:.0e}"
+
+
+def widen(*tensors):
+    return [None if x is None else x.double() for x in tensors]
+
+
+def check(op, reference, arrays, scale, ratio, initial_state, wide=None,
+          **options):
+    """Compares outs and final states; `wide` are the reference's arrays where
+    they differ."""
+    with torch.no_grad():
+        o, final = op(*arrays, scale=scale, initial_state=initial_state,
+                      output_final_state=True, **options)
+        expected, state = reference(
+            *(wide if wide is not None else widen(*arrays)), scale=scale,
+            initial_state=None if initial_state is None
+            else initial_state.double(), output_final_state=True)
+    assert o.dtype == arrays[0].dtype and final.dtype == torch.float32
+    assert_close("o", expected, o, ratio)
+    assert_close("final_state", state, final, ratio)
+
+
+class Inputs:
+    """Inputs as fla's tests draw them."""
+
+    def __init__(self, B, T, H, D, dtype, seed=42, V=None):
+        self.shape, self.dtype = (B, T, H, D), dtype
+        self.V = V or D
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def normal(self, *shape):
+        return torch.randn(*shape, generator=self.generator)
+
+    def uniform(self, *shape):
+        return torch.rand(*shape, generator=self.generator)
+
+    def qkv(self, normalized=True, random=None):
+        random = random or self.normal
+        B, T, H, D = self.shape
+        q, k, v = (random(*self.shape), random(*self.shape),
+                   random(B, T, H, self.V))
+        if normalized:
+            q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+        return [x.to(self.dtype) for x in (q, k, v)]
+
+    def gate(self, shape, norm=1.0, mask=0.0, low=None):
+        g = F.logsigmoid(self.normal(*shape)) / norm
+        g = g * (self.uniform(*shape) > mask)
+        return g if low is None else g.clamp(low, 0)
+
+    def state(self):
+        B, _, H, D = self.shape
+        return self.normal(B, H, D, self.V)
+
+
+# --- Every operator once, in both forms --------------------------------------
+
+def draw(rule, inputs):
+    """The arrays of a rule, by name."""
+    B, T, H, D = inputs.shape
+    q, k, v = inputs.qkv()
+    a = F.normalize(inputs.uniform(B, T, H, D), dim=-1).to(inputs.dtype)
+    g, gk = inputs.gate((B, T, H)), inputs.gate((B, T, H, D))
+    beta = inputs.uniform(B, T, H).to(inputs.dtype)
+    w = inputs.uniform(B, T, H, inputs.V).to(inputs.dtype)
+    base = {"q": q, "k": k, "v": v}
+    match rule:
+        case "dplr_delta_rule":
+            return {**base, "a": a, "b": -a, "gk": gk}
+        case "iplr_delta_rule":
+            return {**base, "a": a, "b": -a}
+        case "rwkv7":
+            return {"r": q, "w": gk, "k": k, "v": v, "a": a, "b": -a}
+        case "delta_rule":
+            return {**base, "beta": beta}
+        case "gated_delta_rule":
+            return {**base, "g": g, "beta": beta}
+        case "kda":
+            return {**base, "g": gk, "beta": beta}
+        case "gdn2":
+            return {**base, "g": gk, "b": a, "w": w}
+        case "comba":
+            return {**base, "p": a, "g": g, "beta": beta}
+        case "gated_delta_product":
+            steps = {name: torch.cat([x, x.flip(1)], 1)
+                     for name, x in (("k", k), ("v", v), ("beta", beta))}
+            return {"q": q, **steps, "g": g, "num_householder": 2}
+        case "gla":
+            return {**base, "g": gk}
+        case "simple_gla":
+            return {**base, "g": g}
+        case _:
+            return base
+
+
+RULES = ["dplr_delta_rule", "iplr_delta_rule", "rwkv7", "delta_rule",
+         "gated_delta_rule", "kda", "gdn2", "comba", "gated_delta_product",
+         "gla", "simple_gla", "linear_attn", "retention"]
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("form", ["chunk", "fused_recurrent"])
+@pytest.mark.parametrize("dtype, ratio", [(F32, 2e-6), (BF16, 8e-3)])
+def test_every_operator(rule, form, dtype, ratio):
+    """K != V, a number of tokens that is no multiple of a chunk."""
+    inputs = Inputs(2, 37, 2, 32, dtype, V=24)
+    arrays = draw(rule, inputs)
+    h0 = inputs.state()
+    named = dict(arrays)
+    if form == "fused_recurrent" and rule == "gla":
+        named["gk"] = named.pop("g")
+    options = {}
+    if rule == "linear_attn":
+        options["normalize"] = False
+    if rule == "rwkv7":
+        options["scale"] = 1.0
+    with torch.no_grad():
+        o, final = getattr(ops, f"{form}_{rule}")(
+            **named, initial_state=h0, output_final_state=True, **options)
+        wide = {name: x.double() if torch.is_tensor(x) else x
+                for name, x in arrays.items()}
+        expected, state = getattr(naive, f"naive_recurrent_{rule}")(
+            **wide, initial_state=h0.double(), output_final_state=True)
+    assert o.dtype == dtype and final.dtype == F32
+    assert_close("o", expected, o, ratio)
+    assert_close("final_state", state, final, ratio)
+
+
+@pytest.mark.parametrize("rule", ["iplr_delta_rule", "kda"])
+def test_float64(rule):
+    inputs = Inputs(1, 20, 2, 16, torch.float64)
+    arrays = {name: x.double() for name, x in draw(rule, inputs).items()}
+    with torch.no_grad():
+        o, final = getattr(ops, f"chunk_{rule}")(**arrays,
+                                                 output_final_state=True)
+        expected, state = getattr(naive, f"naive_recurrent_{rule}")(
+            **arrays, output_final_state=True)
+    assert o.dtype == final.dtype == torch.float64
+    assert_close("o", expected, o, 1e-13)
+    assert (state - final).abs().max() < 1e-12
+
+
+# --- fla's parametrisations, with fewer tokens -------------------------------
+
+@pytest.mark.parametrize(
+    "B, T, H, D, mask, norm, bound, scale, chunk", [
+        (1, 63, 1, 64, 0, 1, -5, 1, 16),
+        (2, 100, 3, 60, 0, 1, -5, 1, 16),
+        (2, 64, 2, 100, 0, .1, -.61, 1, 64),
+        (1, 80, 2, 128, 0, 10, None, .1, 16),
+        (2, 100, 3, 60, 0, 1, None, 1, 32),
+    ])
+def test_chunk_dplr(B, T, H, D, mask, norm, bound, scale, chunk):
+    inputs = Inputs(B, T, H, D, F16)
+    q, k, v = inputs.qkv(normalized=False)
+    a = F.normalize(inputs.uniform(B, T, H, D), dim=-1).to(F16)
+    gk = inputs.gate((B, T, H, D), norm, mask, bound)
+    check(ops.chunk_dplr_delta_rule, naive.naive_recurrent_dplr_delta_rule,
+          [q, k, v, a, -a, gk], scale, .007, inputs.state(), chunk_size=chunk,
+          safe_gate=bound is not None, lower_bound=bound)
+
+
+@pytest.mark.parametrize("B, T, H, D, scale", [
+    (1, 63, 1, 64, 1), (2, 100, 2, 100, 1), (2, 64, 2, 128, .1)])
+def test_iplr(B, T, H, D, scale):
+    inputs = Inputs(B, T, H, D, F16)
+    q, k, v = inputs.qkv(normalized=False)
+    a = F.normalize(inputs.uniform(B, T, H, D), dim=-1).to(F16)
+    check(ops.chunk_iplr_delta_rule, naive.naive_recurrent_iplr_delta_rule,
+          [q, k, v, a, -a], scale, .007, inputs.state() * 0)
+
+
+@pytest.mark.parametrize("B, T, H, D, scale, norm, mask, l2, gate, dtype, bound",
+                         [(1, 63, 1, 64, 1, 1, 0, False, False, F16, None),
+                          (2, 70, 3, 60, 1, 1, 0, False, False, F16, -5),
+                          (2, 64, 2, 128, .1, 1, 0, True, False, F16, -5),
+                          (2, 90, 2, 64, .1, 1, 0, False, True, F16, -5),
+                          (1, 80, 2, 128, .1, 10, 0, False, True, F16, None),
+                          (2, 64, 2, 64, .1, 1, 0, True, True, BF16, None)])
+def test_chunk_kda(B, T, H, D, scale, norm, mask, l2, gate, dtype, bound):
+    inputs = Inputs(B, T, H, D, dtype)
+    q, k, v = inputs.qkv(normalized=not l2, random=inputs.uniform)
+    g = (inputs.normal(B, T, H, D) if gate
+         else inputs.gate((B, T, H, D), norm, mask, bound))
+    beta = inputs.normal(B, T, H).sigmoid().to(dtype)
+    A_log = inputs.normal(H) if gate else None
+    dt_bias = inputs.normal(H * D) if gate else None
+    wide = widen(q, k, v, g, beta)
+    if l2:
+        wide[:2] = [naive.naive_l2norm(x) for x in wide[:2]]
+    if gate:
+        wide[3] = naive.naive_gate(wide[3], *widen(A_log, dt_bias), bound)
+    check(ops.chunk_kda, naive.naive_recurrent_kda, [q, k, v, g, beta], scale,
+          .005, inputs.state(), wide=wide, use_qk_l2norm_in_kernel=l2,
+          use_gate_in_kernel=gate, A_log=A_log, dt_bias=dt_bias,
+          safe_gate=bound is not None, lower_bound=bound)
+
+
+@pytest.mark.parametrize("B, T, H, D, scale, norm, mask, l2", [
+    (2, 64, 2, 128, .1, 1, 1.0, False), (2, 75, 4, 64, 1, .01, 0, False),
+    (2, 100, 3, 60, 1, 1, 0, False), (2, 90, 3, 64, .1, 1, .5, False),
+    (1, 64, 2, 100, 1, .1, 0, False), (1, 64, 2, 128, .1, 1, 0, True)])
+def test_chunk_gated_delta_rule(B, T, H, D, scale, norm, mask, l2):
+    """norm .01 is a gate that forgets everything: log-decays of -100."""
+    inputs = Inputs(B, T, H, D, F16)
+    q, k, v = inputs.qkv(normalized=not l2)
+    g = inputs.gate((B, T, H), norm, mask)
+    beta = inputs.uniform(B, T, H).sigmoid().to(F16)
+    wide = widen(q, k, v, g, beta)
+    if l2:
+        wide[:2] = [naive.naive_l2norm(x) for x in wide[:2]]
+    check(ops.chunk_gated_delta_rule, naive.naive_recurrent_gated_delta_rule,
+          [q, k, v, g, beta], scale, .005, inputs.state(), wide=wide,
+          use_qk_l2norm_in_kernel=l2)
+
+
+@pytest.mark.parametrize("chunk", [16, 32, 64])
+def test_chunk_sizes(chunk):
+    inputs = Inputs(1, 64, 2, 32, F32)
+    arrays = list(draw("gated_delta_rule", inputs).values())
+    check(ops.chunk_gated_delta_rule, naive.naive_recurrent_gated_delta_rule,
+          arrays, .1, 1e-5, inputs.state(), chunk_size=chunk)
+
+
+@pytest.mark.parametrize("n, D, l2", [(1, 60, False), (2, 64, True),
+                                      (3, 32, False)])
+@pytest.mark.parametrize("with_gate", [True, False])
+def test_gated_delta_product(n, D, l2, with_gate):
+    B, T, H = 2, 40, 2
+    inputs = Inputs(B, T, H, D, F16)
+    q = inputs.normal(B, T, H, D)
+    k, v = inputs.normal(B, T * n, H, D), inputs.normal(B, T * n, H, D)
+    if not l2:
+        q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+    q, k, v = (x.to(F16) for x in (q, k, v))
+    beta = inputs.uniform(B, T * n, H).to(F16)
+    g = inputs.gate((B, T, H)) if with_gate else None
+    wide = widen(q, k, v, g, beta)
+    if l2:
+        wide[:2] = [naive.naive_l2norm(x) for x in wide[:2]]
+    check(lambda *x, **o: ops.chunk_gated_delta_product(
+              *x, n, use_qk_l2norm_in_kernel=l2, **o),
+          lambda *x, **o: naive.naive_recurrent_gated_delta_product(
+              *x, n, **o),
+          [q, k, v, g, beta], .1, .005, inputs.state(), wide=wide)
+
+
+# --- Options -----------------------------------------------------------------
+
+@pytest.mark.parametrize("form", ["chunk", "fused_recurrent"])
+@pytest.mark.parametrize("rule", ["gated_delta_rule", "kda", "gdn2"])
+def test_gate_options(form, rule):
+    """Everything in the kernel, against the same outside of it."""
+    inputs = Inputs(2, 37, 2, 32, F32)
+    B, T, H, D = inputs.shape
+    arrays = draw(rule, inputs)
+    channel = rule != "gated_delta_rule"
+    arrays["g"] = inputs.normal(*arrays["g"].shape)
+    arrays["q"] = 3 * arrays["q"]
+    A_log = inputs.normal(H)
+    dt_bias = inputs.normal(H * D if channel else H)
+    options = {"use_gate_in_kernel": True, "A_log": A_log, "dt_bias": dt_bias,
+               "use_qk_l2norm_in_kernel": True}
+    outside = dict(arrays, q=naive.naive_l2norm(arrays["q"]),
+                   k=naive.naive_l2norm(arrays["k"]),
+                   g=naive.naive_gate(arrays["g"], A_log, dt_bias))
+    if rule != "gdn2":
+        arrays["beta"] = inputs.normal(B, T, H)
+        outside["beta"] = 2 * arrays["beta"].sigmoid()
+        options |= {"use_beta_sigmoid_in_kernel": True,
+                    "allow_neg_eigval": True}
+    op = getattr(ops, f"{form}_{rule}")
+    with torch.no_grad():
+        got = op(**arrays, **options, output_final_state=True)
+        expected = op(**outside, output_final_state=True)
+        for x, y in zip(expected, got):
+            assert_close(rule, x, y, 1e-5)
+        if channel:
+            for A in (A_log, None):
+                options |= {"A_log": A, "lower_bound": -5.0}
+                outside["g"] = naive.naive_gate(arrays["g"], A, dt_bias, -5.0)
+                assert_close(rule, op(**outside)[0],
+                             op(**arrays, **options)[0], 1e-5)
+
+
+@pytest.mark.parametrize("op, rule", [
+    (ops.fused_recurrent_dplr_delta_rule, "dplr_delta_rule"),
+    (ops.fused_recurrent_simple_gla, "simple_gla"),
+    (ops.fused_recurrent_linear_attn, "linear_attn")])
+def test_reverse(op, rule):
+    """From the last token to the first is the forward of the flipped tokens."""
+    inputs = Inputs(2, 21, 2, 16, F32)
+    arrays, h0 = draw(rule, inputs), inputs.state()
+    with torch.no_grad():
+        o, final = op(**arrays, initial_state=h0, output_final_state=True,
+                      reverse=True)
+        flipped = {name: x.flip(1) for name, x in arrays.items()}
+        expected, state = op(**flipped, initial_state=h0,
+                             output_final_state=True)
+    assert torch.equal(o, expected.flip(1)) and torch.equal(final, state)
+
+
+@pytest.mark.parametrize("op, rule", [(ops.chunk_kda, "kda"),
+                                      (ops.chunk_gla, "gla"),
+                                      (ops.fused_recurrent_gdn2, "gdn2")])
+def test_state_v_first(op, rule):
+    inputs = Inputs(2, 21, 2, 16, F32, V=24)
+    arrays, h0 = draw(rule, inputs), inputs.state()
+    with torch.no_grad():
+        expected, state = op(**arrays, initial_state=h0,
+                             output_final_state=True)
+        o, final = op(**arrays, initial_state=h0.transpose(-1, -2).contiguous(),
+                      output_final_state=True, state_v_first=True)
+    assert torch.equal(o, expected)
+    assert final.is_contiguous() and torch.equal(final.transpose(-1, -2), state)
+
+
+def test_recurrent_gates_add_up():
+    inputs = Inputs(2, 21, 2, 16, F32)
+    arrays = draw("gated_delta_rule", inputs)
+    gk = inputs.gate((2, 21, 2, 16))
+    with torch.no_grad():
+        o, _ = ops.fused_recurrent_gated_delta_rule(**arrays, gk=gk)
+        both = dict(arrays, g=arrays["g"].unsqueeze(-1) + gk)
+        assert_close("g + gk", naive.naive_recurrent_kda(**both)[0], o, 1e-5)
+        q, k, v = (arrays[name] for name in "qkv")
+        one = torch.ones(2, 21, 2)
+        assert_close("neither", naive.naive_recurrent_delta_rule(q, k, v, one)
+                     [0], ops.fused_recurrent_gated_delta_rule(q, k, v)[0], 1e-5)
+        assert_close("no beta", naive.naive_recurrent_delta_rule(q, k, v, one)
+                     [0], ops.fused_recurrent_delta_rule(q, k, v)[0], 1e-5)
+
+
+def test_rwkv7_from_its_rates():
+    """a = -kk, b = kk .* rate; scales of fla's two forms differ."""
+    inputs = Inputs(2, 21, 2, 16, F32)
+    r, w, k, v, kk, _ = draw("rwkv7", inputs).values()
+    rate = inputs.uniform(*r.shape)
+    with torch.no_grad():
+        o, final = ops.fused_mul_recurrent_rwkv7(r, w, k, v, kk, rate)
+        expected = naive.naive_recurrent_rwkv7(r, w, k, v, -kk, kk * rate)[0]
+        assert final is None
+        assert_close("o", expected, o, 1e-5)
+        assert_close("chunk", expected,
+                     ops.chunk_rwkv7(r, w, k, v, -kk, kk * rate)[0], 1e-5)
+        o, final = ops.fused_recurrent_rwkv7(r, w, k, v, -kk, kk * rate)
+        assert final is not None
+        assert_close("scale", expected * 16 ** -0.5, o, 1e-5)
+
+
+@pytest.mark.parametrize("op", [ops.chunk_linear_attn,
+                                ops.fused_recurrent_linear_attn])
+def test_normalized_linear_attention(op):
+    """In two parts, with the pair of states handed over, as the whole."""
+    inputs = Inputs(2, 40, 2, 16, F32)
+    q, k, v = (x.abs() for x in inputs.qkv())
+    weights = torch.tril(torch.einsum("bthk,bshk->bhts", q, k))
+    expected = torch.einsum("bhts,bshv->bthv",
+                            weights / weights.sum(-1, keepdim=True), v)
+    with torch.no_grad():
+        assert_close("o", expected, op(q, k, v, normalize=True)[0], 1e-5)
+        first, states = op(q[:, :23], k[:, :23], v[:, :23], normalize=True,
+                           output_final_state=True)
+        second, (_, sums) = op(q[:, 23:], k[:, 23:], v[:, 23:], normalize=True,
+                               initial_state=states, output_final_state=True)
+    assert_close("parts", expected, torch.cat([first, second], 1), 1e-5)
+    assert_close("sums", k.sum(1, keepdim=True), sums, 1e-5)
+
+
+def test_causal():
+    """Later tokens, gates included, change no bit of what came before."""
+    inputs = Inputs(1, 64, 2, 16, F32)
+    arrays = draw("kda", inputs)
+    changed = {name: torch.cat([x[:, :41], 3 * x[:, 41:].flip(1)], 1)
+               for name, x in arrays.items()}
+    with torch.no_grad():
+        assert torch.equal(ops.chunk_kda(**arrays)[0][:, :41],
+                           ops.chunk_kda(**changed)[0][:, :41])
+
+
+# --- Interfaces and refusals -------------------------------------------------
+
+def test_signatures():
+    """Positional order and defaults are fla's."""
+    def positional(op):
+        return [(p.name, p.default) for p in
+                inspect.signature(op).parameters.values()
+                if p.kind is p.POSITIONAL_OR_KEYWORD]
+    empty = inspect.Parameter.empty
+    assert positional(ops.chunk_dplr_delta_rule)[:8] == [
+        ("q", empty), ("k", empty), ("v", empty), ("a", empty), ("b", empty),
+        ("gk", empty), ("scale", None), ("initial_state", None)]
+    assert [n for n, _ in positional(ops.chunk_rwkv7)][:8] == [
+        "r", "w", "k", "v", "a", "b", "scale", "initial_state"]
+    assert dict(positional(ops.chunk_rwkv7))["scale"] == 1.0
+    assert dict(positional(ops.fused_recurrent_rwkv7))["scale"] is None
+    assert dict(positional(ops.fused_recurrent_rwkv7))["output_final_state"]
+    assert [n for n, _ in positional(ops.chunk_comba)][:6] == [
+        "q", "k", "v", "p", "g", "beta"]
+    assert [n for n, _ in positional(ops.fused_recurrent_comba)][:6] == [
+        "q", "k", "p", "v", "g", "beta"]
+    assert [n for n, _ in positional(ops.fused_recurrent_gated_delta_rule)][
+        :8] == ["q", "k", "v", "g", "gk", "gv", "beta", "scale"]
+    assert [n for n, _ in positional(ops.fused_recurrent_kda)][5:8] == [
+        "A_log", "dt_bias", "scale"]
+    assert [n for n, _ in positional(ops.chunk_gated_delta_product)][:6] == [
+        "q", "k", "v", "g", "beta", "num_householder"]
+    assert dict(positional(ops.chunk_linear_attn))["normalize"] is True
+    for rule in RULES:
+        for form in ("chunk", "fused_recurrent"):
+            assert f"{form}_{rule}" in ops.__all__
+
+
+def gdn(**changes):
+    arrays = draw("gated_delta_rule", Inputs(1, 5, 2, 16, F32))
+    return {**arrays, **changes}
+
+
+@pytest.mark.parametrize("op, arguments, kind, says", [
+    ("chunk_gated_delta_rule", gdn(cu_seqlens=torch.tensor([0, 5])),
+     NotImplementedError, "chunk_gated_delta_rule: argument 'cu_seqlens' is not "
+     "supported yet: packed sequences of different lengths"),
+    ("chunk_gated_delta_rule", gdn(cp_context=object()), NotImplementedError,
+     "argument 'cp_context' is not supported yet"),
+    ("chunk_gated_delta_rule", gdn(v=torch.zeros(1, 5, 4, 16)),
+     NotImplementedError, "argument 'v' has 4 heads, but 'q' has 2; grouped "
+     "value heads are not supported yet: repeat the heads of q and k"),
+    ("chunk_gated_delta_rule", gdn(beta=torch.zeros(1, 5, 2, 16)),
+     NotImplementedError, "argument 'beta' has shape (1, 5, 2, 16); a strength "
+     "for each value channel"),
+    ("fused_recurrent_gated_delta_rule", gdn(gv=torch.zeros(1, 5, 2, 16)),
+     NotImplementedError, "argument 'gv' gives every column of the state a "
+     "transition of its own"),
+    ("chunk_gated_delta_rule", gdn(head_first=True), NotImplementedError,
+     "argument 'head_first' is not supported; inputs are [B, T, H, ...]"),
+    ("chunk_gated_delta_rule", gdn(use_qk_l2norm=True), TypeError,
+     "chunk_gated_delta_rule: unknown argument 'use_qk_l2norm'; did you mean "
+     "'use_qk_l2norm_in_kernel'?"),
+    ("chunk_gated_delta_rule", gdn(allow_neg_eigval=True), ValueError,
+     "argument 'allow_neg_eigval' is true, which needs "
+     "use_beta_sigmoid_in_kernel=True"),
+    ("chunk_gated_delta_rule", gdn(use_gate_in_kernel=True), ValueError,
+     "argument 'A_log' is missing; use_gate_in_kernel needs it"),
+    ("chunk_gated_delta_rule", gdn(A_log=torch.zeros(2)), ValueError,
+     "argument 'A_log' is given, but use_gate_in_kernel is false"),
+    ("chunk_gated_delta_rule", gdn(chunk_size=24), ValueError,
+     "argument 'chunk_size' is 24; expected 16, 32, 64 or None"),
+    ("chunk_kda", gdn(return_intermediate_states=True), NotImplementedError,
+     "argument 'return_intermediate_states' is not supported yet"),
+    ("chunk_kda", gdn(), ValueError,
+     "argument 'g' has shape (1, 5, 2); expected (B=1, T=5, H=2, K=16)"),
+    ("chunk_kda", gdn(lower_bound=1.0), ValueError,
+     "argument 'lower_bound' is 1.0; expected a number below 0"),
+])
+def test_refusals(op, arguments, kind, says):
+    with pytest.raises(kind, match=re.escape(says)):
+        getattr(ops, op)(**arguments)
+
+
+def test_legacy_names():
+    arrays = gdn()
+    h0 = torch.randn(1, 2, 16, 16)
+    with torch.no_grad(), pytest.warns(DeprecationWarning,
+                                       match="former name of 'state_v_first'"):
+        _, old = ops.chunk_gated_delta_rule(
+            **arrays, initial_state=h0, output_final_state=True,
+            transpose_state_layout=True)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, new = ops.chunk_gated_delta_rule(
+            **arrays, initial_state=h0, output_final_state=True,
+            state_v_first=True)
+    assert torch.equal(old, new)
