@@ -10,7 +10,8 @@ JOBS ?= $(shell awk -v cpus=$$(nproc) '/MemAvailable/ { n = int($$2 / 2000000); 
 	print n < 1 ? 1 : n < cpus ? n : cpus }' /proc/meminfo)
 
 .DEFAULT_GOAL := build
-.PHONY: help setup configure build check demo bench bench-gpu docs format tidy clean
+.PHONY: help setup configure build check demo bench bench-gpu wheel docs format \
+	tidy clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -39,6 +40,11 @@ bench: ## the CPU benchmarks, side by side with PyTorch (minutes)
 
 bench-gpu: build ## a folder with the GPU benchmark, to be copied to a GPU host
 	@python3 benchmarks/gpu/build.py --build $(BUILD)
+
+wheel: build ## the Python package as a wheel in dist/, tested in an environment of its own
+	@.venv/bin/python -m pip wheel --quiet --no-deps --no-build-isolation \
+		--config-settings=build-dir=$(BUILD) --wheel-dir dist .
+	@scripts/test_wheel.sh dist/deltac-*.whl
 
 docs: configure ## generate the dialect and pass pages into build/docs
 	@cmake --build $(BUILD) -j $(JOBS) --target delta-docs

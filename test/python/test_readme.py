@@ -6,12 +6,15 @@ In such a block `$ ` begins a command, and what follows is its output on both
 streams. Measured numbers differ from machine to machine, so numbers with a
 fraction or an exponent only have to be numbers; a line `...` stands for any
 lines. The commands share a folder, in order; a block whose info string is
-`delta FILE` is a file in it.
+`delta FILE` or `python FILE` is a file in it. Commands with `python` are left out
+when the build has no Python package.
 """
 
 import os
+import pathlib
 import re
 import subprocess
+import sys
 
 import pytest
 
@@ -51,16 +54,22 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("readme")
     for name in ("test", "specs"):
         (path / name).symlink_to(SOURCE / name)
-    for name, text in re.findall(r"^```delta (\S+)\n(.*?)^```$", README,
+    for name, text in re.findall(r"^```(?:delta|python) (\S+)\n(.*?)^```$", README,
                                  re.M | re.S):
         (path / name).write_text(text)
     return path
 
 
 def test_console_blocks(folder):
-    environment = {**os.environ,
-                   "PATH": f"{BUILD / 'bin'}:{os.environ['PATH']}"}
+    interpreter = pathlib.Path(sys.executable).parent
+    environment = {
+        **os.environ, "PYTHONPATH": str(BUILD / "python"),
+        "DELTA_CACHE_DIR": str(folder / "cache"),
+        "PATH": f"{BUILD / 'bin'}:{interpreter}:{os.environ['PATH']}"}
+    has_package = list((BUILD / "python").glob("deltac/_runtime*"))
     for command, expected in steps():
+        if command.startswith("python") and not has_package:
+            continue
         done = subprocess.run(["bash", "-c", command], cwd=folder, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               env=environment, timeout=300)
