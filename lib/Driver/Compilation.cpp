@@ -15,6 +15,7 @@
 #include "delta/Analysis/EventChain.h"
 #include "delta/Analysis/Explain.h"
 #include "delta/Analysis/WorkCount.h"
+#include "delta/Dialect/Delta/Transforms/Adjoint.h"
 #include "delta/Dialect/Delta/Transforms/Passes.h"
 #include "delta/Dialect/Warp/IR/Warp.h"
 #include "delta/Driver/Input.h"
@@ -56,6 +57,7 @@ void registerDialects(mlir::DialectRegistry &registry) {
   mlir::registerAllDialects(registry);
   mlir::registerAllExtensions(registry);
   registry.insert<mlir::delta::DeltaDialect, mlir::delta::warp::WarpDialect>();
+  mlir::delta::registerAdjointModels(registry);
   cpu::registerTranslations(registry);
   gpu::registerTranslations(registry);
 }

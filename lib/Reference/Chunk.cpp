@@ -9,6 +9,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Intervals.h"
 #include "Program.h"
 #include "delta/Dialect/Delta/IR/Delta.h"
 #include "llvm/ADT/TypeSwitch.h"
@@ -31,23 +32,6 @@ static Matrix prefixProduct(const Matrix &w, bool exclusive, bool reverse) {
     }
   }
   return result;
-}
-
-/// Calls `visit(i, j, p)` for j <= i with p the product of channel d of w over
-/// the tokens from j (without it after the decay) to i (without it before).
-static void
-forEachInterval(const Matrix &w, int64_t d, Position row, Position col,
-                llvm::function_ref<void(int64_t, int64_t, double)> visit) {
-  for (int64_t j = 0; j < w.rows(); ++j) {
-    double product = 1;
-    int64_t start = col == Position::After ? j + 1 : j;
-    for (int64_t i = j; i < w.rows(); ++i) {
-      double before = product;
-      if (i >= start)
-        product *= w(i, d);
-      visit(i, j, row == Position::After ? product : before);
-    }
-  }
 }
 
 static Matrix decayMask(const Matrix &w, Position row, Position col,
@@ -84,6 +68,23 @@ static std::vector<Matrix> triSolve(const std::vector<Matrix> &blocks,
           double factor = blocks[j * m + l](i, p);
           for (int64_t v = 0; v < V; ++v)
             unknowns[j](i, v) += factor * unknowns[l](p, v);
+        }
+  return unknowns;
+}
+
+/// The same with the transposed system, from the last token to the first:
+/// E_j[p] = R_j[p] + sum over l and i of A_lj[i, p] E_l[i].
+static std::vector<Matrix> triSolveTransposed(const std::vector<Matrix> &blocks,
+                                              std::vector<Matrix> unknowns) {
+  int64_t m = unknowns.size();
+  int64_t C = unknowns[0].rows(), V = unknowns[0].cols();
+  for (int64_t i = C - 1; i >= 0; --i)
+    for (int64_t l = m - 1; l >= 0; --l)
+      for (int64_t j = 0; j < m; ++j)
+        for (int64_t p = 0; p < i + (j < l ? 1 : 0); ++p) {
+          double factor = blocks[l * m + j](i, p);
+          for (int64_t v = 0; v < V; ++v)
+            unknowns[j](p, v) += factor * unknowns[l](i, v);
         }
   return unknowns;
 }
@@ -181,13 +182,16 @@ std::optional<llvm::LogicalResult> Program::compileChunk(Operation *op,
       .Case<TriSolveOp>([&](TriSolveOp op) -> Maybe {
         auto blocks = slotsOf(op.getBlocks()), rhs = slotsOf(op.getRhs());
         auto unknowns = slotsOf(op.getUnknowns());
+        bool transpose = op.getTranspose();
         code.push_back([=](Frame &f) {
           std::vector<Matrix> A, R;
           for (unsigned block : blocks)
             A.push_back(f[block].densified());
           for (unsigned side : rhs)
             R.push_back(f[side].densified());
-          std::vector<Matrix> E = triSolve(A, std::move(R));
+          std::vector<Matrix> E = transpose
+                                      ? triSolveTransposed(A, std::move(R))
+                                      : triSolve(A, std::move(R));
           for (size_t j = 0; j < unknowns.size(); ++j)
             f[unknowns[j]] = std::move(E[j]);
         });

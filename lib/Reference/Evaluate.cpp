@@ -30,6 +30,14 @@ struct Output {
   unsigned slot;
   double *data;
   int64_t size;
+  int64_t family = 1, micro = 0; ///< which micro-step of how many
+};
+
+/// A sum over the tokens of a sequence.
+struct Sum {
+  unsigned slot;
+  double *data;
+  int64_t size;
 };
 
 /// A body with everything that a sequence needs to run it.
@@ -38,7 +46,16 @@ struct Kernel {
   unsigned numSlots = 0;
   std::vector<Binding> arguments;
   std::vector<Output> outs;
+  std::vector<Sum> sums;
   unsigned state = 0, nextState = 0;
+  /// A backward program walks the chunks from the last to the first and has a
+  /// slot for the state at a chunk's start.
+  bool backward = false;
+  unsigned checkpoint = 0;
+  const double *savedStates = nullptr;
+  /// Where a forward program saves the state of every so many chunks.
+  double *saving = nullptr;
+  int64_t saveEvery = 1;
   /// Tokens a run, and the slot of how many of them there are (chunk only).
   int64_t tokens = 1;
   std::optional<unsigned> valid;
@@ -126,6 +143,10 @@ static LogicalResult prepareChunks(mlir::func::FuncOp function,
                << ", but got " << argument.getType();
       continue;
     }
+    if (arg.getKind() == ArgKind::Checkpoint) {
+      kernel.checkpoint = program.slot(argument);
+      continue;
+    }
     FailureOr<Binding> binding = bind(module, program, problem, arg);
     if (failed(binding))
       return failure();
@@ -185,8 +206,12 @@ static LogicalResult checkResults(mlir::Operation *terminator,
   };
   if (failed(expect(0, kernel.stateRows, kernel.stateCols)))
     return failure();
-  for (auto [index, out] : llvm::enumerate(kernel.outs))
-    if (failed(expect(index + 1, kernel.tokens, out.size)))
+  unsigned number = 1;
+  for (const Output &out : kernel.outs)
+    if (failed(expect(number++, kernel.tokens, out.size)))
+      return failure();
+  for (const Sum &sum : kernel.sums)
+    if (failed(expect(number++, 1, sum.size)))
       return failure();
   return success();
 }
@@ -198,13 +223,30 @@ static void runSequence(const Kernel &kernel, const Problem &problem, int64_t b,
   Frame frame(kernel.numSlots);
   Matrix S = Matrix::dense(kernel.stateRows, kernel.stateCols);
   std::copy(state, state + S.size(), S.data());
-  for (int64_t t = 0; t < problem.T; t += kernel.tokens) {
+  int64_t chunks = (problem.T + kernel.tokens - 1) / kernel.tokens;
+  int64_t sequence = b * problem.H + h;
+  for (int64_t step = 0; step < chunks; ++step) {
+    int64_t chunk = kernel.backward ? chunks - 1 - step : step;
+    int64_t t = chunk * kernel.tokens;
     int64_t valid = std::min(kernel.tokens, problem.T - t);
+    if (kernel.saving && chunk % kernel.saveEvery == 0) {
+      int64_t saved = (chunks + kernel.saveEvery - 1) / kernel.saveEvery;
+      std::copy(S.data(), S.data() + S.size(),
+                kernel.saving +
+                    (sequence * saved + chunk / kernel.saveEvery) * S.size());
+    }
     for (const Binding &binding : kernel.arguments)
-      if (t == 0 || binding.kind == ArgKind::In)
+      if (step == 0 || binding.kind == ArgKind::In)
         frame[binding.slot] = load(binding, kernel, problem, b, t, h);
     if (kernel.valid)
       frame[*kernel.valid] = Matrix::dense(1, 1, static_cast<double>(valid));
+    if (kernel.backward) {
+      Matrix start = Matrix::dense(kernel.stateRows, kernel.stateCols);
+      const double *from =
+          kernel.savedStates + (sequence * chunks + chunk) * start.size();
+      std::copy(from, from + start.size(), start.data());
+      frame[kernel.checkpoint] = std::move(start);
+    }
     frame[kernel.state] = std::move(S);
     run(kernel.code, frame);
     S = frame[kernel.nextState].densified();
@@ -213,10 +255,106 @@ static void runSequence(const Kernel &kernel, const Problem &problem, int64_t b,
       for (int64_t i = 0; i < valid; ++i)
         std::copy(
             value.data() + i * out.size, value.data() + (i + 1) * out.size,
-            out.data + ((b * problem.T + t + i) * problem.H + h) * out.size);
+            out.data +
+                (((b * problem.T + t + i) * out.family + out.micro) *
+                     problem.H +
+                 h) *
+                    out.size);
+    }
+    for (const Sum &sum : kernel.sums) {
+      Matrix value = frame[sum.slot].densified();
+      for (int64_t i = 0; i < sum.size; ++i)
+        sum.data[sequence * sum.size + i] += value.data()[i];
     }
   }
   std::copy(S.data(), S.data() + S.size(), state);
+}
+
+/// Both kinds of body end with the state, then the outs; gradients with the
+/// sums behind them.
+static LogicalResult prepareResults(mlir::ModuleOp module,
+                                    SignatureAttr signature,
+                                    mlir::Operation *terminator,
+                                    Program &program, const Problem &problem,
+                                    Kernel &kernel, Result &result) {
+  llvm::SmallVector<ArgAttr> sums = signature.getArgs(ArgKind::Sum);
+  int64_t expected = 1 + sums.size();
+  llvm::SmallVector<std::pair<ArgAttr, int64_t>> outs; // and micro-steps
+  for (ArgAttr out : signature.getArgs(ArgKind::Out)) {
+    int64_t family = 1;
+    if (out.getFamily()) {
+      FailureOr<int64_t> size = program.getDim(module, out.getFamily());
+      if (failed(size))
+        return failure();
+      family = *size;
+    }
+    outs.emplace_back(out, family);
+    expected += family;
+  }
+  if (terminator->getNumOperands() != expected)
+    return terminator->emitOpError()
+           << "expects the state and " << expected - 1
+           << " results as the signature has, but got "
+           << terminator->getNumOperands() << " values";
+  unsigned number = 0;
+  kernel.nextState = program.slot(terminator->getOperand(number++));
+  for (auto &[out, family] : outs) {
+    FailureOr<int64_t> size = getSize(module, program, out);
+    if (failed(size))
+      return failure();
+    std::vector<double> &data = result.outs[out.getName()];
+    data.assign(problem.B * problem.T * problem.H * family * *size, 0);
+    for (int64_t j = 0; j < family; ++j)
+      kernel.outs.push_back({program.slot(terminator->getOperand(number++)),
+                             data.data(), *size, family, j});
+  }
+  for (ArgAttr sum : sums) {
+    FailureOr<int64_t> size = getSize(module, program, sum);
+    if (failed(size))
+      return failure();
+    std::vector<double> &data = result.outs[sum.getName()];
+    data.assign(problem.B * problem.H * *size, 0);
+    kernel.sums.push_back({program.slot(terminator->getOperand(number++)),
+                           data.data(), *size});
+  }
+  return success();
+}
+
+/// Finds the saved states that a backward program reads, or makes room for
+/// those that a forward one saves.
+static LogicalResult prepareCheckpoints(mlir::ModuleOp module,
+                                        SignatureAttr signature,
+                                        const Problem &problem, Kernel &kernel,
+                                        Result &result) {
+  llvm::SmallVector<ArgAttr> checkpoints =
+      signature.getArgs(ArgKind::Checkpoint);
+  if (checkpoints.empty())
+    return success();
+  kernel.backward = signature.getOption("fn") == "backward";
+  kernel.saveEvery = signature.getIntOption("save_every").value_or(1);
+  if (kernel.backward && kernel.saveEvery != 1)
+    return mlir::emitError(module.getLoc())
+           << "the reference evaluates backward programs for which every "
+              "chunk's state is saved, but these are saved every "
+           << kernel.saveEvery << " chunks";
+  int64_t stateSize = kernel.stateRows * kernel.stateCols;
+  int64_t span = kernel.tokens * kernel.saveEvery;
+  int64_t count =
+      problem.B * problem.H * ((problem.T + span - 1) / span) * stateSize;
+  llvm::StringRef name = checkpoints.front().getName();
+  if (!kernel.backward) {
+    result.checkpoints.assign(count, 0);
+    kernel.saving = result.checkpoints.data();
+    return success();
+  }
+  auto array = problem.arrays.find(name);
+  if (array == problem.arrays.end() ||
+      static_cast<int64_t>(array->second.size()) != count)
+    return mlir::emitError(module.getLoc())
+           << "the reference needs the array '" << name << "' of " << count
+           << " elements";
+  kernel.savedStates = array->second.data();
+  return success();
 }
 
 //===----------------------------------------------------------------------===//
@@ -250,23 +388,9 @@ LogicalResult delta::reference::evaluate(mlir::ModuleOp module,
     terminator = recurrence.getYield();
   }
 
-  // Both bodies end with the state, then the outs.
-  llvm::SmallVector<ArgAttr> outs = signature.getArgs(ArgKind::Out);
-  if (terminator->getNumOperands() != outs.size() + 1)
-    return terminator->emitOpError()
-           << "expects the state and " << outs.size()
-           << " outs as the signature has, but got "
-           << terminator->getNumOperands() << " values";
-  kernel.nextState = program.slot(terminator->getOperand(0));
-  for (auto [index, out] : llvm::enumerate(outs)) {
-    FailureOr<int64_t> size = getSize(module, program, out);
-    if (failed(size))
-      return failure();
-    std::vector<double> &data = result.outs[out.getName()];
-    data.assign(problem.B * problem.T * problem.H * *size, 0);
-    kernel.outs.push_back(
-        {program.slot(terminator->getOperand(index + 1)), data.data(), *size});
-  }
+  if (failed(prepareResults(module, signature, terminator, program, problem,
+                            kernel, result)))
+    return failure();
   kernel.numSlots = program.numSlots();
 
   ArgAttr state = signature.getState();
@@ -276,7 +400,9 @@ LogicalResult delta::reference::evaluate(mlir::ModuleOp module,
     return failure();
   kernel.stateRows = *rows;
   kernel.stateCols = *cols;
-  if (*stage == Stage::Chunk && failed(checkResults(terminator, kernel)))
+  if (*stage == Stage::Chunk &&
+      (failed(checkResults(terminator, kernel)) ||
+       failed(prepareCheckpoints(module, signature, problem, kernel, result))))
     return failure();
   int64_t sequences = problem.B * problem.H, stateSize = *rows * *cols;
   result.finalState.assign(sequences * stateSize, 0);

@@ -67,6 +67,7 @@ private:
   Maybe compileStep(mlir::Operation *op, Code &code);
   Maybe compileEvents(mlir::Operation *op, Code &code);
   Maybe compileChunk(mlir::Operation *op, Code &code);
+  Maybe compileGradientOps(mlir::Operation *op, Code &code);
 
   const llvm::StringMap<int64_t> &dims;
   llvm::DenseMap<mlir::Value, unsigned> slots;

@@ -8,6 +8,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "delta/Dialect/Delta/Transforms/Adjoint.h"
 #include "delta/Dialect/Delta/IR/Delta.h"
 #include "delta/Dialect/Delta/Transforms/Passes.h"
 #include "delta/Dialect/Warp/IR/Warp.h"
@@ -28,6 +29,7 @@ int main(int argc, char **argv) {
   mlir::registerAllDialects(registry);
   mlir::registerAllExtensions(registry);
   registry.insert<mlir::delta::DeltaDialect, mlir::delta::warp::WarpDialect>();
+  mlir::delta::registerAdjointModels(registry);
   mlir::registerAllPasses();
   mlir::delta::registerDeltaTransformsPasses();
   mlir::delta::registerCpuPasses();

@@ -38,17 +38,22 @@ struct Problem {
   unsigned threads = 0;
 };
 
-/// The arrays computed: each out as [B, T, H, dim] ([B, T, H]), and the state
-/// after the last token.
+/// The arrays computed: each out as [B, T, H, dim] ([B, T, H]), of a
+/// micro-step family [B, T, n, H, dim], each sum as [B, H, dim] ([B, H]), the
+/// state after the last token (before the first one, for a backward program),
+/// and the states that a forward program saves, [B, H, count, A, A'].
 struct Result {
   llvm::StringMap<std::vector<double>> outs;
   std::vector<double> finalState;
+  std::vector<double> checkpoints;
 };
 
 /// Evaluates `module`: token by token in the stages `step` and `events`, chunk
 /// by chunk in the stage `chunk`, where the rows behind the last token are NaN,
-/// which a correct program never shows. Element types in the module are not
-/// looked at: every value is a double.
+/// which a correct program never shows. A backward program, whose `in`s include
+/// the outs' cotangents, walks the chunks from the last to the first, and needs
+/// the checkpoint's array too: the state at the start of every chunk. Element
+/// types in the module are not looked at: every value is a double.
 ///
 /// Fails with a diagnostic at the operation or the module: an operation that
 /// is not known, another stage, a missing or misshaped array, a missing dim or

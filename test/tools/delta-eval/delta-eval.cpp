@@ -59,7 +59,11 @@ static SmallVector<StringRef> getDims(ArgAttr arg) {
     names = {"H"};
     break;
   case ArgKind::State:
+  case ArgKind::Sum:
     names = {"B", "H"};
+    break;
+  case ArgKind::Checkpoint:
+    names = {"B", "H", "checkpoints"};
     break;
   case ArgKind::In:
   case ArgKind::Out:
@@ -111,11 +115,14 @@ int main(int argc, char **argv) {
     if (text.getAsInteger(10, sizes[name]))
       return fail("expects -D NAME=SIZE, but got '" + dim + "'");
   }
+  bool backward = signature.getOption("fn") == "backward";
   std::vector<std::pair<std::string, NdArray>> arrays;
   for (ArgAttr arg : signature.getAllArgs()) {
     StringRef name = arg.getName();
     bool isState = arg.getKind() == ArgKind::State;
-    if (arg.getKind() == ArgKind::Out || arg.getKind() == ArgKind::Attr)
+    if (arg.getKind() == ArgKind::Out || arg.getKind() == ArgKind::Attr ||
+        arg.getKind() == ArgKind::Sum ||
+        (arg.getKind() == ArgKind::Checkpoint && !backward))
       continue;
     std::string key = isState ? "initial_state" : name.str();
     if (isState && !reader->contains(key))
@@ -165,8 +172,15 @@ int main(int argc, char **argv) {
   std::vector<std::string> names;
   for (ArgAttr arg : signature.getAllArgs()) {
     bool isState = arg.getKind() == ArgKind::State;
-    if (!isState && arg.getKind() != ArgKind::Out)
+    bool saved = arg.getKind() == ArgKind::Checkpoint && !backward;
+    if (!isState && !saved && arg.getKind() != ArgKind::Out &&
+        arg.getKind() != ArgKind::Sum)
       continue;
+    if (saved) {
+      int64_t span = *signature.getIntOption("chunk") *
+                     signature.getIntOption("save_every").value_or(1);
+      sizes["checkpoints"] = (problem.T + span - 1) / span;
+    }
     delta::runtime::Shape shape;
     for (StringRef dim : getDims(arg))
       shape.push_back(sizes.lookup(dim));
@@ -174,7 +188,10 @@ int main(int argc, char **argv) {
     if (!array)
       return fail(array.message());
     StringRef name = arg.getName();
-    copy(isState ? result.finalState : result.outs[name], array->as<double>());
+    copy(isState ? result.finalState
+         : saved ? result.checkpoints
+                 : result.outs[name],
+         array->as<double>());
     results.push_back(std::move(*array));
     names.push_back(isState ? "final_state" : name.str());
   }

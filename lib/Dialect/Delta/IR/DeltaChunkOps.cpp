@@ -56,6 +56,14 @@ LogicalResult MatmulOp::verify() {
 // DecayGramOp
 //===----------------------------------------------------------------------===//
 
+/// Number of pairs (a, b) that are not masked `none` before pair number `end`.
+static unsigned countPairs(ArrayAttr masks, unsigned end) {
+  unsigned count = 0;
+  for (unsigned pair = 0; pair < end; ++pair)
+    count += cast<StringAttr>(masks[pair]).getValue() != "none";
+  return count;
+}
+
 StringRef DecayGramOp::getMask(unsigned a, unsigned b) {
   return cast<StringAttr>(getMasks()[a * getCols().size() + b]).getValue();
 }
@@ -63,64 +71,65 @@ StringRef DecayGramOp::getMask(unsigned a, unsigned b) {
 Value DecayGramOp::getGram(unsigned a, unsigned b) {
   if (getMask(a, b) == "none")
     return {};
-  unsigned index = 0;
-  for (unsigned pair = 0; pair < a * getCols().size() + b; ++pair)
-    if (cast<StringAttr>(getMasks()[pair]).getValue() != "none")
-      ++index;
-  return getGrams()[index];
+  return getGrams()[countPairs(getMasks(), a * getCols().size() + b)];
+}
+
+/// What a decay_gram and its adjoint have in common (decay_gram C1 to C3);
+/// `grams` are the C x C matrices of the pairs, called `what`.
+template <typename OpTy>
+static LogicalResult verifyPairs(OpTy op, ValueRange grams, StringRef what) {
+  Type type = op.getDecay().getType();
+  for (Value operand : llvm::concat<Value>(llvm::to_vector(op.getRows()),
+                                           llvm::to_vector(op.getCols())))
+    if (operand.getType() != type) // decay_gram_c1
+      return op.emitOpError() << "expects every row and column to be " << type
+                              << ", but got " << operand.getType();
+  if (op.getRows().empty() || op.getCols().empty())
+    return op.emitOpError("expects at least one row and one column");
+  if (op.getRowPositions().size() != op.getRows().size() ||
+      op.getColPositions().size() != op.getCols().size())
+    return op.emitOpError("expects one position for each row and column");
+  for (int32_t position : llvm::concat<const int32_t>(op.getRowPositions(),
+                                                      op.getColPositions()))
+    if (position != 0 && position != 1)
+      return op.emitOpError("expects every position to be before or after");
+  unsigned pairs = op.getRows().size() * op.getCols().size();
+  if (op.getMasks().size() != pairs)
+    return op.emitOpError() << "expects " << pairs
+                            << " masks, one a pair, but got "
+                            << op.getMasks().size();
+  for (unsigned a = 0; a < op.getRows().size(); ++a)
+    for (unsigned b = 0; b < op.getCols().size(); ++b) {
+      StringRef mask = op.getMask(a, b);
+      if (mask != "strict" && mask != "diagonal" && mask != "none")
+        return op.emitOpError() << "expects the masks strict, diagonal or "
+                                   "none, but got '"
+                                << mask << "'";
+      if (mask == "diagonal" && op.getRowPosition(a) == Position::Before &&
+          op.getColPosition(b) == Position::After) // decay_gram_c2
+        return op.emitOpError("expects no diagonal for a row before and a "
+                              "column after the decay");
+    }
+  unsigned expected = countPairs(op.getMasks(), pairs);
+  if (expected != grams.size())
+    return op.emitOpError() << "expects " << expected << " " << what
+                            << ", one for each pair that is not none, but got "
+                            << grams.size();
+  Axis tokens = getAxes(type)[0];
+  for (Value gram : grams)
+    if (failed(expectAxes(op, {tokens, tokens}, gram.getType())))
+      return failure();
+  int64_t leaf = op.getLeaf();
+  if (leaf != tokens.size && (leaf < 1 || !llvm::isPowerOf2_64(leaf) ||
+                              tokens.size % leaf)) // decay_gram_c3
+    return op.emitOpError() << "expects the leaf to be a power of two that "
+                               "divides the chunk of "
+                            << tokens.size << " tokens, but got " << leaf;
+  return success();
 }
 
 LogicalResult DecayGramOp::verify() {
-  Type type = getDecay().getType();
-  for (Value operand : llvm::concat<Value>(
-           llvm::to_vector(getRows()), llvm::to_vector(getCols())))
-    if (operand.getType() != type) // decay_gram_c1
-      return emitOpError() << "expects every row and column to be " << type
-                           << ", but got " << operand.getType();
-  if (getRows().empty() || getCols().empty())
-    return emitOpError("expects at least one row and one column");
-  if (getRowPositions().size() != getRows().size() ||
-      getColPositions().size() != getCols().size())
-    return emitOpError("expects one position for each row and column");
-  for (int32_t position :
-       llvm::concat<const int32_t>(getRowPositions(), getColPositions()))
-    if (position != 0 && position != 1)
-      return emitOpError("expects every position to be before or after");
-  if (getMasks().size() != getRows().size() * getCols().size())
-    return emitOpError() << "expects "
-                         << getRows().size() * getCols().size()
-                         << " masks, one a pair, but got "
-                         << getMasks().size();
-  unsigned results = 0;
-  for (unsigned a = 0; a < getRows().size(); ++a)
-    for (unsigned b = 0; b < getCols().size(); ++b) {
-      StringRef mask = getMask(a, b);
-      if (mask != "strict" && mask != "diagonal" && mask != "none")
-        return emitOpError() << "expects the masks strict, diagonal or none, "
-                                "but got '"
-                             << mask << "'";
-      results += mask != "none";
-      if (mask == "diagonal" && getRowPosition(a) == Position::Before &&
-          getColPosition(b) == Position::After) // decay_gram_c2
-        return emitOpError("expects no diagonal for a row before and a column "
-                           "after the decay");
-    }
-  if (results != getGrams().size())
-    return emitOpError() << "expects " << results
-                         << " results, one for each pair that is not none, "
-                            "but got "
-                         << getGrams().size();
-  Axis tokens = getAxes(type)[0];
-  for (Value gram : getGrams())
-    if (failed(expectAxes(getOperation(), {tokens, tokens}, gram.getType())))
-      return failure();
-  int64_t leaf = getLeaf();
-  if (leaf != tokens.size &&
-      (leaf < 1 || !llvm::isPowerOf2_64(leaf) || tokens.size % leaf)) // c3
-    return emitOpError() << "expects the leaf to be a power of two that "
-                            "divides the chunk of "
-                         << tokens.size << " tokens, but got " << leaf;
-  return success();
+  return verifyPairs(*this, getGrams(), "results");
 }
 
 /// name(%a, %b) [before, after]
@@ -155,47 +164,77 @@ static void printSide(OpAsmPrinter &printer, StringRef keyword,
   printer << ']';
 }
 
-ParseResult DecayGramOp::parse(OpAsmParser &parser, OperationState &result) {
-  SmallVector<OpAsmParser::UnresolvedOperand> rows, cols;
+namespace {
+/// The text that a decay_gram and its adjoint share.
+struct PairSyntax {
+  SmallVector<OpAsmParser::UnresolvedOperand> rows, cols, cotangents;
   OpAsmParser::UnresolvedOperand decay;
   SmallVector<int32_t> rowPositions, colPositions;
   ArrayAttr masks;
   int64_t leaf;
-  StringRef schemeText;
+  DecayScheme scheme;
+
+  /// rows(...) [...] cols(...) [...] decay(%w) [cotangents(...)]
+  /// masks [...] leaf N scheme S
+  ParseResult parse(OpAsmParser &parser, bool adjoint) {
+    StringRef text;
+    if (parseSide(parser, "rows", rows, rowPositions) ||
+        parseSide(parser, "cols", cols, colPositions) ||
+        parser.parseKeyword("decay") || parser.parseLParen() ||
+        parser.parseOperand(decay) || parser.parseRParen())
+      return failure();
+    if (adjoint && (parser.parseKeyword("cotangents") ||
+                    parser.parseOperandList(cotangents,
+                                            OpAsmParser::Delimiter::Paren)))
+      return failure();
+    if (parser.parseKeyword("masks") || parser.parseAttribute(masks) ||
+        parser.parseKeyword("leaf") || parser.parseInteger(leaf) ||
+        parser.parseKeyword("scheme"))
+      return failure();
+    llvm::SMLoc loc = parser.getCurrentLocation();
+    if (parser.parseKeyword(&text))
+      return failure();
+    std::optional<DecayScheme> parsed = symbolizeDecayScheme(text);
+    if (!parsed)
+      return parser.emitError(loc)
+             << "expects exact or anchored, but got '" << text << "'";
+    scheme = *parsed;
+    return success();
+  }
+
+  template <typename OpTy> void setProperties(OperationState &result) {
+    Builder builder(result.getContext());
+    auto &properties = result.getOrAddProperties<typename OpTy::Properties>();
+    properties.rowPositions = builder.getDenseI32ArrayAttr(rowPositions);
+    properties.colPositions = builder.getDenseI32ArrayAttr(colPositions);
+    properties.masks = masks;
+    properties.leaf = builder.getI64IntegerAttr(leaf);
+    properties.scheme = DecaySchemeAttr::get(builder.getContext(), scheme);
+  }
+};
+} // namespace
+
+/// Not in the dictionary behind the operation: they have a text of their own.
+static constexpr StringRef kPairAttrs[] = {
+    "operandSegmentSizes", "rowPositions", "colPositions", "masks",
+    "leaf",                "scheme",       "log"};
+
+ParseResult DecayGramOp::parse(OpAsmParser &parser, OperationState &result) {
+  PairSyntax pairs;
   Type type;
   SmallVector<Type> results;
-  Builder &builder = parser.getBuilder();
-  if (parseSide(parser, "rows", rows, rowPositions) ||
-      parseSide(parser, "cols", cols, colPositions) ||
-      parser.parseKeyword("decay") || parser.parseLParen() ||
-      parser.parseOperand(decay) || parser.parseRParen() ||
-      parser.parseKeyword("masks") || parser.parseAttribute(masks) ||
-      parser.parseKeyword("leaf") || parser.parseInteger(leaf) ||
-      parser.parseKeyword("scheme"))
-    return failure();
-  llvm::SMLoc schemeLoc = parser.getCurrentLocation();
-  if (parser.parseKeyword(&schemeText))
-    return failure();
-  std::optional<DecayScheme> scheme = symbolizeDecayScheme(schemeText);
-  if (!scheme)
-    return parser.emitError(schemeLoc)
-           << "expects exact or anchored, but got '" << schemeText << "'";
-  if (parser.parseOptionalAttrDict(result.attributes) || parser.parseColon() ||
+  if (pairs.parse(parser, /*adjoint=*/false) ||
+      parser.parseOptionalAttrDict(result.attributes) || parser.parseColon() ||
       parser.parseType(type) || parser.parseArrow() ||
-      parser.parseTypeList(results))
+      parser.parseTypeList(results) ||
+      parser.resolveOperands(pairs.rows, type, result.operands) ||
+      parser.resolveOperands(pairs.cols, type, result.operands) ||
+      parser.resolveOperand(pairs.decay, type, result.operands))
     return failure();
-  if (parser.resolveOperands(rows, type, result.operands) ||
-      parser.resolveOperands(cols, type, result.operands) ||
-      parser.resolveOperand(decay, type, result.operands))
-    return failure();
-  auto &properties = result.getOrAddProperties<Properties>();
-  properties.operandSegmentSizes = {static_cast<int32_t>(rows.size()),
-                                    static_cast<int32_t>(cols.size()), 1};
-  properties.rowPositions = builder.getDenseI32ArrayAttr(rowPositions);
-  properties.colPositions = builder.getDenseI32ArrayAttr(colPositions);
-  properties.masks = masks;
-  properties.leaf = builder.getI64IntegerAttr(leaf);
-  properties.scheme = DecaySchemeAttr::get(builder.getContext(), *scheme);
+  pairs.setProperties<DecayGramOp>(result);
+  result.getOrAddProperties<Properties>().operandSegmentSizes = {
+      static_cast<int32_t>(pairs.rows.size()),
+      static_cast<int32_t>(pairs.cols.size()), 1};
   result.addTypes(results);
   return success();
 }
@@ -207,11 +246,94 @@ void DecayGramOp::print(OpAsmPrinter &printer) {
   printSide(printer, "cols", getCols(), getColPositions());
   printer << " decay(" << getDecay() << ") masks " << getMasks() << " leaf "
           << getLeaf() << " scheme " << stringifyDecayScheme(getScheme());
-  printer.printOptionalAttrDict(
-      (*this)->getAttrs(), {"operandSegmentSizes", "rowPositions",
-                            "colPositions", "masks", "leaf", "scheme"});
+  printer.printOptionalAttrDict((*this)->getAttrs(), kPairAttrs);
   printer << " : " << getDecay().getType() << " -> ";
   llvm::interleaveComma(getGrams().getTypes(), printer);
+}
+
+//===----------------------------------------------------------------------===//
+// Operations of gradients
+//===----------------------------------------------------------------------===//
+
+LogicalResult TokenSumOp::verify() {
+  SmallVector<Axis> axes = getAxes(getInput().getType());
+  return expectAxes(getOperation(), axes[1],
+                    getResult().getType()); // token_sum_c1
+}
+
+LogicalResult DiagonalOp::verify() {
+  SmallVector<Axis> axes = getAxes(getInput().getType());
+  if (axes[0] != axes[1]) // diagonal_c1
+    return emitOpError() << "expects a square matrix, but got "
+                         << getInput().getType();
+  return expectAxes(getOperation(), axes[0], getResult().getType());
+}
+
+StringRef DecayGramAdjointOp::getMask(unsigned a, unsigned b) {
+  return cast<StringAttr>(getMasks()[a * getCols().size() + b]).getValue();
+}
+
+Value DecayGramAdjointOp::getCotangent(unsigned a, unsigned b) {
+  if (getMask(a, b) == "none")
+    return {};
+  return getCotangents()[countPairs(getMasks(), a * getCols().size() + b)];
+}
+
+LogicalResult DecayGramAdjointOp::verify() {
+  if (failed(verifyPairs(*this, getCotangents(), "cotangents")))
+    return failure();
+  if (getGradients().size() != getRows().size() + getCols().size() + 1)
+    return emitOpError() << "expects a result for each row, each column and "
+                            "the decay, but got "
+                         << getGradients().size();
+  for (Value gradient : getGradients())
+    if (gradient.getType() != getDecay().getType())
+      return emitOpError() << "expects every result to be "
+                           << getDecay().getType() << ", but got "
+                           << gradient.getType();
+  return success();
+}
+
+ParseResult DecayGramAdjointOp::parse(OpAsmParser &parser,
+                                      OperationState &result) {
+  PairSyntax pairs;
+  Type type, square;
+  if (pairs.parse(parser, /*adjoint=*/true))
+    return failure();
+  if (succeeded(parser.parseOptionalKeyword("log")))
+    result.getOrAddProperties<Properties>().log =
+        parser.getBuilder().getUnitAttr();
+  if (parser.parseOptionalAttrDict(result.attributes) || parser.parseColon() ||
+      parser.parseType(type) || parser.parseComma() ||
+      parser.parseType(square) ||
+      parser.resolveOperands(pairs.rows, type, result.operands) ||
+      parser.resolveOperands(pairs.cols, type, result.operands) ||
+      parser.resolveOperand(pairs.decay, type, result.operands) ||
+      parser.resolveOperands(pairs.cotangents, square, result.operands))
+    return failure();
+  pairs.setProperties<DecayGramAdjointOp>(result);
+  result.getOrAddProperties<Properties>().operandSegmentSizes = {
+      static_cast<int32_t>(pairs.rows.size()),
+      static_cast<int32_t>(pairs.cols.size()), 1,
+      static_cast<int32_t>(pairs.cotangents.size())};
+  result.addTypes(
+      SmallVector<Type>(pairs.rows.size() + pairs.cols.size() + 1, type));
+  return success();
+}
+
+void DecayGramAdjointOp::print(OpAsmPrinter &printer) {
+  printer << ' ';
+  printSide(printer, "rows", getRows(), getRowPositions());
+  printer << ' ';
+  printSide(printer, "cols", getCols(), getColPositions());
+  printer << " decay(" << getDecay() << ") cotangents(" << getCotangents()
+          << ") masks " << getMasks() << " leaf " << getLeaf() << " scheme "
+          << stringifyDecayScheme(getScheme());
+  if (getLog())
+    printer << " log";
+  printer.printOptionalAttrDict((*this)->getAttrs(), kPairAttrs);
+  printer << " : " << getDecay().getType() << ", "
+          << getCotangents().front().getType();
 }
 
 //===----------------------------------------------------------------------===//
@@ -250,8 +372,12 @@ ParseResult TriSolveOp::parse(OpAsmParser &parser, OperationState &result) {
       parser.parseOperandList(blocks, OpAsmParser::Delimiter::Paren) ||
       parser.parseKeyword("rhs") ||
       parser.parseOperandList(rhs, OpAsmParser::Delimiter::Paren) ||
-      parser.parseKeyword("leaf") || parser.parseInteger(leaf) ||
-      parser.parseOptionalAttrDict(result.attributes) ||
+      parser.parseKeyword("leaf") || parser.parseInteger(leaf))
+    return failure();
+  if (succeeded(parser.parseOptionalKeyword("transpose")))
+    result.getOrAddProperties<Properties>().transpose =
+        parser.getBuilder().getUnitAttr();
+  if (parser.parseOptionalAttrDict(result.attributes) ||
       parser.parseColonType(blockType) || parser.parseComma() ||
       parser.parseType(rhsType) ||
       parser.resolveOperands(blocks, blockType, result.operands) ||
@@ -268,8 +394,10 @@ ParseResult TriSolveOp::parse(OpAsmParser &parser, OperationState &result) {
 void TriSolveOp::print(OpAsmPrinter &printer) {
   printer << " blocks(" << getBlocks() << ") rhs(" << getRhs() << ") leaf "
           << getLeaf();
+  if (getTranspose())
+    printer << " transpose";
   printer.printOptionalAttrDict((*this)->getAttrs(),
-                                {"operandSegmentSizes", "leaf"});
+                                {"operandSegmentSizes", "leaf", "transpose"});
   printer << " : " << getBlocks()[0].getType() << ", "
           << getRhs()[0].getType();
 }

@@ -113,6 +113,7 @@ static bool isAllowedIn(Operation *op, Stage stage) {
       .Case<BroadcastOp, SumOp>([&](auto) { return step || events || chunk; })
       .Case<SigmoidOp, SoftplusOp>(
           [&](auto) { return step || events || chunk || mapped; })
+      .Case<HeavisideOp>([&](auto) { return chunk || mapped; })
       .Case<RecurrenceOp, YieldOp, MicroOp, DimOp>(
           [&](auto) { return step || events; })
       .Case<ForOp, OuterOp, MatvecOp, TransposeOp, DiagOp, EyeOp>(

@@ -349,7 +349,7 @@ LogicalResult ChunkBuilder::solve() {
     llvm::append_range(blocks, row);
   }
   SmallVector<Type> types(rhs.size(), rhs[0].getType());
-  auto op = TriSolveOp::create(builder, loc, types, blocks, rhs, kExactLeaf);
+  auto op = TriSolveOp::create(builder, loc, types, blocks, rhs, kExactLeaf, false);
   for (auto [j, value] : llvm::zip(unknowns, op.getUnknowns()))
     columns[j].coefficient = value;
   return success();

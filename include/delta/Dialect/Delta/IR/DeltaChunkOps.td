@@ -161,6 +161,10 @@ def Delta_TriSolveOp : Delta_Op<"tri_solve", [Pure, AttrSizedOperandSegments]> {
     product). Neumann or Newton series must not be used (they lose everything
     for correlated keys).
 
+    With `transpose` it solves (I - A)^T E = R, which reverse-mode
+    differentiation of a solve needs: `E_j = R_j + sum_l A_lj^T E_l`, from the
+    last token to the first. The blocks are the same operands as without.
+
     Constraints:
     - C1: m right-hand sides and m*m blocks, C x V and C x C.
 
@@ -168,7 +172,8 @@ def Delta_TriSolveOp : Delta_Op<"tri_solve", [Pure, AttrSizedOperandSegments]> {
     %e = delta.tri_solve blocks(%a) rhs(%r) leaf 16 : tensor<16x16xf32>, tensor<16x64xf32>
     ```
   }];
-  let arguments = (ins Variadic<Delta_Matrix>:$blocks, Variadic<Delta_Matrix>:$rhs, I64Attr:$leaf);
+  let arguments = (ins Variadic<Delta_Matrix>:$blocks, Variadic<Delta_Matrix>:$rhs, I64Attr:$leaf,
+                       UnitAttr:$transpose);
   let results = (outs Variadic<Delta_Matrix>:$unknowns);
   let hasCustomAssemblyFormat = 1;
   let hasVerifier = 1;

@@ -29,5 +29,6 @@ def Delta_Value : AnyTypeOf<[AnyFloat, TensorOf<[AnyFloat]>]>;
 include "delta/Dialect/Delta/IR/DeltaStepOps.td"
 include "delta/Dialect/Delta/IR/DeltaEventOps.td"
 include "delta/Dialect/Delta/IR/DeltaChunkOps.td"
+include "delta/Dialect/Delta/IR/DeltaAdjointOps.td"
 
 #endif // DELTA_OPS_TD

@@ -79,6 +79,42 @@ def DeltaChunk : Pass<"delta-chunk", "::mlir::ModuleOp"> {
                            "::mlir::func::FuncDialect", "::mlir::tensor::TensorDialect"];
 }
 
+def DeltaDifferentiate : Pass<"delta-differentiate", "::mlir::ModuleOp"> {
+  let summary = "Derive the backward chunk program";
+  let description = [{
+    Contract in: stage `chunk`, the forward program. Out: stage `chunk`, the
+    backward program of one chunk (signature option `fn = "backward"`): from
+    the inputs, the outs' cotangents `d<out>`, the state at the chunk's start (a
+    checkpoint) and the cotangent of the state at its end it computes the
+    cotangent of the state at its start, those of the inputs, `d_<in>`, and the
+    chunk's part of those of the params and attrs, `d_<param>`, `d_<attr>`,
+    which the kernel adds up.
+
+    Reverse mode, one rule an operation (AdjointInterface), with decay-Grams
+    and triangular solves whole; then common subexpressions are eliminated,
+    which leaves the matrix products of a derivation by hand (chunk_math 4).
+    Decays are differentiated in logarithms where they are exponentials, so
+    that their gradients are finite, and 0 at log-decay -inf.
+  }];
+  let options = [
+    Option<"saveEvery", "save-every", "int64_t", "1", "Chunks from one checkpoint to the next">
+  ];
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::math::MathDialect",
+                           "::mlir::func::FuncDialect", "::mlir::tensor::TensorDialect"];
+}
+
+def DeltaSaveStates : Pass<"delta-save-states", "::mlir::ModuleOp"> {
+  let summary = "Let a forward program save its states";
+  let description = [{
+    Adds a `checkpoint` to the signature of a forward chunk program: its kernel
+    stores the state at the start of chunk 0, `every`, 2 `every` and so on,
+    where the backward kernel reads it.
+  }];
+  let options = [
+    Option<"every", "every", "int64_t", "1", "Chunks from one checkpoint to the next">
+  ];
+}
+
 def DeltaExplain : Pass<"delta-explain", "::mlir::ModuleOp"> {
   let summary = "Print what was derived, in plain words";
   let description = [{
