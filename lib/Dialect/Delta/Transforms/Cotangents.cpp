@@ -53,6 +53,7 @@ void Cotangents::addLog(Location loc, Value value, Value term) {
 void Cotangents::addMatmul(Location loc, Value value, Value lhs, Value rhs,
                            bool transposeLhs, bool transposeRhs,
                            bool triangular) {
+  triangular |= isa_and_nonnull<CausalMaskOp>(lhs.getDefiningOp());
   Value &sum = plain[value];
   sum = MatmulOp::create(builder, loc, value.getType(), lhs, rhs, sum,
                          transposeLhs, transposeRhs, triangular);

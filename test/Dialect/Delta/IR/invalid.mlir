@@ -224,3 +224,29 @@ func.func @solve(%a: tensor<16x16xf32>, %r: tensor<16x64xf32>) {
   %0:2 = delta.tri_solve blocks(%a) rhs(%r, %r) leaf 16 : tensor<16x16xf32>, tensor<16x64xf32>
   return
 }
+
+// -----
+
+// token_sum_c1
+func.func @sum(%x: tensor<16x64xf32>) {
+  // expected-error @below {{'delta.token_sum' op expects the result's axes (64), but got 'tensor<16xf32>'}}
+  %0 = delta.token_sum %x : tensor<16x64xf32> -> tensor<16xf32>
+  return
+}
+
+// -----
+
+// diagonal_c1
+func.func @diagonal(%x: tensor<16x64xf32>) {
+  // expected-error @below {{'delta.diagonal' op expects a square matrix, but got 'tensor<16x64xf32>'}}
+  %0 = delta.diagonal %x : tensor<16x64xf32> -> tensor<16xf32>
+  return
+}
+
+// -----
+
+func.func @adjoint(%x: tensor<16x64xf32>, %h: tensor<16x16xf32>) {
+  // expected-error @below {{'delta.decay_gram_adjoint' op expects 1 cotangents, one for each pair that is not none, but got 2}}
+  %0:3 = delta.decay_gram_adjoint rows(%x) [after] cols(%x) [after] decay(%x) cotangents(%h, %h) masks ["strict"] leaf 16 scheme exact : tensor<16x64xf32>, tensor<16x16xf32>
+  return
+}

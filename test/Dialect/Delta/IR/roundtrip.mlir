@@ -195,3 +195,27 @@ module attributes {delta.stage = "chunk", delta.signature = #delta.signature<arg
     return %s1, %o : tensor<64x64xf32>, tensor<16x64xf32>
   }
 }
+
+// -----
+
+// What gradients add.
+// CHECK-LABEL: func.func @gradients
+func.func @gradients(%x: tensor<16x64xf32>, %w: tensor<16x64xf32>, %h: tensor<16x16xf32>, %f: tensor<16xf32>, %r: tensor<16x32xf32>) {
+  // CHECK: delta.prefix_sum exclusive reverse %{{.*}} : tensor<16x64xf32>
+  %0 = delta.prefix_sum exclusive reverse %x : tensor<16x64xf32>
+  // CHECK: delta.linear_scan reverse %{{.*}}, %{{.*}} : tensor<16xf32>
+  %1 = delta.linear_scan reverse %f, %f : tensor<16xf32>
+  // CHECK: delta.token_sum %{{.*}} : tensor<16x64xf32> -> tensor<64xf32>
+  %2 = delta.token_sum %x : tensor<16x64xf32> -> tensor<64xf32>
+  // CHECK: delta.diagonal %{{.*}} : tensor<16x16xf32> -> tensor<16xf32>
+  %3 = delta.diagonal %h : tensor<16x16xf32> -> tensor<16xf32>
+  // CHECK: delta.heaviside %{{.*}} : tensor<16x64xf32>
+  %4 = delta.heaviside %x : tensor<16x64xf32>
+  // CHECK: delta.decay_gram_adjoint rows(%{{.*}}, %{{.*}}) [before, after] cols(%{{.*}}) [after] decay(%{{.*}}) cotangents(%{{.*}}) masks ["none", "diagonal"] leaf 16 scheme anchored log : tensor<16x64xf32>, tensor<16x16xf32>
+  %5:4 = delta.decay_gram_adjoint rows(%x, %x) [before, after] cols(%x) [after] decay(%w) cotangents(%h) masks ["none", "diagonal"] leaf 16 scheme anchored log : tensor<16x64xf32>, tensor<16x16xf32>
+  // CHECK: delta.decay_gram_adjoint {{.*}} leaf 16 scheme exact : tensor<16x64xf32>, tensor<16x16xf32>
+  %6:3 = delta.decay_gram_adjoint rows(%x) [after] cols(%x) [after] decay(%w) cotangents(%h) masks ["strict"] leaf 16 scheme exact : tensor<16x64xf32>, tensor<16x16xf32>
+  // CHECK: delta.tri_solve blocks(%{{.*}}) rhs(%{{.*}}) leaf 16 transpose : tensor<16x16xf32>, tensor<16x32xf32>
+  %7 = delta.tri_solve blocks(%h) rhs(%r) leaf 16 transpose : tensor<16x16xf32>, tensor<16x32xf32>
+  return
+}
