@@ -39,9 +39,9 @@ CommandLine::CommandLine()
            cl::desc("The CPU to compile for, by LLVM's name (default: native, "
                     "this machine)"),
            cl::cat(compileCategory)),
-      fn("fn", cl::value_desc("forward|decode"),
-         cl::desc("forward: the chunked form (default); decode: the recurrent "
-                  "form, token by token"),
+      fn("fn", cl::value_desc("forward|backward|decode"),
+         cl::desc("forward: the chunked form (default); backward: its "
+                  "gradients; decode: the recurrent form, token by token"),
          cl::cat(compileCategory)),
       precision("precision", cl::value_desc("f32|f64|..."),
                 cl::desc("What is computed in. cpu: f32 or f64 (default: the "
@@ -60,6 +60,15 @@ CommandLine::CommandLine()
              cl::desc("Sizes that the cost model reckons with (default: a "
                       "saturated machine)"),
              cl::cat(compileCategory)),
+      saveBudget("save-budget", cl::value_desc("BYTES"),
+                 cl::desc("For gradients: bytes that saved states may take for "
+                          "every token and head; what is not saved is computed "
+                          "again (default: about what the inputs take)"),
+                 cl::cat(compileCategory)),
+      saveEvery("save-every", cl::value_desc("N"),
+                cl::desc("For gradients: the state is saved at the start of "
+                         "every N-th chunk, by a forward and for a backward"),
+                cl::cat(compileCategory)),
       dims("D", cl::Prefix, cl::value_desc("NAME=SIZE"),
            cl::desc("Size of a dim: -D K=64 -D V=64"),
            cl::cat(compileCategory)),
@@ -109,6 +118,8 @@ FailureOr<CompilerOptions> CommandLine::getOptions(Reporter &reporter) const {
   flags.chunk = chunk;
   flags.mapping = mapping;
   flags.assume = assume;
+  flags.saveBudget = saveBudget;
+  flags.saveEvery = saveEvery;
   flags.dumpDir = dumpDir;
   flags.dims.assign(dims.begin(), dims.end());
   flags.dtypes.assign(dtypes.begin(), dtypes.end());

@@ -21,6 +21,7 @@
 #include "delta/Driver/Input.h"
 #include "delta/Driver/MappingKeys.h"
 #include "delta/Driver/Output.h"
+#include "delta/Driver/SavePlan.h"
 #include "delta/Driver/Signature.h"
 #include "delta/Spec/Import.h"
 #include "delta/Spec/Parser.h"
@@ -162,12 +163,20 @@ LogicalResult Compilation::applyOptions(bool fromSpec) {
   if (failed(fromSpec ? applyToSpec(*module, options, reporter)
                       : applyToModule(*module, options, reporter)))
     return failure();
-  fn = options.fn.value_or(
-      getSignature().getOption("fn") == "decode" ? Fn::Decode : Fn::Forward);
+  StringRef made = getSignature().getOption("fn");
+  fn = options.fn.value_or(made == "decode"     ? Fn::Decode
+                           : made == "backward" ? Fn::Backward
+                                                : Fn::Forward);
   if (fn == Fn::Decode && options.chunk)
     return reporter.error("--chunk=" + Twine(*options.chunk) +
                           " means nothing with --fn=decode, which goes token "
                           "by token");
+  if (fn == Fn::Decode && options.saveEvery)
+    return reporter.error("--save-every means nothing with --fn=decode, which "
+                          "has no chunks");
+  if (fn != Fn::Backward && options.saveBudget)
+    return reporter.error("--save-budget is for --fn=backward; --save-every=N "
+                          "says what --fn=forward saves for it");
   target = options.target.value_or(
       getSignature().getOption("target", options.defaultTarget).str());
   if (failed(isForGpu() ? checkGpuOptions() : checkCpuOptions()))
@@ -229,6 +238,11 @@ LogicalResult Compilation::checkCpuOptions() {
 }
 
 LogicalResult Compilation::checkGpuOptions() {
+  if (fn == Fn::Backward || options.saveEvery)
+    return reporter.error(
+        (fn == Fn::Backward ? "--fn=backward" : "--save-every") +
+        Twine(" is not available on target '") + target +
+        "' yet; target 'cpu' has it");
   if (options.precision == "f64")
     return reporter.error("--precision=f64 is not available on target '" +
                           target +
@@ -310,6 +324,16 @@ FailureOr<int64_t> Compilation::chooseChunk() {
     return *options.chunk;
   if (isForGpu())
     return 0; // the pass's choice
+  FailureOr<int64_t> chosen = chooseCpuChunk();
+  if (failed(chosen) || fn != Fn::Backward || !options.saveBudget)
+    return chosen;
+  // A larger chunk saves fewer states.
+  while (*chosen < 64 && !fitsBudget(getSignature(), *chosen, options))
+    *chosen *= 2;
+  return chosen;
+}
+
+FailureOr<int64_t> Compilation::chooseCpuChunk() {
   auto assumed = [&](const char *name) -> std::optional<int64_t> {
     auto it = options.assume.find(name);
     if (it == options.assume.end())
@@ -343,8 +367,10 @@ LogicalResult Compilation::lowerOnce(Stage next) {
   if (next > Stage::Events) {
     mlir::Builder builder(&context);
     SignatureAttr signature = getSignature();
+    // A backward program is made of the forward one.
+    Fn made = next == Stage::Chunk && fn == Fn::Backward ? Fn::Forward : fn;
     signature =
-        signature.withOption("fn", builder.getStringAttr(stringifyFn(fn)));
+        signature.withOption("fn", builder.getStringAttr(stringifyFn(made)));
     mlir::delta::setSignature(
         *module, signature.withOption("target", builder.getStringAttr(target)));
     if (options.mcpu)
@@ -419,10 +445,36 @@ LogicalResult Compilation::lowerOnce(Stage next) {
       mlir::delta::buildCpuToLLVMPipeline(pm, cpuTarget);
     break;
   }
-  if (failed(timed(mlir::delta::stringifyStage(next),
-                   [&] { return pm.run(*module); })))
+  if (failed(timed(mlir::delta::stringifyStage(next), [&] {
+        return success(succeeded(pm.run(*module)) &&
+                       (next != Stage::Chunk || succeeded(differentiate())));
+      })))
     return failure();
   return dump();
+}
+
+/// Makes a chunk program the backward one, or one that saves its states.
+LogicalResult Compilation::differentiate() {
+  if (fn != Fn::Backward && !options.saveEvery)
+    return success();
+  FailureOr<SavePlan> plan = planSaves(getSignature(), options, reporter);
+  if (failed(plan))
+    return failure();
+  mlir::PassManager pm(&context);
+  if (options.obeysMlirFlags && failed(mlir::applyPassManagerCLOptions(pm)))
+    return failure();
+  if (fn == Fn::Backward) {
+    if (options.explain)
+      explainSaves(*plan, reporter.getStream());
+    mlir::delta::DeltaDifferentiateOptions differentiate;
+    differentiate.saveEvery = plan->every;
+    pm.addPass(mlir::delta::createDeltaDifferentiate(differentiate));
+  } else {
+    mlir::delta::DeltaSaveStatesOptions save;
+    save.every = plan->every;
+    pm.addPass(mlir::delta::createDeltaSaveStates(save));
+  }
+  return pm.run(*module);
 }
 
 LogicalResult Compilation::lowerTo(Stage stage) {

@@ -196,7 +196,7 @@ runReferenceGradient(mlir::ModuleOp module, const runtime::Signature &signature,
                      const runtime::BoundArrays &arrays, ArrayRef<double> attrs,
                      unsigned threads, Reporter &reporter) {
   runtime::Expected<runtime::Results> results =
-      runtime::makeGradients(signature, arrays, /*asF64=*/true);
+      runtime::makeGradients(signature, arrays);
   if (!results)
     return reporter.error(results.message());
   WideArrays wide(signature, arrays, attrs, threads);

@@ -39,7 +39,8 @@ static constexpr MappingKey kGpuForward[] = {
 };
 
 ArrayRef<MappingKey> getMappingKeys(StringRef target, Fn fn) {
-  if (fn != Fn::Forward)
+  // The backward is mapped as the forward is, on the CPU.
+  if (fn == Fn::Decode || (fn == Fn::Backward && target != "cpu"))
     return {};
   return target == "cpu" ? ArrayRef<MappingKey>(kCpuForward)
                          : ArrayRef<MappingKey>(kGpuForward);

@@ -25,9 +25,10 @@ namespace delta::driver {
 
 namespace {
 
-constexpr StringRef kArtefacts[] = {
-    "step", "events", "chunk", "mapped", "llvm",  "obj",
-    "so",   "header", "ptx",   "cubin",  "bundle"};
+constexpr StringRef kArtefacts[] = {"step", "events", "chunk", "mapped",
+                                    "llvm", "obj",    "so",    "header",
+                                    "ptx",  "cubin",  "bundle"};
+constexpr StringRef kFns[] = {"forward", "backward", "decode"};
 constexpr StringRef kPrecisions[] = {"bf16",   "f16", "tf32",
                                      "bf16x3", "f32", "f64"};
 
@@ -167,6 +168,28 @@ LogicalResult parseAttrs(const CompilerFlags &flags, CompilerOptions &options,
   return success();
 }
 
+LogicalResult parseSaves(const CompilerFlags &flags, CompilerOptions &options,
+                         Reporter &reporter) {
+  if (!flags.saveBudget.empty() && !flags.saveEvery.empty())
+    return reporter.error("--save-budget and --save-every exclude each other: "
+                          "the budget is there to choose the distance");
+  auto parse = [&](StringRef option, StringRef text, StringRef what,
+                   std::optional<int64_t> &value) -> LogicalResult {
+    int64_t number;
+    if (text.empty())
+      return success();
+    if (text.getAsInteger(10, number) || number < 1)
+      return reporter.error(option + ": expected a positive number of " + what +
+                            ", but got '" + text + "'");
+    value = number;
+    return success();
+  };
+  if (failed(parse("--save-budget", flags.saveBudget,
+                   "bytes for every token and head", options.saveBudget)))
+    return failure();
+  return parse("--save-every", flags.saveEvery, "chunks", options.saveEvery);
+}
+
 LogicalResult parseTarget(StringRef text, CompilerOptions &options,
                           Reporter &reporter) {
   SmallVector<StringRef> targets;
@@ -194,13 +217,11 @@ LogicalResult parseFns(StringRef text, CompilerOptions &options,
   SmallVector<StringRef> names;
   text.split(names, ',');
   for (StringRef name : names) {
-    if (name == "backward")
-      return reporter.error("--fn: 'backward' is not available yet; expected "
-                            "forward or decode");
-    if (name != "forward" && name != "decode")
-      return reporter.error("--fn: unknown function '" + name +
-                            "'; expected forward or decode");
-    Fn fn = name == "forward" ? Fn::Forward : Fn::Decode;
+    const StringRef *known = find(kFns, name);
+    if (known == std::end(kFns))
+      return reporter.error("--fn: unknown function '" + name + "'; expected " +
+                            alternatives(kFns) + didYouMean(name, kFns));
+    Fn fn = static_cast<Fn>(known - kFns);
     if (is_contained(options.fns, fn))
       return reporter.error("--fn: '" + name + "' is given twice");
     options.fns.push_back(fn);
@@ -218,9 +239,7 @@ StringRef stringifyArtefact(Artefact artefact) {
   return kArtefacts[static_cast<int>(artefact)];
 }
 
-StringRef stringifyFn(Fn fn) {
-  return fn == Fn::Forward ? "forward" : "decode";
-}
+StringRef stringifyFn(Fn fn) { return kFns[static_cast<int>(fn)]; }
 
 FailureOr<NamedValues<int64_t>> parseIntegers(StringRef option, StringRef text,
                                               ArrayRef<StringRef> names,
@@ -277,7 +296,8 @@ FailureOr<CompilerOptions> parseCompilerOptions(const CompilerFlags &flags,
 
   if (failed(parseDims(flags, options, reporter)) ||
       failed(parseDTypes(flags, options, reporter)) ||
-      failed(parseAttrs(flags, options, reporter)))
+      failed(parseAttrs(flags, options, reporter)) ||
+      failed(parseSaves(flags, options, reporter)))
     return failure();
 
   if (!flags.precision.empty()) {

@@ -189,6 +189,7 @@ static runtime::DType getDType(mlir::Type type) {
 runtime::Signature toRuntimeSignature(SignatureAttr signature, StringRef name) {
   runtime::Signature result;
   result.name = name.str();
+  result.backward = signature.getOption("fn") == "backward";
   for (ArgAttr arg : signature.getAllArgs()) {
     runtime::Argument argument;
     argument.kind =
@@ -199,6 +200,9 @@ runtime::Signature toRuntimeSignature(SignatureAttr signature, StringRef name) {
       argument.axes.push_back(axis.str());
     if (arg.getFamily())
       argument.family = arg.getFamily().str();
+    if (arg.getKind() == ArgKind::Checkpoint)
+      argument.every = signature.getIntOption("chunk").value_or(1) *
+                       signature.getIntOption("save_every").value_or(1);
     if (arg.hasRange())
       argument.range = {arg.getLo(), arg.getHi()};
     if (arg.getDefaultValue()) {
@@ -258,6 +262,14 @@ LogicalResult applyToModule(mlir::ModuleOp module,
                             " contradicts the module, which was made with "
                             "chunk = " +
                             Twine(*chunk));
+  }
+  if (options.saveEvery) {
+    std::optional<int64_t> every = signature.getIntOption("save_every");
+    if (every && *every != *options.saveEvery)
+      return reporter.error("--save-every=" + Twine(*options.saveEvery) +
+                            " contradicts the module, which was made with "
+                            "save_every = " +
+                            Twine(*every));
   }
   if (failed(applyDims(module, options, reporter)))
     return failure();

@@ -5,8 +5,9 @@
 //
 // One derivative an operation, and the sums and repetitions that go with them.
 // Where a function has no derivative, this is taken for it: at a tie, max and
-// min pass the cotangent to their second operand (so relu has 0 at 0) and abs
-// to none; a power with a base of at most 0 does not depend on its exponent.
+// min pass half of the cotangent to each operand (so relu has 1/2 at 0), and
+// abs nothing; a power with a base of at most 0 does not depend on its
+// exponent.
 //
 //===----------------------------------------------------------------------===//
 
@@ -63,12 +64,18 @@ struct Partials {
 };
 
 static Partials lookupPartials(llvm::StringRef name) {
-  constexpr Partials kMax = {
-      [](double x, double y) { return x > y ? 1.0 : 0.0; },
-      [](double x, double y) { return x > y ? 0.0 : 1.0; }};
-  constexpr Partials kMin = {
-      [](double x, double y) { return x < y ? 1.0 : 0.0; },
-      [](double x, double y) { return x < y ? 0.0 : 1.0; }};
+  constexpr Partials kMax = {[](double x, double y) {
+                               return x > y ? 1.0 : x == y ? 0.5 : 0.0;
+                             },
+                             [](double x, double y) {
+                               return x > y ? 0.0 : x == y ? 0.5 : 1.0;
+                             }};
+  constexpr Partials kMin = {[](double x, double y) {
+                               return x < y ? 1.0 : x == y ? 0.5 : 0.0;
+                             },
+                             [](double x, double y) {
+                               return x < y ? 0.0 : x == y ? 0.5 : 1.0;
+                             }};
   constexpr Partials kPow = {
       [](double x, double y) { return y == 0 ? 0 : y * std::pow(x, y - 1); },
       [](double x, double y) {

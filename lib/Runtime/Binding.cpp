@@ -41,7 +41,14 @@ Shape shapeOf(const Argument &arg, const BoundArrays &arrays) {
       auto it = arrays.dims.find(axes[i]);
       shape.push_back(it == arrays.dims.end() ? 0 : it->second);
     } else if (axes[i] == "B") {
-      shape.push_back(arg.kind == ArgKind::State ? arrays.sequences : arrays.B);
+      bool each = arg.kind == ArgKind::State || arg.kind == ArgKind::Sum;
+      shape.push_back(each ? arrays.sequences : arrays.B);
+    } else if (axes[i] == kCheckpointAxis) {
+      // Packed sequences have a bit more room than they need; see sliceOf.
+      int64_t every = std::max<int64_t>(arg.every, 1);
+      shape.push_back(arrays.cuSeqlens.empty()
+                          ? (arrays.T + every - 1) / every
+                          : arrays.T / every + arrays.sequences);
     } else {
       shape.push_back(axes[i] == "T" ? arrays.T : arrays.H);
     }

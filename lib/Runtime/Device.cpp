@@ -113,22 +113,12 @@ Status launchGpuKernel(DeviceKernel &loaded, const BundleKernel &kernel,
 // DeviceRunner
 //===----------------------------------------------------------------------===//
 
-DeviceRunner::DeviceRunner(Device &device, const Signature &signature,
-                           const BundleKernel &kernel)
-    : device(device), kernel(kernel) {
-  for (const Argument *arg : signature.inputs())
-    inNames.push_back(arg->name);
-  inNames.push_back(kInitialState);
-  for (const Argument *arg : signature.ofKind(ArgKind::Out))
-    outNames.push_back(arg->name);
-  outNames.push_back(kFinalState);
-}
+DeviceRunner::DeviceRunner(Device &device, const BundleKernel &kernel)
+    : device(device), kernel(kernel) {}
 
 Expected<std::unique_ptr<DeviceRunner>>
-DeviceRunner::create(Device &device, const Signature &signature,
-                     const BundleKernel &kernel) {
-  std::unique_ptr<DeviceRunner> runner(
-      new DeviceRunner(device, signature, kernel));
+DeviceRunner::create(Device &device, const BundleKernel &kernel) {
+  std::unique_ptr<DeviceRunner> runner(new DeviceRunner(device, kernel));
   Expected<std::unique_ptr<DeviceKernel>> loaded = device.load(kernel);
   if (!loaded)
     return loaded.error();
@@ -150,8 +140,9 @@ Status DeviceRunner::begin(const Invocation &invocation) {
     arguments.H = part.H;
     // A part of packed sequences need not begin at a multiple of 16 bytes, so
     // each has memory of its own.
-    auto place = [&](const Part::Region &region, const std::string &name,
+    auto place = [&](const Part::Region &region,
                      bool copy) -> Expected<ArrayPointer> {
+      const std::string &name = region.name;
       if (!region.data)
         return ArrayPointer{0, name};
       Expected<DevicePointer> pointer = device.allocate(region.bytes, name);
@@ -164,14 +155,14 @@ Status DeviceRunner::begin(const Invocation &invocation) {
           return status;
       return ArrayPointer{*pointer, name};
     };
-    for (size_t i = 0; i < part.in.size(); ++i) {
-      Expected<ArrayPointer> array = place(part.in[i], inNames[i], true);
+    for (const Part::Region &region : part.in) {
+      Expected<ArrayPointer> array = place(region, true);
       if (!array)
         return array.error();
       arguments.in.push_back(std::move(*array));
     }
-    for (size_t i = 0; i < part.out.size(); ++i) {
-      Expected<ArrayPointer> array = place(part.out[i], outNames[i], false);
+    for (const Part::Region &region : part.out) {
+      Expected<ArrayPointer> array = place(region, false);
       if (!array)
         return array.error();
       arguments.out.push_back(std::move(*array));

@@ -53,9 +53,15 @@ Slice sliceOf(const Argument &arg, const NdArray &array,
     int64_t state = strideOf(array, 1);
     return {sequence.index * state, sequence.batch * state};
   }
+  case ArgKind::Checkpoint: {
+    // The checkpoints of packed sequences follow one another; a sequence begins
+    // where those before it have ended at the latest.
+    int64_t state = array.shape()[1] * strideOf(array, 3), every = arg.every;
+    return {(sequence.first / every + sequence.index) * state,
+            sequence.batch * ((sequence.count + every - 1) / every) * state};
+  }
   case ArgKind::Param:
   case ArgKind::Attr:
-  case ArgKind::Checkpoint:
     break;
   }
   return {0, array.numElements()};
@@ -75,33 +81,82 @@ Expected<Results> makeResults(const Signature &signature,
   for (const Argument *arg : signature.ofKind(ArgKind::Out))
     if (Status status = add(*arg, arg->name); !status.ok())
       return status;
-  if (Status status = add(signature.state(), kFinalState); !status.ok())
+  for (const Argument *arg : signature.ofKind(ArgKind::Sum))
+    if (Status status = add(*arg, arg->name); !status.ok())
+      return status;
+  if (Status status =
+          add(signature.state(),
+              signature.backward ? gradientName(kInitialState) : kFinalState);
+      !status.ok())
     return status;
   return results;
 }
 
+Expected<NdArray> makeCheckpoints(const Signature &signature,
+                                  const BoundArrays &arrays) {
+  const Argument &arg = *signature.checkpoint();
+  Expected<NdArray> array = NdArray::zeros(arg.dtype, shapeOf(arg, arrays));
+  if (!array)
+    return Status::error("'", arg.name, "': ", array.message());
+  return array;
+}
+
+Expected<Results> finishGradients(const Signature &forward,
+                                  const Signature &backward,
+                                  const BoundArrays &arrays, Results computed) {
+  // Checkpoints and sums have one type.
+  Expected<Results> results =
+      makeGradients(forward, arrays, backward.checkpoint()->dtype);
+  if (!results)
+    return results;
+  NamedValues<NdArray *> byName;
+  for (auto &[name, array] : computed)
+    byName[name] = &array;
+  for (auto &[name, to] : *results) {
+    NdArray &from = *byName.at(name);
+    if (from.shape() == to.shape()) {
+      to = std::move(from);
+      continue;
+    }
+    // [sequences, H, dim] becomes [H, dim] or a number.
+    int64_t count = to.numElements();
+    std::vector<double> sums(count, 0);
+    for (int64_t i = 0; count > 0 && i < from.numElements(); ++i)
+      sums[i % count] += from.at(i);
+    for (int64_t i = 0; i < count; ++i)
+      if (to.dtype() == DType::F64)
+        to.as<double>()[i] = sums[i];
+      else
+        to.as<float>()[i] = static_cast<float>(sums[i]);
+  }
+  return results;
+}
+
 Expected<Results> makeGradients(const Signature &signature,
-                                const BoundArrays &arrays, bool asF64) {
+                                const BoundArrays &arrays,
+                                std::optional<DType> sums) {
   Results results;
-  const Argument &state = signature.state();
-  DType sums = state.dtype == DType::F64 ? DType::F64 : DType::F32;
   auto add = [&](const Argument &arg, const std::string &name, DType dtype) {
-    Expected<NdArray> array = NdArray::zeros(
-        asF64 ? DType::F64 : dtype,
-        arg.kind == ArgKind::Attr ? Shape() : shapeOf(arg, arrays));
+    Shape shape;
+    if (arg.kind != ArgKind::Attr)
+      shape = shapeOf(arg, arrays);
+    Expected<NdArray> array =
+        NdArray::zeros(sums ? dtype : DType::F64, std::move(shape));
     if (!array)
       return Status::error("'", gradientName(name), "': ", array.message());
     results.emplace_back(gradientName(name), std::move(*array));
     return Status();
   };
+  DType sum = sums.value_or(DType::F64);
   for (const Argument *arg : signature.inputs())
     if (Status status =
-            add(*arg, arg->name, arg->kind == ArgKind::In ? arg->dtype : sums);
+            add(*arg, arg->name, arg->kind == ArgKind::In ? arg->dtype : sum);
         !status.ok())
       return status;
   for (const Argument *arg : signature.ofKind(ArgKind::Attr))
-    if (Status status = add(*arg, arg->name, sums); !status.ok())
+    if (Status status = add(*arg, arg->name, sum); !status.ok())
       return status;
+  const Argument &state = signature.state();
   if (Status status = add(state, kInitialState, state.dtype); !status.ok())
     return status;
   return results;
@@ -155,7 +210,8 @@ Expected<std::vector<double>> chooseAttrs(const Signature &signature,
 
 Expected<Invocation> Invocation::create(const Signature &signature,
                                         const BoundArrays &arrays,
-                                        std::vector<double> attrs) {
+                                        std::vector<double> attrs,
+                                        const NdArray *checkpoints) {
   Expected<Results> results = makeResults(signature, arrays, /*asF64=*/false);
   if (!results)
     return results.error();
@@ -164,36 +220,55 @@ Expected<Invocation> Invocation::create(const Signature &signature,
   invocation.values = std::move(attrs);
 
   const Argument &state = signature.state();
+  const Argument *checkpoint = signature.checkpoint();
+  const std::optional<NdArray> &before =
+      signature.backward ? arrays.finalCotangent : arrays.initialState;
+  const char *beforeName = signature.backward ? kFinalCotangent : kInitialState;
+  std::vector<const Argument *> computed = signature.ofKind(ArgKind::Out);
+  for (const Argument *sum : signature.ofKind(ArgKind::Sum))
+    computed.push_back(sum);
   for (const Sequence &sequence : sequencesOf(arrays)) {
     Part part;
     part.B = sequence.batch;
     part.T = sequence.count;
     part.H = arrays.H;
-    auto place = [&](const Argument &arg, const NdArray &array) {
+    auto place = [&](const Argument &arg, const NdArray &array,
+                     const std::string &name) {
       Slice slice = sliceOf(arg, array, sequence);
       size_t size = sizeOf(array.dtype());
       char *data = static_cast<char *>(const_cast<void *>(array.data()));
-      return Part::Region{data + slice.offset * size, slice.count * size};
+      return Part::Region{data + slice.offset * size, slice.count * size, name};
     };
     for (const Argument *arg : signature.inputs())
-      part.in.push_back(place(*arg, arrays.arrays.find(arg->name)->second));
-    part.in.push_back(arrays.initialState ? place(state, *arrays.initialState)
-                                          : Part::Region());
+      part.in.push_back(
+          place(*arg, arrays.arrays.find(arg->name)->second, arg->name));
+    if (checkpoint && signature.backward)
+      part.in.push_back(place(*checkpoint, *checkpoints, checkpoint->name));
+    part.in.push_back(before ? place(state, *before, beforeName)
+                             : Part::Region{nullptr, 0, beforeName});
     size_t index = 0;
-    for (const Argument *arg : signature.ofKind(ArgKind::Out))
-      part.out.push_back(place(*arg, invocation.results[index++].second));
-    part.out.push_back(place(state, invocation.results[index].second));
+    for (const Argument *arg : computed) {
+      auto &[name, array] = invocation.results[index++];
+      part.out.push_back(place(*arg, array, name));
+    }
+    if (checkpoint && !signature.backward)
+      part.out.push_back(place(*checkpoint, *checkpoints, checkpoint->name));
+    auto &[name, array] = invocation.results[index];
+    part.out.push_back(place(state, array, name));
     invocation.launches.push_back(std::move(part));
   }
 
-  for (const Argument *arg : signature.inputs())
-    invocation.total += static_cast<int64_t>(
-        arrays.arrays.find(arg->name)->second.sizeInBytes());
-  if (arrays.initialState)
-    invocation.total +=
-        static_cast<int64_t>(arrays.initialState->sizeInBytes());
-  for (auto &[name, array] : invocation.results)
+  auto count = [&](const NdArray &array) {
     invocation.total += static_cast<int64_t>(array.sizeInBytes());
+  };
+  for (const Argument *arg : signature.inputs())
+    count(arrays.arrays.find(arg->name)->second);
+  if (before)
+    count(*before);
+  if (checkpoint)
+    count(*checkpoints);
+  for (auto &[name, array] : invocation.results)
+    count(array);
   return invocation;
 }
 

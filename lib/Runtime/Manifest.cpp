@@ -158,15 +158,15 @@ Argument readArgument(const Field &field, const Signature &signature) {
   Argument arg;
   std::optional<ArgKind> kind = argKindFromName(field.get("kind").text());
   if (!kind)
-    field.get("kind").expected("in, param, attr, state, out, checkpoint or sum");
+    field.get("kind").expected(
+        "in, param, attr, state, out, checkpoint or sum");
   arg.kind = *kind;
   arg.name = field.get("name").name();
   if (signature.lookup(arg.name))
     field.get("name").fail("'", arg.name, "' is there twice");
   if (arg.kind != ArgKind::Attr) {
     arg.dtype = field.get("dtype").floatType();
-    bool state =
-        arg.kind == ArgKind::State || arg.kind == ArgKind::Checkpoint;
+    bool state = arg.kind == ArgKind::State || arg.kind == ArgKind::Checkpoint;
     for (const Field &axis :
          field.get("axes").list(state ? 2 : 0, state ? 2 : 1))
       arg.axes.push_back(axis.name());
@@ -189,6 +189,8 @@ Argument readArgument(const Field &field, const Signature &signature) {
       range->fail("the lower bound is above the upper one");
     arg.range = {lo, hi};
   }
+  if (arg.kind == ArgKind::Checkpoint)
+    arg.every = field.get("every").integer(1, kMaxDim * kMaxDim);
   if (std::optional<Field> value = field.find("default")) {
     if (arg.kind != ArgKind::Attr)
       value->fail("only an attr has a default");
@@ -333,6 +335,8 @@ Json toJson(const Argument &arg) {
     auto bound = [](double x) { return std::isinf(x) ? Json() : Json(x); };
     json["range"] = {bound(arg.range->first), bound(arg.range->second)};
   }
+  if (arg.every)
+    json["every"] = arg.every;
   if (arg.defaultValue)
     json["default"] = {{"text", arg.defaultText},
                        {"value", *arg.defaultValue},

@@ -56,7 +56,7 @@ std::vector<std::string> Argument::arrayAxes() const {
 }
 
 bool Argument::isDim(size_t i) const {
-  size_t leading = kind == ArgKind::Param                          ? 1
+  size_t leading = kind == ArgKind::Param                           ? 1
                    : kind == ArgKind::State || kind == ArgKind::Sum ? 2
                    : family.empty()                                 ? 3
                                                                     : 4;
@@ -75,6 +75,11 @@ const Argument &Signature::state() const {
   });
   assert(it != args.end() && "a recurrence has a state");
   return *it;
+}
+
+const Argument *Signature::checkpoint() const {
+  std::vector<const Argument *> found = ofKind(ArgKind::Checkpoint);
+  return found.empty() ? nullptr : found.front();
 }
 
 std::vector<const Argument *> Signature::ofKind(ArgKind kind) const {

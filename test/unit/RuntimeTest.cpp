@@ -12,6 +12,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "delta/Runtime/Check.h"
+#include "delta/Runtime/Invocation.h"
 #include "delta/Runtime/NdArray.h"
 #include "delta/Runtime/RandomInputs.h"
 #include "delta/Runtime/Sha256.h"
@@ -274,6 +275,101 @@ static void testSha256() {
          "199af942eba7fa5d1e16d475169eb24018b14e69339c93d26a9ea6d873b4ace6");
 }
 
+/// in q: K, param u: K, attr s, state K x V, out o: V.
+static Signature makeSignature(bool backward) {
+  auto arg = [](ArgKind kind, const char *name, std::vector<std::string> axes) {
+    Argument result;
+    result.kind = kind;
+    result.name = name;
+    result.axes = std::move(axes);
+    return result;
+  };
+  Argument checkpoint = arg(ArgKind::Checkpoint, "checkpoints", {"K", "V"});
+  checkpoint.every = 4;
+  Signature signature;
+  signature.backward = backward;
+  signature.args = {arg(ArgKind::In, "q", {"K"}),
+                    arg(ArgKind::Param, "u", {"K"})};
+  if (backward)
+    signature.args.push_back(arg(ArgKind::In, "do", {"V"}));
+  signature.args.push_back(arg(ArgKind::Attr, "s", {}));
+  signature.args.push_back(checkpoint);
+  signature.args.push_back(arg(ArgKind::State, "S", {"K", "V"}));
+  if (backward) {
+    signature.args.push_back(arg(ArgKind::Out, "d_q", {"K"}));
+    signature.args.push_back(arg(ArgKind::Sum, "d_u", {"K"}));
+    signature.args.push_back(arg(ArgKind::Sum, "d_s", {}));
+  } else {
+    signature.args.push_back(arg(ArgKind::Out, "o", {"V"}));
+  }
+  return signature;
+}
+
+static void testGradients() {
+  constexpr int64_t T = 9, H = 2, K = 2, V = 3;
+  BoundArrays arrays;
+  arrays.B = 1;
+  arrays.T = T;
+  arrays.H = H;
+  arrays.dims = {{"K", K}, {"V", V}};
+  arrays.cuSeqlens = {0, 4, 4, 9};
+  arrays.sequences = 3;
+  auto add = [&](const char *name, Shape shape) {
+    arrays.arrays.try_emplace(
+        name, std::move(*NdArray::zeros(DType::F32, std::move(shape))));
+  };
+  add("q", {1, T, H, K});
+  add("u", {H, K});
+  add("do", {1, T, H, V});
+  Signature forward = makeSignature(false), backward = makeSignature(true);
+
+  // Every sequence has room for its states, and nobody else's.
+  Expected<NdArray> saved = makeCheckpoints(forward, arrays);
+  EXPECT(saved && saved->shape() == Shape({1, H, T / 4 + 3, K, V}));
+  Expected<Invocation> writing =
+      Invocation::create(forward, arrays, {1.0}, &*saved);
+  Expected<Invocation> reading =
+      Invocation::create(backward, arrays, {1.0}, &*saved);
+  EXPECT(writing && writing->parts().size() == 3);
+  EXPECT(reading && reading->parts().size() == 3);
+  const char *end = static_cast<const char *>(saved->data());
+  for (size_t i = 0; i < 3; ++i) {
+    const Part &part = writing->parts()[i];
+    EXPECT(part.in.size() == 3 && part.out.size() == 3);
+    const Part::Region &region = part.out[1];
+    EXPECT(region.name == "checkpoints");
+    EXPECT(part.out[2].name == kFinalState);
+    int64_t count = (part.T + 3) / 4;
+    EXPECT(region.bytes == count * H * K * V * sizeof(float));
+    EXPECT(static_cast<const char *>(region.data) >= end);
+    end = static_cast<const char *>(region.data) + region.bytes;
+    const Part &other = reading->parts()[i];
+    EXPECT(other.in.size() == 5 && other.out.size() == 4);
+    EXPECT(other.in[3].data == region.data);
+    EXPECT(other.in[4].data == nullptr && other.in[4].name == kFinalCotangent);
+    EXPECT(other.out[3].name == "d_initial_state");
+  }
+  EXPECT(end <=
+         static_cast<const char *>(saved->data()) + saved->sizeInBytes());
+
+  // A param's sums are added up over the sequences, an attr's over heads too.
+  Results computed = reading->takeResults();
+  EXPECT(computed.size() == 4 && computed[1].first == "d_u");
+  EXPECT(computed[1].second.shape() == Shape({3, H, K}));
+  EXPECT(computed[2].second.shape() == Shape({3, H}));
+  for (size_t result : {1, 2})
+    for (int64_t i = 0; i < computed[result].second.numElements(); ++i)
+      computed[result].second.as<float>()[i] = static_cast<float>(i);
+  Expected<Results> gradients =
+      finishGradients(forward, backward, arrays, std::move(computed));
+  EXPECT(gradients && gradients->size() == 4);
+  EXPECT((*gradients)[1].first == "d_u" && (*gradients)[2].first == "d_s");
+  EXPECT((*gradients)[1].second.shape() == Shape({H, K}));
+  EXPECT((*gradients)[1].second.at(3) == 3 + 7 + 11);
+  EXPECT((*gradients)[2].second.shape() == Shape());
+  EXPECT((*gradients)[2].second.at(0) == 15);
+}
+
 int main() {
   testNarrowFloats();
   testArrays();
@@ -282,6 +378,7 @@ int main() {
   testThreadPool();
   testSuggest();
   testSha256();
+  testGradients();
   if (failures)
     std::cerr << failures << " expectations failed\n";
   else

@@ -435,8 +435,9 @@ int runBundle(const std::string &path,
   if (!invocation)
     return fail(invocation.message());
   if (device) {
-    Outcome outcome = runOnDevice(*device, options, bundle->signature, **kernel,
-                                  countFlops(**kernel, *arrays), *invocation);
+    Outcome outcome =
+        runOnDevice(*device, options, bundle->signature.name, **kernel,
+                    countFlops(**kernel, *arrays), *invocation);
     if (outcome.status != 0)
       return fail(outcome.message, outcome.status);
   } else if (Status status =

@@ -33,27 +33,25 @@ std::unique_ptr<runtime::Device> openDevice(const RunOptions &options,
 }
 
 static Status bench(runtime::Device &device, runtime::DeviceRunner &runner,
-                    const runtime::Signature &signature, double flops,
+                    const std::string &name, double flops,
                     const runtime::Invocation &invocation) {
   Expected<double> median = runtime::measureMedian(runner, invocation);
   if (!median)
     return median.error();
   double bytes = static_cast<double>(invocation.bytes());
   double bandwidth = device.measureBandwidth();
-  std::string line =
-      runtime::formatBench(signature.name, *median, bytes, flops,
-                           bandwidth > 0 ? bytes / bandwidth : 0);
+  std::string line = runtime::formatBench(
+      name, *median, bytes, flops, bandwidth > 0 ? bytes / bandwidth : 0);
   if (std::printf("%s\n", line.c_str()) < 0 || std::fflush(stdout) != 0)
     return Status::error("cannot write '-': ", std::strerror(errno));
   return {};
 }
 
 static Status run(runtime::Device &device, const RunOptions &options,
-                  const runtime::Signature &signature,
-                  const runtime::BundleKernel &kernel, double flops,
-                  const runtime::Invocation &invocation) {
+                  const std::string &name, const runtime::BundleKernel &kernel,
+                  double flops, const runtime::Invocation &invocation) {
   Expected<std::unique_ptr<runtime::DeviceRunner>> runner =
-      runtime::DeviceRunner::create(device, signature, kernel);
+      runtime::DeviceRunner::create(device, kernel);
   if (!runner)
     return runner.error();
   if (Status status = (*runner)->begin(invocation); !status.ok())
@@ -61,17 +59,17 @@ static Status run(runtime::Device &device, const RunOptions &options,
   if (Status status = (*runner)->launch(invocation); !status.ok())
     return status;
   if (options.bench)
-    if (Status status = bench(device, **runner, signature, flops, invocation);
+    if (Status status = bench(device, **runner, name, flops, invocation);
         !status.ok())
       return status;
   return (*runner)->end(invocation);
 }
 
 Outcome runOnDevice(runtime::Device &device, const RunOptions &options,
-                    const runtime::Signature &signature,
+                    const std::string &name,
                     const runtime::BundleKernel &kernel, double flops,
                     const runtime::Invocation &invocation) {
-  Status status = run(device, options, signature, kernel, flops, invocation);
+  Status status = run(device, options, name, kernel, flops, invocation);
   auto *simulator = options.device == DeviceKind::Sim
                         ? static_cast<runtime::SimulatedDevice *>(&device)
                         : nullptr;

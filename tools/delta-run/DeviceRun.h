@@ -33,9 +33,10 @@ std::unique_ptr<runtime::Device> openDevice(const RunOptions &options,
 
 /// Runs the kernel on the arrays of the invocation. Faults that the simulator
 /// finds are printed on stderr, the line of --bench on standard output, and
-/// counters are written where --stats says. `flops` is the work of one launch.
+/// counters are written where --stats says. `flops` is the work of one launch,
+/// `name` the kernel's in the line of --bench.
 Outcome runOnDevice(runtime::Device &device, const RunOptions &options,
-                    const runtime::Signature &signature,
+                    const std::string &name,
                     const runtime::BundleKernel &kernel, double flops,
                     const runtime::Invocation &invocation);
 

@@ -20,6 +20,8 @@
 #include "delta/Target/CPU/Jit.h"
 #include "delta/Target/NVPTX/GpuTarget.h"
 
+#include "llvm/Support/MemoryBuffer.h"
+
 using namespace llvm;
 using namespace delta::driver;
 using mlir::delta::SignatureAttr;
@@ -29,26 +31,48 @@ namespace delta::run {
 
 namespace {
 
+/// The options for the module that arrays are bound to: for gradients those of
+/// neither of the two kernels.
+CompilerOptions forLoading(const CompilerOptions &compiler,
+                           const RunOptions &options) {
+  CompilerOptions loading = compiler;
+  if (options.grad) {
+    loading.fn = std::nullopt;
+    loading.saveBudget = loading.saveEvery = std::nullopt;
+  }
+  return loading;
+}
+
 class Session {
 public:
   /// `device` is null for the CPU.
   Session(const CompilerOptions &compiler, const RunOptions &options,
           runtime::Device *device, Reporter &reporter)
-      : options(options), reporter(reporter), compilation(compiler, reporter),
+      : compiler(compiler), loading(forLoading(compiler, options)),
+        options(options), reporter(reporter), compilation(loading, reporter),
         device(device), pool(options.threads) {}
 
   FailureOr<Exit> run();
 
 private:
+  /// Whether the options for functions and saved states go with --grad.
+  LogicalResult checkFunction();
   LogicalResult bind();
   LogicalResult prepareArrays();
   LogicalResult checkTarget();
   LogicalResult compileAndRun();
-  LogicalResult runOnCpu(runtime::Invocation &invocation);
-  LogicalResult runOnGpu(runtime::Invocation &invocation);
+  /// The forward kernel, which saves states, then the backward one.
+  LogicalResult compileAndRunGradients();
+  LogicalResult runKernel(Compilation &kernel, const std::string &name,
+                          runtime::Invocation &invocation);
+  LogicalResult runOnCpu(Compilation &kernel, const std::string &name,
+                         runtime::Invocation &invocation);
+  LogicalResult runOnGpu(Compilation &kernel, const std::string &name,
+                         runtime::Invocation &invocation);
   /// Measures the kernel and prints the line on standard output; `flops` is
   /// the work of one launch.
-  LogicalResult bench(const runtime::Invocation &invocation,
+  LogicalResult bench(Compilation &kernel, const std::string &name,
+                      const runtime::Invocation &invocation,
                       runtime::Runner &runner, double flops);
   FailureOr<Exit> compare();
   LogicalResult write();
@@ -59,6 +83,9 @@ private:
            !compilation.hasExplicitTypes();
   }
 
+  const CompilerOptions &compiler;
+  /// The options without those of the kernels for gradients.
+  const CompilerOptions loading;
   const RunOptions &options;
   Reporter &reporter;
   Compilation compilation;
@@ -70,11 +97,39 @@ private:
   runtime::BoundArrays arrays;
   std::vector<double> attrs;
   std::optional<runtime::Results> results, reference;
+  /// The limit on the results' errors that the computation allows.
+  double computedLimit = 0;
 };
+
+/// The limit on the errors of what a kernel computes: that of the type it
+/// computes in, or of the operands of its matrix products.
+double limitFor(SignatureAttr signature) {
+  auto of = [](StringRef precision) {
+    return runtime::checkLimit(precision.str()).value_or(0);
+  };
+  return std::max(of(signature.getOption("compute", "f32")),
+                  of(signature.getOption("precision")));
+}
 
 /// Where the arrays came from, for messages.
 std::string describeSource(const RunOptions &options) {
   return options.random ? "--random" : options.input;
+}
+
+LogicalResult Session::checkFunction() {
+  if (options.grad && compiler.fn == Fn::Decode)
+    return reporter.error("--grad differentiates the chunked form; --fn=decode "
+                          "has no gradients");
+  if (options.grad)
+    return success();
+  if (compiler.fn == Fn::Backward)
+    return reporter.error("--fn=backward needs states that the forward saves; "
+                          "--grad runs both");
+  if (compiler.saveBudget || compiler.saveEvery)
+    return reporter.error(
+        Twine(compiler.saveBudget ? "--save-budget" : "--save-every") +
+        " means nothing without --grad");
+  return success();
 }
 
 LogicalResult Session::bind() {
@@ -136,33 +191,108 @@ LogicalResult Session::checkTarget() {
 }
 
 LogicalResult Session::compileAndRun() {
+  // States that a module saves have no reader here.
+  std::optional<runtime::NdArray> checkpoints;
+  if (signature.checkpoint()) {
+    runtime::Expected<runtime::NdArray> room =
+        runtime::makeCheckpoints(signature, arrays);
+    if (!room)
+      return reporter.error(room.message());
+    checkpoints = std::move(*room);
+  }
   runtime::Expected<runtime::Invocation> invocation =
-      runtime::Invocation::create(signature, arrays, attrs);
+      runtime::Invocation::create(signature, arrays, attrs,
+                                  checkpoints ? &*checkpoints : nullptr);
   if (!invocation)
     return reporter.error(invocation.message());
-  if (failed(device ? runOnGpu(*invocation) : runOnCpu(*invocation)))
+  if (failed(runKernel(compilation, signature.name, *invocation)))
     return failure();
   results = invocation->takeResults();
   return success();
 }
 
-LogicalResult Session::runOnGpu(runtime::Invocation &invocation) {
-  FailureOr<runtime::BundleKernel> kernel =
-      makeBundleKernel(compilation, /*withCubin=*/false, reporter);
-  if (failed(kernel))
+LogicalResult Session::compileAndRunGradients() {
+  CompilerOptions backwardOptions = compiler;
+  backwardOptions.fn = Fn::Backward;
+  Compilation backward(backwardOptions, reporter);
+  if (failed(backward.load()) || failed(backward.bindDims(arrays.dims)) ||
+      failed(backward.lowerTo(Stage::Chunk)))
+    return failure();
+  // The forward saves what the backward has been made to read.
+  CompilerOptions forwardOptions = compiler;
+  forwardOptions.fn = Fn::Forward;
+  forwardOptions.saveBudget = std::nullopt;
+  forwardOptions.chunk = backward.getSignature().getIntOption("chunk");
+  forwardOptions.saveEvery = backward.getSignature().getIntOption("save_every");
+  Compilation forward(forwardOptions, reporter);
+  if (failed(forward.load()) || failed(forward.bindDims(arrays.dims)) ||
+      failed(forward.lowerTo(Stage::Chunk)))
+    return failure();
+  runtime::Signature saving =
+      toRuntimeSignature(forward.getSignature(), signature.name);
+  runtime::Signature reading =
+      toRuntimeSignature(backward.getSignature(), signature.name);
+  runtime::Expected<runtime::NdArray> checkpoints =
+      runtime::makeCheckpoints(saving, arrays);
+  if (!checkpoints)
+    return reporter.error(checkpoints.message());
+  if (compiler.explain)
+    reporter.getStream() << "  saved states take " << checkpoints->sizeInBytes()
+                         << " bytes: shape "
+                         << runtime::toString(checkpoints->shape()) << " of "
+                         << runtime::nameOf(checkpoints->dtype()) << '\n';
+  auto run = [&](Compilation &kernel, const runtime::Signature &signature,
+                 StringRef suffix) -> FailureOr<runtime::Results> {
+    runtime::Expected<runtime::Invocation> invocation =
+        runtime::Invocation::create(signature, arrays, attrs, &*checkpoints);
+    if (!invocation)
+      return reporter.error(invocation.message());
+    if (failed(runKernel(kernel, signature.name + suffix.str(), *invocation)))
+      return failure();
+    kernel.printTiming();
+    return invocation->takeResults();
+  };
+  if (failed(run(forward, saving, "_forward")))
+    return failure();
+  FailureOr<runtime::Results> computed = run(backward, reading, "_backward");
+  if (failed(computed))
+    return failure();
+  runtime::Expected<runtime::Results> gradients = runtime::finishGradients(
+      signature, reading, arrays, std::move(*computed));
+  if (!gradients)
+    return reporter.error(gradients.message());
+  results = std::move(*gradients);
+  return success();
+}
+
+LogicalResult Session::runKernel(Compilation &kernel, const std::string &name,
+                                 runtime::Invocation &invocation) {
+  if (failed(device ? runOnGpu(kernel, name, invocation)
+                    : runOnCpu(kernel, name, invocation)))
+    return failure();
+  computedLimit = limitFor(kernel.getSignature());
+  return success();
+}
+
+LogicalResult Session::runOnGpu(Compilation &kernel, const std::string &name,
+                                runtime::Invocation &invocation) {
+  FailureOr<runtime::BundleKernel> image =
+      makeBundleKernel(kernel, /*withCubin=*/false, reporter);
+  if (failed(image))
     return failure();
   double tokens = static_cast<double>(arrays.B) * arrays.T * arrays.H;
-  return compilation.timed("run", [&]() -> LogicalResult {
-    Outcome outcome = runOnDevice(*device, options, signature, *kernel,
-                                  kernel->flopsPerToken * tokens, invocation);
+  return kernel.timed("run", [&]() -> LogicalResult {
+    Outcome outcome = runOnDevice(*device, options, name, *image,
+                                  image->flopsPerToken * tokens, invocation);
     if (outcome.status == 0)
       return success();
     return reporter.fail(static_cast<Exit>(outcome.status), outcome.message);
   });
 }
 
-LogicalResult Session::runOnCpu(runtime::Invocation &invocation) {
-  const cpu::CpuTarget &cpu = compilation.getCpuTarget();
+LogicalResult Session::runOnCpu(Compilation &kernel, const std::string &name,
+                                runtime::Invocation &invocation) {
+  const cpu::CpuTarget &cpu = kernel.getCpuTarget();
   if (std::string missing = cpu.findMissingHere(); !missing.empty())
     return reporter.error("CPU '" + cpu.getCpu() + "' has the extension '" +
                           missing +
@@ -171,25 +301,26 @@ LogicalResult Session::runOnCpu(runtime::Invocation &invocation) {
   // The work is counted on the stage that shows it best.
   double flopsPerToken = 0;
   if (options.bench) {
-    FailureOr<double> counted = compilation.countFlopsPerToken();
+    FailureOr<double> counted = kernel.countFlopsPerToken();
     if (failed(counted))
       return failure();
     flopsPerToken = *counted;
   }
-  if (failed(compilation.lowerTo(Stage::LLVM)))
+  if (failed(kernel.lowerTo(Stage::LLVM)))
     return failure();
-  std::unique_ptr<cpu::JitKernel> kernel;
-  if (failed(compilation.timed("jit", [&] {
-        kernel = cpu::JitKernel::compile(compilation.getModule(),
-                                         compilation.getCpuTarget());
-        return success(kernel != nullptr);
+  std::unique_ptr<cpu::JitKernel> code;
+  if (failed(kernel.timed("jit", [&] {
+        code =
+            cpu::JitKernel::compile(kernel.getModule(), kernel.getCpuTarget());
+        return success(code != nullptr);
       })))
     return failure();
   std::vector<int64_t> sizes;
-  for (const std::string &dim : signature.arrayDims())
+  for (const std::string &dim :
+       toRuntimeSignature(kernel.getSignature(), name).arrayDims())
     sizes.push_back(arrays.dims[dim]);
-  cpu::Runner runner(kernel->getEntry(), std::move(sizes), pool);
-  if (failed(compilation.timed("run", [&]() -> LogicalResult {
+  cpu::Runner runner(code->getEntry(), std::move(sizes), pool);
+  if (failed(kernel.timed("run", [&]() -> LogicalResult {
         runtime::Status status = runner.launch(invocation);
         return status.ok() ? success() : reporter.error(status.message());
       })))
@@ -197,45 +328,37 @@ LogicalResult Session::runOnCpu(runtime::Invocation &invocation) {
   if (!options.bench)
     return success();
   double tokens = static_cast<double>(arrays.B) * arrays.T * arrays.H;
-  return bench(invocation, runner, flopsPerToken * tokens);
+  return bench(kernel, name, invocation, runner, flopsPerToken * tokens);
 }
 
-LogicalResult Session::bench(const runtime::Invocation &invocation,
+LogicalResult Session::bench(Compilation &kernel, const std::string &name,
+                             const runtime::Invocation &invocation,
                              runtime::Runner &runner, double flops) {
   runtime::Expected<double> median = runtime::measureMedian(runner, invocation);
   if (!median)
     return reporter.error(median.message());
-  bool f64 = compilation.getSignature().getOption("compute") == "f64";
+  bool f64 = kernel.getSignature().getOption("compute") == "f64";
   double bytes = static_cast<double>(invocation.bytes());
   outs() << runtime::formatBench(
-                compilation.getName(), *median, bytes, flops,
+                name, *median, bytes, flops,
                 runtime::measureMachineLimits(pool, f64).floor(bytes, flops))
          << '\n';
   return flushOutput(reporter);
 }
 
-/// The limit on one result's error: that of the type it was computed in, of the
-/// operands of its matrix products, or of the type it is stored in, whichever
-/// is coarsest.
-double limitFor(SignatureAttr signature, runtime::DType stored) {
-  auto of = [](StringRef precision) {
-    return runtime::checkLimit(precision.str()).value_or(0);
-  };
-  return std::max({of(signature.getOption("compute", "f32")),
-                   of(signature.getOption("precision")),
-                   of(runtime::nameOf(stored))});
-}
-
 FailureOr<Exit> Session::compare() {
   Exit status = Exit::Ok;
-  SignatureAttr signature = compilation.getSignature();
   for (auto [computed, wanted] : zip(*results, *reference)) {
     runtime::Expected<runtime::CheckResult> result =
         runtime::compareArrays(computed.second, wanted.second);
     if (!result)
       return reporter.error("'" + computed.first + "': " + result.message());
-    double limit = options.tolerance.value_or(
-        limitFor(signature, computed.second.dtype()));
+    // Storing a result may be coarser than computing it.
+    double stored =
+        runtime::checkLimit(runtime::nameOf(computed.second.dtype()))
+            .value_or(0);
+    double limit = options.tolerance.value_or((options.grad ? 2 : 1) *
+                                              std::max(computedLimit, stored));
     outs() << runtime::formatCheck(computed.first, *result, limit) << '\n';
     if (!result->passes(limit))
       status = Exit::Mismatch;
@@ -258,15 +381,19 @@ LogicalResult Session::write() {
 
 FailureOr<Exit> Session::run() {
   bool wantsKernel = !options.reference || options.check;
-  if (options.grad && wantsKernel)
-    return reporter.error("--grad: there are no kernels for gradients yet; "
-                          "--reference computes them");
-  if (failed(compilation.load()) || (wantsKernel && failed(checkTarget())) ||
-      failed(bind()))
+  if (failed(checkFunction()) || failed(compilation.load()) ||
+      (wantsKernel && failed(checkTarget())) || failed(bind()))
     return failure();
+  if (options.grad && compilation.getStage() > Stage::Events)
+    return reporter.error("--grad needs the spec, or a module of stage 'step' "
+                          "or 'events', but the module is of stage '" +
+                          mlir::delta::stringifyStage(compilation.getStage()) +
+                          "'");
+  if (!options.grad && compilation.getFn() == Fn::Backward)
+    return reporter.error("a backward program needs states that the forward "
+                          "saves; --grad runs both, from the spec");
   if (options.reference || options.check) {
-    Stage last = options.grad ? Stage::Events : Stage::Chunk;
-    if (compilation.getStage() > last)
+    if (compilation.getStage() > Stage::Chunk)
       return reporter.error(
           Twine(options.check ? "--check" : "--reference") +
           " needs what the recurrence means, and a module of stage '" +
@@ -276,7 +403,8 @@ FailureOr<Exit> Session::run() {
   }
   if (failed(prepareArrays()))
     return failure();
-  if (wantsKernel && failed(compileAndRun()))
+  if (wantsKernel &&
+      failed(options.grad ? compileAndRunGradients() : compileAndRun()))
     return failure();
   if (meaning) {
     if (failed(compilation.timed("reference", [&]() -> LogicalResult {
@@ -307,14 +435,21 @@ FailureOr<Exit> Session::run() {
 
 FailureOr<Exit> run(const CompilerOptions &compiler, const RunOptions &options,
                     Reporter &reporter) {
+  CompilerOptions chosen = compiler;
+  if (options.grad && compiler.input == "-") {
+    // It is compiled more than once.
+    ErrorOr<std::unique_ptr<MemoryBuffer>> text = MemoryBuffer::getSTDIN();
+    if (!text)
+      return reporter.error("cannot read '-': " + text.getError().message());
+    chosen.standardInput = (*text)->getBuffer().str();
+  }
   if (options.device == DeviceKind::Cpu ||
       (options.reference && !options.check))
-    return Session(compiler, options, nullptr, reporter).run();
+    return Session(chosen, options, nullptr, reporter).run();
   Outcome outcome;
   std::unique_ptr<runtime::Device> device = openDevice(options, outcome);
   if (!device)
     return reporter.fail(static_cast<Exit>(outcome.status), outcome.message);
-  CompilerOptions chosen = compiler;
   std::vector<std::string> targets;
   for (StringRef target : gpu::GpuTarget::getNames())
     targets.push_back(target.str());

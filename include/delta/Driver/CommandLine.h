@@ -39,7 +39,7 @@ private:
   llvm::cl::OptionCategory mlirCategory;
   llvm::cl::opt<std::string> input;
   llvm::cl::opt<std::string> target, mcpu, fn, precision, chunk, mapping,
-      assume;
+      assume, saveBudget, saveEvery;
   llvm::cl::list<std::string> dims, dtypes, attrs;
   llvm::cl::opt<bool> explain, timing;
   llvm::cl::opt<std::string> dumpDir;

@@ -105,6 +105,8 @@ private:
   llvm::LogicalResult lowerOnce(mlir::delta::Stage next);
   /// Tokens of a chunk, by the cost model of the target.
   llvm::FailureOr<int64_t> chooseChunk();
+  llvm::FailureOr<int64_t> chooseCpuChunk();
+  llvm::LogicalResult differentiate();
   llvm::LogicalResult requireDims(mlir::delta::Stage next);
   llvm::LogicalResult dump();
   llvm::LogicalResult explain();

@@ -45,7 +45,7 @@ enum class Artefact {
 
 llvm::StringRef stringifyArtefact(Artefact artefact);
 
-enum class Fn { Forward, Decode };
+enum class Fn { Forward, Backward, Decode };
 
 llvm::StringRef stringifyFn(Fn fn);
 
@@ -74,6 +74,13 @@ struct CompilerOptions {
   std::optional<int64_t> chunk; ///< none: chosen by the compiler
   NamedValues<std::string> mapping;
   NamedValues<int64_t> assume; ///< B, T, H for the cost model
+  /// Bytes a token and head that saved states may take; none: about as many as
+  /// the inputs take.
+  std::optional<int64_t> saveBudget;
+  /// Chunks from one saved state to the next: for a forward that saves them,
+  /// and for the backward that reads them, which finds one by the budget
+  /// without it.
+  std::optional<int64_t> saveEvery;
 
   bool explain = false;
   bool timing = false;
@@ -103,7 +110,7 @@ llvm::FailureOr<Artefact> parseArtefact(llvm::StringRef text,
 /// not given.
 struct CompilerFlags {
   std::string input, target, mcpu, fn, precision, chunk, mapping, assume;
-  std::string dumpDir;
+  std::string saveBudget, saveEvery, dumpDir;
   std::vector<std::string> dims, dtypes, attrs;
   bool explain = false, timing = false;
 };

@@ -79,9 +79,9 @@ struct Gradients {
 
 /// Differentiates a module of stage `step` or `events` in reverse mode, token
 /// by token: not by way of a chunk program. Where a function has no derivative
-/// a subgradient is taken: at a tie, `max` and `min` pass the cotangent to
-/// their second operand and `abs` to none. A cotangent of 0 stays 0 on its way
-/// back whatever the values are, so a log-decay of -inf has the gradient 0.
+/// a subgradient is taken: at a tie, `max` and `min` pass half of the cotangent
+/// to each operand, and `abs` nothing. A cotangent of 0 stays 0 on its way back
+/// whatever the values are, so a log-decay of -inf has the gradient 0.
 /// Sums over sequences are taken in order and do not depend on `threads`.
 ///
 /// Fails as `evaluate` does, and for a misshaped cotangent.

@@ -157,8 +157,7 @@ class DeviceRunner final : public Runner {
 public:
   /// `device` and `kernel` must outlive the runner.
   static Expected<std::unique_ptr<DeviceRunner>>
-  create(Device &device, const Signature &signature,
-         const BundleKernel &kernel);
+  create(Device &device, const BundleKernel &kernel);
   ~DeviceRunner() override;
 
   Status begin(const Invocation &invocation) override;
@@ -167,14 +166,12 @@ public:
   Status end(const Invocation &invocation) override;
 
 private:
-  DeviceRunner(Device &device, const Signature &signature,
-               const BundleKernel &kernel);
+  DeviceRunner(Device &device, const BundleKernel &kernel);
   Status enqueue();
 
   Device &device;
   const BundleKernel &kernel;
   std::unique_ptr<DeviceKernel> loaded;
-  std::vector<std::string> inNames, outNames;
   std::vector<GpuArguments> launches;
   std::vector<DevicePointer> allocations;
 };

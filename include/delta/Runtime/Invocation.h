@@ -22,7 +22,8 @@
 
 namespace delta::runtime {
 
-/// The arrays computed: the outs in declared order, then final_state.
+/// The arrays computed: the outs in declared order, then the sums, then
+/// final_state (d_initial_state by a backward kernel).
 using Results = std::vector<std::pair<std::string, NdArray>>;
 
 /// Tokens [first, first + count) that one launch computes, with the state of
@@ -41,16 +42,29 @@ struct Slice {
 Slice sliceOf(const Argument &arg, const NdArray &array,
               const Sequence &sequence);
 
-/// Zeroed arrays for all results, of the signature's types or of f64.
+/// Zeroed arrays for all results, of the signature's types or of f64. The
+/// checkpoints are none of them.
 Expected<Results> makeResults(const Signature &signature,
                               const BoundArrays &arrays, bool asF64);
 
-/// Zeroed arrays for the gradients of all ins, params and attrs, in this order,
-/// and of the initial state. `signature` is the forward one. An in's gradient
-/// has the in's type, a param's or attr's the type of sums: f32, or f64 where
-/// the state has that. With `asF64` all are f64.
+/// Zeroed arrays for the gradients of the ins and params, of the attrs and of
+/// the initial state, in this order. `signature` is the forward one. An in's or
+/// state's gradient has its type, a param's or attr's the type `sums`; without
+/// that all are f64.
 Expected<Results> makeGradients(const Signature &signature,
-                                const BoundArrays &arrays, bool asF64);
+                                const BoundArrays &arrays,
+                                std::optional<DType> sums = std::nullopt);
+
+/// Zeroed room for the checkpoints of a signature that has them.
+Expected<NdArray> makeCheckpoints(const Signature &signature,
+                                  const BoundArrays &arrays);
+
+/// The gradients of `makeGradients` from the results of a backward kernel: its
+/// sums are added up over the sequences, those of an attr over the heads too,
+/// in order and in double. Both signatures are needed.
+Expected<Results> finishGradients(const Signature &forward,
+                                  const Signature &backward,
+                                  const BoundArrays &arrays, Results computed);
 
 /// The values of the signature's attrs in declared order: those `given`, else
 /// their defaults. Errors: an unknown name, an attr without a value, one whose
@@ -68,19 +82,24 @@ struct Part {
   struct Region {
     void *data = nullptr; ///< null: absent, or not wanted
     size_t bytes = 0;
+    std::string name; ///< of the array, for messages
   };
-  std::vector<Region> in;  ///< ins and params, then the initial state
-  std::vector<Region> out; ///< outs, then the final state
+  /// Ins and params, the checkpoints of a backward kernel, the state before.
+  std::vector<Region> in;
+  /// Outs, sums, the checkpoints of a forward kernel, the state after.
+  std::vector<Region> out;
   int64_t B = 0, T = 0, H = 0;
 };
 
 /// The arguments of a kernel, as one launch a sequence.
 class Invocation {
 public:
-  /// `arrays` must have the signature's types, and outlive the invocation.
+  /// `arrays` must have the signature's types, and outlive the invocation, as
+  /// must `checkpoints`, for a signature that has them.
   static Expected<Invocation> create(const Signature &signature,
                                      const BoundArrays &arrays,
-                                     std::vector<double> attrs);
+                                     std::vector<double> attrs,
+                                     const NdArray *checkpoints = nullptr);
 
   const std::vector<Part> &parts() const { return launches; }
   const std::vector<double> &attrs() const { return values; }

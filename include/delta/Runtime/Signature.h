@@ -56,6 +56,8 @@ struct Argument {
   std::string family;
   /// The declared closed range.
   std::optional<std::pair<double, double>> range;
+  /// Of a checkpoint: tokens from one to the next. 0 for anything else.
+  int64_t every = 0;
 
   /// The default of an attr as written; empty when there is none.
   std::string defaultText;
@@ -78,15 +80,22 @@ struct Argument {
 struct Signature {
   /// The recurrence's name.
   std::string name;
-  /// Every in, param, attr, state and out, in declared order.
+  /// Every in, param, attr, state and out, in declared order; a checkpoint and
+  /// sums where a kernel has them.
   std::vector<Argument> args;
   /// Sizes of dims as far as known.
   NamedValues<int64_t> dims;
+  /// Whether it is that of a backward kernel: outs' cotangents are among the
+  /// ins, checkpoints are read, the states before and after are the final and
+  /// the initial state's cotangent.
+  bool backward = false;
 
   /// The argument of that name; null when there is none.
   const Argument *lookup(std::string_view name) const;
   /// The state. Precondition: there is one.
   const Argument &state() const;
+  /// The checkpoint; null when there is none.
+  const Argument *checkpoint() const;
   /// The arguments of one kind, in declared order.
   std::vector<const Argument *> ofKind(ArgKind kind) const;
   /// The ins and params, in declared order.
