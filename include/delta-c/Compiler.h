@@ -24,7 +24,7 @@ extern "C" {
 /* An option of delta-compile without its dashes: {"target", "cpu,sm_90a"},
  * {"fn", "forward,decode"}, {"D", "K=64"}, {"dtype", "bf16"},
  * {"dtype", "g=f32"}, {"attr", "scale=1"}, "precision", "chunk", "mapping",
- * "assume", "mcpu". D, dtype and attr may be there several times. */
+ * "assume", "mcpu", "save-every", "save-budget". D, dtype and attr may be there several times. */
 typedef struct delta_option {
   const char *name;
   const char *value;

@@ -56,7 +56,10 @@ typedef enum delta_arg_kind {
   DELTA_PARAM = 1, /* one per head: [H, (dim)] */
   DELTA_ATTR = 2,  /* a number */
   DELTA_STATE = 3, /* [B, H, dim, dim] */
-  DELTA_OUT = 4    /* tokens: [B, T, H, (dim)] */
+  DELTA_OUT = 4,   /* tokens: [B, T, H, (dim)] */
+  /* Of kernels for gradients; see delta_launch. */
+  DELTA_CHECKPOINT = 5, /* [B, H, checkpoints, dim, dim] */
+  DELTA_SUM = 6         /* [B, H, (dim)] */
 } delta_arg_kind;
 
 typedef struct delta_bundle delta_bundle;
@@ -106,9 +109,11 @@ typedef struct delta_arg_info {
   int has_default;           /* of an attr */
   double default_value;
   const char *default_text;  /* as written in the spec; "" without one */
+  int64_t every;             /* of checkpoints: tokens from one to the next */
 } delta_arg_info;
 
-/* The ins, params, attrs, state and outs, in declared order. */
+/* The ins, params, attrs, state and outs, in declared order. A bundle for
+ * gradients has checkpoints, too, and sums. */
 size_t delta_bundle_num_args(const delta_bundle *bundle);
 delta_status delta_bundle_get_arg(const delta_bundle *bundle, size_t index,
                                   delta_arg_info *info, char **error);
@@ -117,7 +122,7 @@ delta_status delta_bundle_get_arg(const delta_bundle *bundle, size_t index,
 typedef struct delta_kernel_info {
   size_t struct_size;
   const char *target;        /* "cpu", "sm_80", "sm_90a" */
-  const char *fn;            /* "forward", "decode" */
+  const char *fn;            /* "forward", "backward", "decode" */
   const char *entry;
   const char *compute;       /* what is computed in: "f32", "bf16"... */
   double flops_per_token;    /* useful work of a token and head; 0: unknown */
@@ -206,6 +211,17 @@ typedef struct delta_launch {
   void *stream;                     /* a CUstream; NULL: the default one */
   void *workspace;                  /* GPU, on the device */
   size_t workspace_bytes;
+  /* Gradients take two kernels: a forward that was compiled with the option
+   * "save-every" writes states at the starts of chunks, the checkpoints, one
+   * every `every` tokens: ceil(T / every) of them. The backward, "fn" =
+   * "backward", reads them; its ins are those of the forward, the params, and
+   * the outs' cotangents, its outs the ins' gradients; its initial state is the
+   * cotangent of the final state, its final state the initial state's gradient.
+   * Its sums are the gradients of params and attrs, for every sequence and head:
+   * the caller adds them up. */
+  const delta_array *sums;
+  size_t num_sums;
+  const delta_array *checkpoints;
 } delta_launch;
 
 /* Launches. Numbers, types, shapes, alignment and place of the arrays are

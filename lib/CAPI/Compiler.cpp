@@ -41,7 +41,8 @@ LogicalResult readOptions(const delta_option *options, size_t count,
       {"chunk", &flags.chunk},
       {"mapping", &flags.mapping},
       {"assume", &flags.assume},
-      {"mcpu", &flags.mcpu}};
+      {"mcpu", &flags.mcpu},           {"save-every", &flags.saveEvery},
+      {"save-budget", &flags.saveBudget}};
   const std::pair<const char *, std::vector<std::string> *> repeated[] = {
       {"D", &flags.dims}, {"dtype", &flags.dtypes}, {"attr", &flags.attrs}};
   for (size_t i = 0; i < count; ++i) {

@@ -81,7 +81,7 @@ LaunchPlan::LaunchPlan(const runtime::Signature &signature, size_t alignment)
                        arg.range ? arg.range->first : -kInf,
                        arg.range ? arg.range->second : kInf});
       break;
-    default: // a kind that plans do not know
+    default: // of kernels for gradients, which are never that short
       usable = false;
       break;
     }
@@ -115,7 +115,8 @@ bool LaunchPlan::fits(const Array &expected, const delta_array &array,
 
 std::optional<runtime::LaunchSizes>
 LaunchPlan::check(const delta_launch &launch) const {
-  if (!usable || launch.num_inputs != inputs.size() ||
+  if (!usable || launch.num_sums || launch.checkpoints ||
+      launch.num_inputs != inputs.size() ||
       launch.num_outputs != outs.size() ||
       (!inputs.empty() && !launch.inputs) || (!outs.empty() && !launch.outputs))
     return std::nullopt;

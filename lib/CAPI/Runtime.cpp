@@ -20,6 +20,7 @@
 #include "delta/Target/CPU/SharedKernel.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
@@ -288,6 +289,7 @@ delta_status delta_bundle_get_arg(const delta_bundle *bundle, size_t index,
     values.has_default = arg.defaultValue.has_value();
     values.default_value = arg.defaultValue.value_or(0);
     values.default_text = arg.defaultText.c_str();
+    values.every = arg.every;
     return writeInfo(info, std::move(values), error);
   });
 }
@@ -585,6 +587,12 @@ static Status readArrays(const runtime::Signature &signature,
   if (status.ok())
     status = readAll(signature.ofKind(ArgKind::Out), launch.outputs,
                      launch.num_outputs, arrays.outputs);
+  if (status.ok())
+    status = readAll(signature.ofKind(ArgKind::Sum), launch.sums,
+                     launch.num_sums, arrays.sums);
+  if (status.ok() && launch.checkpoints)
+    status = readArray(*launch.checkpoints, "checkpoints",
+                       arrays.checkpoints.emplace());
   if (status.ok() && launch.initial_state)
     status = readArray(*launch.initial_state, runtime::kInitialState,
                        arrays.initialState.emplace());
@@ -611,10 +619,17 @@ static Status launchOnCpu(delta_kernel &kernel, const delta_launch &launch,
   kernel.out.clear();
   for (size_t i = 0; i < launch.num_inputs; ++i)
     kernel.in.push_back(place(launch.inputs[i]));
+  bool backward = kernel.bundle->bundle.signature.backward;
+  if (launch.checkpoints && backward)
+    kernel.in.push_back(place(*launch.checkpoints));
   kernel.in.push_back(launch.initial_state ? place(*launch.initial_state)
                                            : nullptr);
   for (size_t i = 0; i < launch.num_outputs; ++i)
     kernel.out.push_back(place(launch.outputs[i]));
+  for (size_t i = 0; i < launch.num_sums; ++i)
+    kernel.out.push_back(place(launch.sums[i]));
+  if (launch.checkpoints && !backward)
+    kernel.out.push_back(place(*launch.checkpoints));
   kernel.out.push_back(launch.final_state ? place(*launch.final_state)
                                           : nullptr);
   kernel.dims[0] = sizes.B;
@@ -649,12 +664,19 @@ static Status launchOnGpu(delta_kernel &kernel,
   std::vector<const Argument *> inputs = signature.inputs();
   for (size_t i = 0; i < inputs.size(); ++i)
     arguments.in.push_back(place(&arrays.inputs[i], inputs[i]->name));
+  if (arrays.checkpoints && signature.backward)
+    arguments.in.push_back(place(&*arrays.checkpoints, "checkpoints"));
   arguments.in.push_back(
       place(arrays.initialState ? &*arrays.initialState : nullptr,
             runtime::kInitialState));
   std::vector<const Argument *> outs = signature.ofKind(ArgKind::Out);
   for (size_t i = 0; i < outs.size(); ++i)
     arguments.out.push_back(place(&arrays.outputs[i], outs[i]->name));
+  std::vector<const Argument *> sums = signature.ofKind(ArgKind::Sum);
+  for (size_t i = 0; i < sums.size(); ++i)
+    arguments.out.push_back(place(&arrays.sums[i], sums[i]->name));
+  if (arrays.checkpoints && !signature.backward)
+    arguments.out.push_back(place(&*arrays.checkpoints, "checkpoints"));
   arguments.out.push_back(place(
       arrays.finalState ? &*arrays.finalState : nullptr, runtime::kFinalState));
   if (!status.ok())
@@ -678,13 +700,18 @@ static Status launchOnGpu(delta_kernel &kernel,
 }
 
 delta_status delta_kernel_launch(delta_kernel *kernel,
-                                 const delta_launch *launch, char **error) {
+                                 const delta_launch *given, char **error) {
   return guarded(error, [&]() -> delta_status {
-    if (launch->struct_size < sizeof(delta_launch))
+    // Callers of the first version know nothing of gradients.
+    constexpr size_t kFirstSize = offsetof(delta_launch, sums);
+    if (given->struct_size < kFirstSize)
       return fail(error, "struct_size of the launch is " +
-                             std::to_string(launch->struct_size) +
+                             std::to_string(given->struct_size) +
                              "; expected at least " +
-                             std::to_string(sizeof(delta_launch)));
+                             std::to_string(kFirstSize));
+    delta_launch copy = {};
+    std::memcpy(&copy, given, std::min(given->struct_size, sizeof(copy)));
+    const delta_launch *launch = &copy;
     const runtime::Signature &signature = kernel->bundle->bundle.signature;
     if (!kernel->gpuKernel) {
       std::lock_guard<std::mutex> lock(kernel->mutex);

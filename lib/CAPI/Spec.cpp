@@ -228,6 +228,7 @@ delta_status delta_spec_get_arg(const delta_spec *spec, size_t index,
   values.default_value =
       arg.defaultValue.value_or(std::numeric_limits<double>::quiet_NaN());
   values.default_text = arg.defaultText.c_str();
+  values.every = arg.every;
   std::memcpy(info, &values, std::min(info->struct_size, sizeof(values)));
   return DELTA_OK;
 }

@@ -199,10 +199,6 @@ FailureOr<std::string> emitBundle(const CompilerOptions &options,
       Compilation compilation(one, reporter);
       if (failed(compilation.load()))
         return failure();
-      if (compilation.getFn() == Fn::Backward || one.saveEvery ||
-          !compilation.getSignature().getArgs(ArgKind::Checkpoint).empty())
-        return reporter.error("--emit=bundle: a bundle has no kernels for "
-                              "gradients; --emit=so, obj and header have");
       FailureOr<runtime::BundleKernel> kernel =
           makeBundleKernel(compilation, /*withCubin=*/true, reporter);
       if (failed(kernel))

@@ -15,6 +15,7 @@
 #include "delta/Runtime/Binding.h"
 #include "delta/Runtime/Invocation.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace delta::runtime {
@@ -51,6 +52,31 @@ static Status checkArray(const Argument &arg, const std::string &name,
   return {};
 }
 
+/// Checkpoints are there if and only if the kernel has them, in the right
+/// number.
+static Status checkCheckpoints(const Signature &signature,
+                               const std::optional<ArrayView> &array,
+                               size_t alignment, AxisSizes &sizes) {
+  const Argument *arg = signature.checkpoint();
+  if (!arg)
+    return array ? Status::error("the kernel has no checkpoints, but there is "
+                                 "an array for them")
+                 : Status();
+  if (!array)
+    return Status::error("array '", arg->name, "' is missing");
+  if (Status status = checkArray(*arg, arg->name, *array, alignment, sizes);
+      !status.ok())
+    return status;
+  std::optional<int64_t> tokens = sizes.lookup("T", false);
+  int64_t every = std::max<int64_t>(arg->every, 1);
+  int64_t wanted = tokens ? *tokens / every + (*tokens % every != 0) : 0;
+  if (array->shape[2] != wanted)
+    return Status::error("array '", arg->name, "' has shape ",
+                         toString(array->shape), "; expected ", wanted,
+                         " checkpoints, one every ", every, " tokens");
+  return {};
+}
+
 Expected<LaunchSizes> checkLaunch(const Signature &signature,
                                   const LaunchArrays &arrays,
                                   size_t alignment) {
@@ -76,6 +102,10 @@ Expected<LaunchSizes> checkLaunch(const Signature &signature,
   if (status.ok())
     status =
         checkAll(signature.ofKind(ArgKind::Out), arrays.outputs, "outputs");
+  if (status.ok())
+    status = checkAll(signature.ofKind(ArgKind::Sum), arrays.sums, "sums");
+  if (status.ok())
+    status = checkCheckpoints(signature, arrays.checkpoints, alignment, sizes);
   if (status.ok() && arrays.finalState)
     status = checkArray(signature.state(), kFinalState, *arrays.finalState,
                         alignment, sizes);

@@ -312,6 +312,7 @@ void readRoot(const Field &root, Bundle &bundle,
     BundleKernel kernel = readKernel(field, blobs.size(), images.back());
     if (bundle.find(kernel.target, kernel.fn))
       field.fail("a second kernel for ", kernel.target, ", ", kernel.fn);
+    bundle.signature.backward |= kernel.fn == "backward";
     bundle.kernels.push_back(std::move(kernel));
   }
 }

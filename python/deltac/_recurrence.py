@@ -205,7 +205,7 @@ class Recurrence(Callable):
             [f"fn={fn}"] + ([f"device={device}"] if device else [])
             + ([f"target={target}"] if target else [])
             + [f"{key}={value}" for key, value in self._extra])
-        self._defaults = {}
+        self._trainings = {}
         self._sibling = None
         super().__init__(signature, "sim" if device == "sim" else "")
 
@@ -234,7 +234,7 @@ class Recurrence(Callable):
             return self._chosen_target
         return "sm_90a" if kind == "sim" else cuda_target(index)
 
-    def _make_options(self, dtypes, dims, target):
+    def _make_options(self, dtypes, dims, target, fn=None):
         """The compiler's options for inputs of those types."""
         inputs = self.signature.inputs
         if "f64" in dtypes and any(dtype != "f64" for dtype in dtypes):
@@ -244,7 +244,7 @@ class Recurrence(Callable):
                 f"argument '{inputs[other].name}' has dtype "
                 f"{_LONG[dtypes[other]]}, but "
                 f"'{doubled}' is float64; either all arrays are float64 or none")
-        options = [("target", target), ("fn", self.fn)]
+        options = [("target", target), ("fn", fn or self.fn)]
         options += [("D", f"{name}={size}") for name, size in
                     sorted(dims.items())]
         main = self._main_dtype(dtypes)
@@ -352,11 +352,12 @@ class Recurrence(Callable):
         """Stages and artefacts of what was compiled last; see `Artefacts`."""
         return self._current().asm
 
-    def warmup(self, *shapes, dtype=None, device=None):
+    def warmup(self, *shapes, dtype=None, device=None, gradients=False):
         """Compile now, so that calls need not; also under `DELTA_STRICT=1`.
 
         Every argument is a dict of sizes by dim (`{"K": 64, "V": 64}`), of
-        shapes by argument, or of arrays, which also give their types.
+        shapes by argument, or of arrays, which also give their types. With
+        `gradients` also the kernels for training with torch.
         """
         device = device or self.device or "cpu"
         _check_choice("device", device, _DEVICES)
@@ -368,7 +369,12 @@ class Recurrence(Callable):
                     f"dim '{missing[0]}' has no size; give it as in "
                     f"warmup({{'{missing[0]}': 64}})")
             with _cache.warming():
-                self._build(self._types(dtype, dtypes), dims, device, 0)
+                types = self._types(dtype, dtypes)
+                self._build(types, dims, device, 0)
+                if gradients:
+                    import torch
+                    from ._gradient import find
+                    find(self, types, dims, torch.device(device))
 
     def save(self, path, *, fns=None, targets=("cpu",), dtype=None, **shapes):
         """Write a bundle: kernels of several functions and targets in a file.

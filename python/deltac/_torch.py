@@ -2,27 +2,32 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Recurrences as operators of torch.
 
-One operator, `deltac::forward`, runs every recurrence: its spec is an argument,
-so that traced and exported graphs are complete in themselves. The plain call of
-a recurrence goes past it; it is used when torch has to see the call, to record
-a gradient, to trace, or under a mode.
+`deltac::forward` runs every recurrence: its spec is an argument, so that traced
+and exported graphs are complete in themselves. `deltac::training_forward` saves
+what `deltac::backward` reads. The plain call of a recurrence goes past them; they
+are used when torch has to see the call, to record a gradient, to trace, or under
+a mode.
 """
 
 import torch
 
-from . import _recurrence, _runtime
+from . import _gradient, _recurrence, _runtime
+from ._errors import CompileError
 from ._recurrence import get
 
-_DTYPES = {"f32": torch.float32, "f64": torch.float64, "f16": torch.float16,
-           "bf16": torch.bfloat16}
-
+_TAGS = (torch.Tag.pt2_compliant_tag,)
 _library = torch.library.Library("deltac", "DEF")
 _library.define(
     "forward(str spec, str options, Tensor[] inputs, Tensor? initial_state, "
     "float[] attrs, int given, bool output_final_state) -> Tensor[]",
-    tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
-    if hasattr(torch.Tag, "needs_fixed_stride_order")
-    else (torch.Tag.pt2_compliant_tag,))
+    tags=_TAGS)
+_library.define(
+    "training_forward(str spec, str options, Tensor[] inputs, "
+    "Tensor? initial_state, float[] attrs, int given) -> Tensor[]", tags=_TAGS)
+_library.define(
+    "backward(str spec, str options, Tensor[] inputs, Tensor[] cotangents, "
+    "Tensor? final_cotangent, Tensor checkpoints, float[] attrs, int given) "
+    "-> Tensor[]", tags=_TAGS)
 
 
 def _unpack_attrs(attrs, given):
@@ -31,6 +36,8 @@ def _unpack_attrs(attrs, given):
             for i, value in enumerate(attrs)]
 
 
+# --- Kernels -----------------------------------------------------------------
+
 def _run(spec, options, inputs, initial_state, attrs, given,
          output_final_state):
     results = get(spec, options)._caller.launch(
@@ -38,65 +45,157 @@ def _run(spec, options, inputs, initial_state, attrs, given,
     return list(results if output_final_state else results[:-1])
 
 
+def _run_training(spec, options, inputs, initial_state, attrs, given):
+    return _gradient.run_forward(get(spec, options), inputs, initial_state,
+                                 _unpack_attrs(attrs, given))
+
+
+def _run_backward(spec, options, inputs, cotangents, final_cotangent,
+                  checkpoints, attrs, given):
+    return _gradient.run_backward(get(spec, options), inputs, cotangents,
+                                  final_cotangent, checkpoints,
+                                  _unpack_attrs(attrs, given))
+
+
+# --- Shapes ------------------------------------------------------------------
+
 def _fake(spec, options, inputs, initial_state, attrs, given,
           output_final_state):
     made = get(spec, options)
     signature = made.signature
-    sizes = {}
-    for arg, tensor in zip(signature.inputs, inputs):
-        if tensor.dim() != len(arg.axes):
-            raise ValueError(
-                f"argument '{arg.name}' has shape {tuple(tensor.shape)}; "
-                f"expected ({', '.join(arg.axes)})")
-        for axis, size in zip(arg.axes, tensor.shape):
-            torch._check(sizes.setdefault(axis, size) == size)
-    names = {dtype: name for name, dtype in _DTYPES.items()}
-    for arg, tensor in zip(signature.inputs, inputs):
-        if tensor.dtype not in names:
-            raise TypeError(
-                f"argument '{arg.name}' has dtype {tensor.dtype}; expected "
-                "float32, bfloat16, float16 or float64")
-    dtypes = tuple(names[tensor.dtype] for tensor in inputs)
-    main = _DTYPES[made._main_dtype(dtypes)]
+    dtypes, sizes = _gradient.measure(signature, inputs, initial_state)
+    main = _gradient.DTYPES[made._main_dtype(dtypes)]
     wide = torch.float64 if main == torch.float64 else torch.float32
-    if initial_state is not None:
-        for axis, size in zip(signature.state.axes, initial_state.shape):
-            torch._check(sizes.setdefault(axis, size) == size)
-    results = []
-    for arg in signature.outs:
-        shape = [sizes[axis] for axis in arg.axes]
-        results.append(inputs[0].new_empty(shape, dtype=main))
+    results = [inputs[0].new_empty(_gradient.shape_of(arg, sizes), dtype=main)
+               for arg in signature.outs]
     if output_final_state:
-        shape = [sizes[axis] for axis in signature.state.axes]
-        results.append(inputs[0].new_empty(shape, dtype=wide))
+        results.append(inputs[0].new_empty(
+            _gradient.shape_of(signature.state, sizes), dtype=wide))
     return results
 
 
+def _fake_training(spec, options, inputs, initial_state, attrs, given):
+    made = get(spec, options)
+    dtypes, sizes = _gradient.measure(made.signature, inputs, initial_state)
+    # How many states are saved is the compiler's choice.
+    kernels = _gradient.find(made, dtypes, sizes, inputs[0].device)
+    results = _fake(spec, options, inputs, initial_state, attrs, given, True)
+    results.append(inputs[0].new_empty(
+        kernels.checkpoint_shape(made.signature, sizes), dtype=kernels.state))
+    return results
+
+
+def _fake_backward(spec, options, inputs, cotangents, final_cotangent,
+                   checkpoints, attrs, given):
+    results = [x.new_empty(x.shape) for x in inputs]
+    B, H, _, *rest = checkpoints.shape
+    return results + [checkpoints.new_empty([B, H, *rest])]
+
+
+# --- Gradients ---------------------------------------------------------------
+
 def _setup(ctx, inputs, output):
-    ctx.name = get(inputs[0], inputs[1]).name
+    spec, options, arrays, initial_state, attrs, given = inputs[:6]
+    ctx.call = spec, options, attrs, given
+    ctx.num_inputs = len(arrays)
+    ctx.has_state = initial_state is not None
+    ctx.state_dtype = initial_state.dtype if ctx.has_state else None
+    ctx.shapes = [(x.shape, x.dtype) for x in output]
+    saved = [*arrays, *([initial_state] if ctx.has_state else [])]
+    if len(inputs) == 6:  # a training_forward
+        saved.append(output[-1])
+    ctx.save_for_backward(*saved)
+
+
+def _differentiate(ctx, grads, trains):
+    spec, options, attrs, given = ctx.call
+    saved = ctx.saved_tensors  # once: checkpointing unpacks it then
+    inputs, rest = list(saved[:ctx.num_inputs]), saved[ctx.num_inputs:]
+    initial_state = rest[0] if ctx.has_state else None
+    num_outs = len(get(spec, options).signature.outs)
+    if trains:
+        checkpoints = rest[-1]
+    else:
+        checkpoints = torch.ops.deltac.training_forward.default(
+            spec, options, inputs, initial_state, attrs, given)[-1]
+    cotangents = [
+        inputs[0].new_zeros(shape, dtype=dtype) if grad is None else grad
+        for grad, (shape, dtype) in zip(grads[:num_outs], ctx.shapes)]
+    final_cotangent = grads[num_outs] if len(grads) > num_outs else None
+    *gradients, d_state = torch.ops.deltac.backward.default(
+        spec, options, inputs, cotangents, final_cotangent, checkpoints, attrs,
+        given)
+    d_state = d_state.to(ctx.state_dtype) if ctx.has_state else None
+    return None, None, gradients, d_state, None, None
 
 
 def _backward(ctx, grads):
+    return *_differentiate(ctx, grads, trains=False), None
+
+
+def _backward_training(ctx, grads):
+    return _differentiate(ctx, grads, trains=True)
+
+
+def _setup_double(ctx, inputs, output):
+    ctx.name = get(inputs[0], inputs[1]).name
+
+
+def _double_backward(ctx, grads):
     raise NotImplementedError(
-        f"gradients of '{ctx.name}' are not there yet; call it under "
-        "torch.no_grad(), or train with the naive_ reference of deltac.ops")
+        f"the gradient of '{ctx.name}' cannot be differentiated again; use the "
+        "naive_ reference of deltac.ops for second derivatives")
 
 
-for _key in ("CPU", "CUDA"):
-    _library.impl("forward", _run, _key)
-torch.library.register_fake("deltac::forward", _fake, lib=_library)
-torch.library.register_autograd("deltac::forward", _backward,
-                                setup_context=_setup, lib=_library)
-_forward = torch.ops.deltac.forward.default
+for _name, _kernel, _shapes, _gradients, _context in (
+        ("forward", _run, _fake, _backward, _setup),
+        ("training_forward", _run_training, _fake_training, _backward_training,
+         _setup),
+        ("backward", _run_backward, _fake_backward, _double_backward,
+         _setup_double)):
+    for _key in ("CPU", "CUDA"):
+        _library.impl(_name, _kernel, _key)
+    torch.library.register_fake(f"deltac::{_name}", _shapes, lib=_library)
+    torch.library.register_autograd(f"deltac::{_name}", _gradients,
+                                    setup_context=_context, lib=_library)
+
+
+# --- Calls -------------------------------------------------------------------
+
+def call_spec(spec, options, inputs, initial_state, attrs, given,
+              output_final_state):
+    """The outs and the final state or None, by the operator that the moment
+    calls for. Dynamo traces this."""
+    trains = torch.is_grad_enabled() and (
+        any([x.requires_grad for x in inputs])
+        or (initial_state is not None and initial_state.requires_grad))
+    if trains:
+        results = torch.ops.deltac.training_forward.default(
+            spec, options, inputs, initial_state, attrs, given)[:-1]
+        if not output_final_state:
+            results = results[:-1]
+    else:
+        results = torch.ops.deltac.forward.default(
+            spec, options, inputs, initial_state, attrs, given,
+            output_final_state)
+    if output_final_state:
+        return tuple(results)
+    return tuple(results) + (None,)
 
 
 def call_operator(made, inputs, initial_state, attrs, output_final_state):
-    """The call through the operator, with attrs that are NaN where absent."""
+    """The call through an operator, with attrs that are NaN where absent."""
     given = sum(1 << i for i, value in enumerate(attrs) if value == value)
     attrs = [value if value == value else 0.0 for value in attrs]
-    results = _forward(made.spec, made.options, inputs, initial_state, attrs,
-                       given, output_final_state)
-    return (*results,) if output_final_state else (*results, None)
+    try:
+        return call_spec(made.spec, made.options, inputs, initial_state, attrs,
+                         given, output_final_state)
+    except CompileError:
+        # Without a gradient the call may be fine; asking for it says why not.
+        results = torch.ops.deltac.forward.default(
+            made.spec, made.options, inputs, initial_state, attrs, given,
+            output_final_state)
+        return (*results,) if output_final_state else (*results, None)
 
 
 def call_traced(made, args, kwargs):
@@ -133,12 +232,8 @@ def call_traced(made, args, kwargs):
         if name not in found:
             raise TypeError(f"argument '{name}' is missing; the recurrence "
                             f"takes {', '.join(names)}")
-    results = torch.ops.deltac.forward.default(
-        made.spec, made.options, [found[name] for name in names],
-        initial_state, values, given, output_final_state)
-    if output_final_state:
-        return tuple(results)
-    return tuple(results) + (None,)
+    return call_spec(made.spec, made.options, [found[name] for name in names],
+                     initial_state, values, given, output_final_state)
 
 
 def _make_watcher():

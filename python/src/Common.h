@@ -61,8 +61,9 @@ inline const char *nameOf(delta_dtype dtype) {
 }
 
 inline const char *nameOf(delta_arg_kind kind) {
-  static const char *const names[] = {"in", "param", "attr", "state", "out"};
-  return kind >= DELTA_IN && kind <= DELTA_OUT ? names[kind] : "other";
+  static const char *const names[] = {
+      "in", "param", "attr", "state", "out", "checkpoint", "sum"};
+  return kind >= DELTA_IN && kind <= DELTA_SUM ? names[kind] : "other";
 }
 
 /// An argument's description as a dict.
@@ -84,6 +85,7 @@ inline nb::dict describe(const delta_arg_info &info) {
   result["has_default"] = info.has_default != 0;
   result["default"] = info.default_value;
   result["default_text"] = info.default_text;
+  result["every"] = info.every;
   return result;
 }
 

@@ -11,6 +11,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Caller.h"
+#include "Launch.h"
 
 #include <nanobind/stl/shared_ptr.h>
 
@@ -115,7 +116,11 @@ NB_MODULE(_runtime, m) {
                     const std::string &>(),
            nb::arg("bundle"), nb::arg("device"), nb::arg("fn"))
       .def_prop_ro("bundle",
-                   [](const Kernel &kernel) { return kernel.bundle; });
+                   [](const Kernel &kernel) { return kernel.bundle; })
+      .def("launch", &launchKernel, nb::arg("inputs"),
+           nb::arg("initial_state").none(), nb::arg("outputs"),
+           nb::arg("final_state").none(), nb::arg("sums"),
+           nb::arg("checkpoints").none(), nb::arg("attrs"));
 
   static PyType_Slot slots[] = {
       {Py_tp_traverse, reinterpret_cast<void *>(Caller::traverse)},

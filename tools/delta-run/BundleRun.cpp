@@ -275,6 +275,10 @@ Expected<std::string> chooseTarget(const Bundle &bundle, const Request &request,
 Expected<const BundleKernel *> chooseKernel(const Bundle &bundle,
                                             const std::string &target,
                                             const Request &request) {
+  if (bundle.signature.checkpoint())
+    return Status::error("the bundle has a kernel for gradients, which take a "
+                         "forward and a backward; --grad runs both, from the "
+                         "spec");
   std::vector<std::string> fns;
   for (const BundleKernel &kernel : bundle.kernels)
     if (kernel.target == target)

@@ -31,6 +31,8 @@ struct LaunchArrays {
   std::vector<ArrayView> inputs;
   std::optional<ArrayView> initialState;
   std::vector<ArrayView> outputs;
+  std::vector<ArrayView> sums;
+  std::optional<ArrayView> checkpoints;
   std::optional<ArrayView> finalState;
 };
 

@@ -7,6 +7,7 @@ import warnings
 import torch
 
 from .._errors import unknown_argument
+from .._torch import call_spec
 from ._specs import find, find_names, find_options, find_spec
 
 _NOT_YET = {
@@ -123,13 +124,11 @@ def call(made, arrays, scale, initial_state, output_final_state,
         arrays = {name: x.flip(1) if x.dim() >= 3 else x
                   for name, x in arrays.items()}
     if torch.compiler.is_compiling():
-        results = torch.ops.deltac.forward.default(
+        o, final_state = call_spec(
             find_spec(*made), find_options(*made),
             [arrays[name] for name in find_names(*made).split(",")],
             initial_state, [0.0 if scale is None else float(scale)],
             0 if scale is None else 1, output_final_state)
-        o = results[0]
-        final_state = results[1] if output_final_state else None
     else:
         o, final_state = find(*made)(**arrays, scale=scale,
                                      initial_state=initial_state,

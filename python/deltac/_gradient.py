@@ -1,0 +1,162 @@
+# Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""The two kernels of a gradient, and how they are launched on torch tensors.
+
+The forward of a training step also writes checkpoints: the state at the start of
+every so many tokens. The backward reads them and the inputs again, and computes
+everything else anew.
+"""
+
+import torch
+
+from . import _cache
+
+DTYPES = {"f32": torch.float32, "f64": torch.float64, "f16": torch.float16,
+          "bf16": torch.bfloat16}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+def measure(signature, inputs, initial_state=None):
+    """Types of the inputs and sizes of all axes, by name; errors as in a call."""
+    sizes, source = {}, {}
+
+    def learn(arg, name, tensor):
+        expected = ", ".join(f"{axis}={sizes[axis]}" if axis in sizes else axis
+                             for axis in arg.axes)
+        what = f"argument '{name}' has shape {tuple(tensor.shape)}; expected "
+        if tensor.dim() != len(arg.axes):
+            raise ValueError(f"{what}({expected})")
+        for axis, size in zip(arg.axes, tensor.shape):
+            if axis not in sizes:
+                sizes[axis], source[axis] = size, name
+            elif sizes[axis] != size:
+                raise ValueError(f"{what}({expected}), where {axis} comes from "
+                                 f"'{source[axis]}'")
+
+    for arg, tensor in zip(signature.inputs, inputs):
+        learn(arg, arg.name, tensor)
+        if tensor.dtype not in NAMES:
+            raise TypeError(
+                f"argument '{arg.name}' has dtype {tensor.dtype}; expected "
+                "float32, bfloat16, float16 or float64")
+    if initial_state is not None:
+        learn(signature.state, "initial_state", initial_state)
+    return tuple(NAMES[tensor.dtype] for tensor in inputs), sizes
+
+
+def shape_of(arg, sizes):
+    return [sizes[axis] for axis in arg.axes]
+
+
+class Training:
+    """The kernels for fixed types and sizes. Made by `find`."""
+
+    def __init__(self, made, dtypes, dims, kind, index):
+        if kind not in ("cpu", "cuda"):
+            raise NotImplementedError(
+                f"there are no gradients on device '{kind}'; expected the CPU "
+                "or a CUDA device")
+        target = made._choose_target(kind, index)
+        backward = made._make_options(dtypes, dims, target, fn="backward")
+        self.backward = _cache.kernel(made.spec, made.name, backward,
+                                      "backward", kind, index)
+        # The forward saves what the backward has been made to read.
+        self.every = next(arg["every"] for arg in
+                          self.backward.bundle.args
+                          if arg["kind"] == "checkpoint")
+        forward = [option for option in
+                   made._make_options(dtypes, dims, target, fn="forward")
+                   if option[0] not in ("chunk", "save-budget")]
+        forward += [("chunk", str(self.every)), ("save-every", "1")]
+        self.forward = _cache.kernel(made.spec, made.name, forward, "forward",
+                                     kind, index)
+        args = {arg["name"]: arg for arg in self.forward.bundle.args}
+        self.outs = [DTYPES[args[arg.name]["dtype"]]
+                     for arg in made.signature.outs]
+        self.state = DTYPES[args[made.signature.state.name]["dtype"]]
+
+    def checkpoint_shape(self, signature, sizes):
+        B, H, *rest = shape_of(signature.state, sizes)
+        return [B, H, (sizes["T"] + self.every - 1) // self.every, *rest]
+
+
+def find(made, dtypes, sizes, device):
+    """The kernels for a call; compiles them when it is the first of its kind.
+
+    `CompileError`, a `NotImplementedError`, where there are none.
+    """
+    signature = made.signature
+    dims = {dim: int(sizes[dim]) for dim in signature.dims if dim in sizes}
+    kind = made.device or device.type
+    index = device.index or 0
+    key = (dtypes, tuple(sorted(dims.items())), kind, index)
+    found = made._trainings.get(key)
+    if found is None:
+        found = made._trainings[key] = Training(made, dtypes, dims, kind, index)
+    return found
+
+
+def run_forward(made, inputs, initial_state, attrs):
+    """Outs, the final state and the checkpoints."""
+    signature = made.signature
+    dtypes, sizes = measure(signature, inputs, initial_state)
+    kernels = find(made, dtypes, sizes, inputs[0].device)
+    if (initial_state is not None and initial_state.dtype == torch.float64
+            and kernels.state != torch.float64):
+        raise TypeError("argument 'initial_state' has dtype float64, but the "
+                        "state of this call is float32; pass float32, or every "
+                        "array in float64")
+    first = inputs[0]
+    outs = [first.new_empty(shape_of(arg, sizes), dtype=dtype)
+            for arg, dtype in zip(signature.outs, kernels.outs)]
+    final_state = first.new_empty(shape_of(signature.state, sizes),
+                                  dtype=kernels.state)
+    checkpoints = first.new_empty(kernels.checkpoint_shape(signature, sizes),
+                                  dtype=kernels.state)
+    kernels.forward.launch(
+        [x.detach().contiguous() for x in inputs],
+        _dense(initial_state, kernels.state), outs, final_state, [],
+        checkpoints, attrs)
+    return [*outs, final_state, checkpoints]
+
+
+def run_backward(made, inputs, cotangents, final_cotangent, checkpoints,
+                 attrs):
+    """Gradients of the inputs and of the initial state."""
+    signature = made.signature
+    dtypes, sizes = measure(signature, inputs)
+    for axis, size in zip(signature.outs[0].axes, cotangents[0].shape):
+        sizes.setdefault(axis, size)
+    kernels = find(made, dtypes, sizes, inputs[0].device)
+    first = inputs[0]
+    ins = [(arg, x) for arg, x in zip(signature.inputs, inputs)
+           if arg.kind == "in"]
+    gradients = [first.new_empty(shape_of(arg, sizes), dtype=x.dtype)
+                 for arg, x in ins]
+    # One for every sequence and head, of params and attrs.
+    B, H = sizes["B"], sizes["H"]
+    params = [arg for arg in signature.inputs if arg.kind == "param"]
+    summed = {}
+    for arg in signature.args:
+        if arg.kind in ("param", "attr"):
+            rest = [sizes[axis] for axis in arg.axes[1:]]
+            summed[arg.name] = first.new_empty([B, H, *rest],
+                                               dtype=kernels.state)
+    order = [arg["name"].removeprefix("d_")
+             for arg in kernels.backward.bundle.args if arg["kind"] == "sum"]
+    d_initial_state = first.new_empty(shape_of(signature.state, sizes),
+                                      dtype=kernels.state)
+    kernels.backward.launch(
+        [x.detach().contiguous() for x in inputs]
+        + [_dense(x, dtype) for x, dtype in zip(cotangents, kernels.outs)],
+        _dense(final_cotangent, kernels.state), gradients, d_initial_state,
+        [summed[name] for name in order], checkpoints, attrs)
+    by_name = dict(zip((arg.name for arg, _ in ins), gradients))
+    for arg in params:
+        by_name[arg.name] = summed[arg.name].sum(0)
+    return [by_name[arg.name].to(x.dtype)
+            for arg, x in zip(signature.inputs, inputs)] + [d_initial_state]
+
+
+def _dense(tensor, dtype):
+    return None if tensor is None else tensor.detach().to(dtype).contiguous()

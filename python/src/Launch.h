@@ -1,0 +1,28 @@
+//===- Launch.h - launching on given arrays ---------------------*- C++ -*-===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The launch as the C API has it, for the kernels of gradients: all arrays are
+// there, dense and of the kernel's types, results included.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef DELTAC_LAUNCH_H
+#define DELTAC_LAUNCH_H
+
+#include "Arrays.h"
+#include "Handles.h"
+
+namespace deltac {
+
+/// Launches a kernel; what does not fit is a ValueError in the run time's words.
+void launchKernel(Kernel &kernel, nb::list inputs, nb::object initialState,
+                  nb::list outputs, nb::object finalState, nb::list sums,
+                  nb::object checkpoints, std::vector<double> attrs);
+
+} // namespace deltac
+
+#endif // DELTAC_LAUNCH_H
