@@ -199,6 +199,7 @@ FailureOr<std::string> emitBundle(const CompilerOptions &options,
       Compilation compilation(one, reporter);
       if (failed(compilation.load()))
         return failure();
+      one.repeated = true;
       FailureOr<runtime::BundleKernel> kernel =
           makeBundleKernel(compilation, /*withCubin=*/true, reporter);
       if (failed(kernel))

@@ -131,8 +131,8 @@ LogicalResult Compilation::load() {
 }
 
 LogicalResult Compilation::loadSpec(unsigned bufferId) {
-  std::unique_ptr<spec::Recurrence> recurrence =
-      spec::parse(sources, bufferId, reporter.getStream());
+  std::unique_ptr<spec::Recurrence> recurrence = spec::parse(
+      sources, bufferId, options.repeated ? nulls() : reporter.getStream());
   if (!recurrence)
     return failure();
   spec::ImportOptions import;

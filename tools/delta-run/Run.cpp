@@ -214,6 +214,7 @@ LogicalResult Session::compileAndRun() {
 LogicalResult Session::compileAndRunGradients() {
   CompilerOptions backwardOptions = compiler;
   backwardOptions.fn = Fn::Backward;
+  backwardOptions.repeated = true;
   Compilation backward(backwardOptions, reporter);
   if (failed(backward.load()) || failed(backward.bindDims(arrays.dims)) ||
       failed(backward.lowerTo(Stage::Chunk)))
@@ -221,6 +222,7 @@ LogicalResult Session::compileAndRunGradients() {
   // The forward saves what the backward has been made to read.
   CompilerOptions forwardOptions = compiler;
   forwardOptions.fn = Fn::Forward;
+  forwardOptions.repeated = true;
   forwardOptions.saveBudget = std::nullopt;
   forwardOptions.chunk = backward.getSignature().getIntOption("chunk");
   forwardOptions.saveEvery = backward.getSignature().getIntOption("save_every");

@@ -56,6 +56,8 @@ struct CompilerOptions {
   std::string input;
   /// What standard input holds, when it has been read before.
   std::optional<std::string> standardInput;
+  /// Whether the input was loaded before, and its warnings given.
+  bool repeated = false;
 
   std::optional<std::string> target; ///< "cpu", or the name of a GPU
   std::optional<std::string> mcpu;   ///< LLVM's name of the CPU

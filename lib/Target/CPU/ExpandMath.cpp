@@ -3,9 +3,9 @@
 // Part of the delta project, under the Apache License v2.0 with LLVM
 // Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Rewrites exp, exp2, log, log1p, tanh, rsqrt, pow, sigmoid and softplus on
-// scalars and vectors into arith and math.fma, so that a vector costs little
-// more than a scalar does in libm.
+// Rewrites exp, exp2, log, log1p, tanh, rsqrt, pow, sigmoid, softplus and
+// heaviside on scalars and vectors into arith and math.fma, so that a vector
+// costs little more than a scalar does in libm.
 //
 //   math.exp %x : vector<16xf32>   =>   reduction, polynomial, scaling by 2^n
 //
@@ -190,6 +190,7 @@ public:
   Value tanh(Value x);
   Value sigmoid(Value x);
   Value softplus(Value x);
+  Value heaviside(Value x);
 
 private:
   /// `y` where 2^n was finite and normal, else inf, 0 or NaN by `x`.
@@ -312,6 +313,12 @@ Value Emitter::softplus(Value x) {
   Value tail = math::Log1pOp::create(builder, loc, e);
   Value isPositive = cmp(arith::CmpFPredicate::OGT, x, num(0.0));
   return add(select(isPositive, x, num(0.0)), tail);
+}
+
+Value Emitter::heaviside(Value x) {
+  Value isPositive = cmp(arith::CmpFPredicate::OGT, x, num(0.0));
+  Value isNegative = cmp(arith::CmpFPredicate::OLT, x, num(0.0));
+  return select(isPositive, num(1.0), select(isNegative, num(0.0), num(0.5)));
 }
 
 Value mlir::delta::buildSigmoid(OpBuilder &builder, Location loc, Value x) {
@@ -446,10 +453,12 @@ void mlir::delta::populateExpandMathPatterns(RewritePatternSet &patterns) {
                ExpandUnary<math::TanhOp, &Emitter::tanh>,
                ExpandUnary<SigmoidOp, &Emitter::sigmoid>,
                ExpandUnary<SoftplusOp, &Emitter::softplus>,
+               ExpandUnary<HeavisideOp, &Emitter::heaviside>,
                ComputeInF32<math::ExpOp>, ComputeInF32<math::Exp2Op>,
                ComputeInF32<math::LogOp>, ComputeInF32<math::Log1pOp>,
                ComputeInF32<math::TanhOp>, ComputeInF32<math::SqrtOp>,
                ComputeInF32<math::RsqrtOp>, ComputeInF32<math::PowFOp>,
-               ComputeInF32<SigmoidOp>, ComputeInF32<SoftplusOp>, ExpandRsqrt,
-               ExpandPow>(patterns.getContext());
+               ComputeInF32<SigmoidOp>, ComputeInF32<SoftplusOp>,
+               ComputeInF32<HeavisideOp>, ExpandRsqrt, ExpandPow>(
+      patterns.getContext());
 }

@@ -58,6 +58,18 @@ func.func @sigmoid(%x: vector<4xf64>) -> vector<4xf64> {
 
 // -----
 
+// Half way where neither comparison holds: at 0, and for NaN.
+// CHECK-LABEL: func.func @heaviside
+func.func @heaviside(%x: vector<4xf32>) -> vector<4xf32> {
+  // CHECK-DAG: %[[UP:.*]] = arith.cmpf ogt, %{{.*}}, %{{.*}} : vector<4xf32>
+  // CHECK-DAG: %[[DOWN:.*]] = arith.cmpf olt, %{{.*}}, %{{.*}} : vector<4xf32>
+  // CHECK:     %[[REST:.*]] = arith.select %[[DOWN]]
+  // CHECK:     arith.select %[[UP]], %{{.*}}, %[[REST]]
+  // CHECK-NOT: delta.heaviside
+  %0 = delta.heaviside %x : vector<4xf32>
+  return %0 : vector<4xf32>
+}
+
 // CHECK-LABEL: func.func @powers
 func.func @powers(%x: vector<4xf32>, %p: f32) -> (vector<4xf32>, vector<4xf32>, vector<4xf32>) {
   %two = arith.constant dense<2.0> : vector<4xf32>
