@@ -81,9 +81,19 @@ SmallVector<Type> mlir::delta::getGpuKernelTypes(SignatureAttr signature) {
   for (ArgAttr arg : signature.getAllArgs())
     if (arg.getKind() == ArgKind::In || arg.getKind() == ArgKind::Param)
       array(arg.getType());
+  bool backward = signature.getOption("fn") == "backward";
+  auto checkpoints = [&] {
+    for (ArgAttr arg : signature.getArgs(ArgKind::Checkpoint))
+      array(arg.getType());
+  };
+  if (backward)
+    checkpoints();
   array(signature.getState().getType());
-  for (ArgAttr arg : signature.getArgs(ArgKind::Out))
-    array(arg.getType());
+  for (ArgKind kind : {ArgKind::Out, ArgKind::Sum})
+    for (ArgAttr arg : signature.getArgs(kind))
+      array(arg.getType());
+  if (!backward)
+    checkpoints();
   array(signature.getState().getType());
   types.append(signature.getArgs(ArgKind::Attr).size(), builder.getF32Type());
   array(builder.getI8Type());
@@ -136,9 +146,17 @@ GpuKernel mlir::delta::createGpuKernel(ModuleOp module, SignatureAttr signature,
   for (ArgAttr arg : signature.getAllArgs())
     if (arg.getKind() == ArgKind::In || arg.getKind() == ArgKind::Param)
       kernel.inputs.push_back(take());
+  bool backward = signature.getOption("fn") == "backward";
+  bool saved = !signature.getArgs(ArgKind::Checkpoint).empty();
+  if (saved && backward)
+    kernel.checkpoints = take();
   kernel.initialState = take();
   for (size_t i = 0; i < signature.getArgs(ArgKind::Out).size(); ++i)
     kernel.outs.push_back(take());
+  for (size_t i = 0; i < signature.getArgs(ArgKind::Sum).size(); ++i)
+    kernel.sums.push_back(take());
+  if (saved && !backward)
+    kernel.checkpoints = take();
   kernel.finalState = take();
   for (size_t i = 0; i < signature.getArgs(ArgKind::Attr).size(); ++i)
     kernel.attrs.push_back(take());
@@ -147,6 +165,27 @@ GpuKernel mlir::delta::createGpuKernel(ModuleOp module, SignatureAttr signature,
   kernel.T = take();
   kernel.H = take();
   return kernel;
+}
+
+Value GpuKernel::getInput(SignatureAttr signature, ArgAttr arg) const {
+  unsigned position = 0;
+  for (ArgAttr other : signature.getAllArgs()) {
+    if (other == arg)
+      break;
+    position += other.getKind() == ArgKind::In ||
+                other.getKind() == ArgKind::Param;
+  }
+  return inputs[position];
+}
+
+Value GpuKernel::getAttr(SignatureAttr signature, ArgAttr arg) const {
+  unsigned position = 0;
+  for (ArgAttr other : signature.getArgs(ArgKind::Attr)) {
+    if (other == arg)
+      break;
+    ++position;
+  }
+  return attrs[position];
 }
 
 //===----------------------------------------------------------------------===//

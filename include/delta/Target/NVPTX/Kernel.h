@@ -52,11 +52,19 @@ struct GpuKernelFacts {
 struct GpuKernel {
   gpu::GPUFuncOp function;
   SmallVector<Value> inputs; // in and param, in declared order
+  /// The saved states: read by a backward kernel, written by a forward one;
+  /// null when there are none.
+  Value checkpoints;
   Value initialState;
   SmallVector<Value> outs;
+  SmallVector<Value> sums;
   Value finalState;
   SmallVector<Value> attrs;
   Value workspace, B, T, H;
+
+  /// The array of an `in` or `param`; the value of an `attr`.
+  Value getInput(SignatureAttr signature, ArgAttr arg) const;
+  Value getAttr(SignatureAttr signature, ArgAttr arg) const;
 };
 
 /// "delta_NAME_FN".

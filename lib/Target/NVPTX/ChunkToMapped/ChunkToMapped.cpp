@@ -9,6 +9,7 @@
 
 #include "delta/Target/NVPTX/ChunkToMapped/Passes.h"
 #include "Emitter.h"
+#include "Tiled/TiledKernel.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Dominance.h"
 #include "mlir/IR/PatternMatch.h"
@@ -36,6 +37,21 @@ static StringRef getDefaultPrecision(SignatureAttr signature) {
   return "bf16x3";
 }
 
+/// The precision asked for, or the default, and what it means.
+static FailureOr<std::pair<std::string, OperandPolicy>>
+getPrecision(ModuleOp module, const GpuMapOptions &options) {
+  SignatureAttr signature = getSignature(module);
+  std::string precision = options.precision;
+  if (precision.empty())
+    precision = signature.getOption("precision", "").str();
+  if (precision.empty())
+    precision = getDefaultPrecision(signature).str();
+  FailureOr<OperandPolicy> policy = OperandPolicy::get(module, precision);
+  if (failed(policy))
+    return failure();
+  return std::make_pair(precision, *policy);
+}
+
 namespace {
 
 /// What every choice starts from.
@@ -52,19 +68,16 @@ struct Setting {
     FailureOr<::delta::gpu::GpuTarget> target = getGpuTarget(module);
     if (failed(target))
       return failure();
-    std::string precision = options.precision;
-    if (precision.empty())
-      precision = signature.getOption("precision", "").str();
-    if (precision.empty())
-      precision = getDefaultPrecision(signature).str();
-    FailureOr<OperandPolicy> policy = OperandPolicy::get(module, precision);
-    if (failed(policy))
+    FailureOr<std::pair<std::string, OperandPolicy>> precision =
+        getPrecision(module, options);
+    if (failed(precision))
       return failure();
     FailureOr<Program> program =
         Program::build(*module.getOps<func::FuncOp>().begin(), signature);
     if (failed(program))
       return failure();
-    return Setting{*target, precision, *policy, std::move(*program)};
+    return Setting{*target, precision->first, precision->second,
+                   std::move(*program)};
   }
 };
 
@@ -111,8 +124,55 @@ LogicalResult mlir::delta::explainGpuMapping(ModuleOp module,
   return success();
 }
 
+/// The general mapping, for programs that are not a forward one.
+static LogicalResult mapTiled(ModuleOp module, const GpuMapOptions &options) {
+  SignatureAttr signature = getSignature(module);
+  FailureOr<::delta::gpu::GpuTarget> target = getGpuTarget(module);
+  FailureOr<std::pair<std::string, OperandPolicy>> precision =
+      getPrecision(module, options);
+  if (failed(target) || failed(precision))
+    return failure();
+  func::FuncOp function = *module.getOps<func::FuncOp>().begin();
+  auto shape = cast<RankedTensorType>(
+                   function.getArgumentTypes()[function.getNumArguments() - 2])
+                   .getShape();
+  int64_t warps =
+      options.warps ? options.warps : std::max(shape[0], shape[1]) > 64 ? 8 : 4;
+  FailureOr<TiledKernel> tiled =
+      TiledKernel::build(function, signature, precision->second, warps);
+  if (failed(tiled))
+    return failure();
+  Builder builder(module.getContext());
+  signature =
+      signature
+          .withOption("mapping",
+                      builder.getDictionaryAttr(
+                          {builder.getNamedAttr("form",
+                                                builder.getStringAttr("tiled")),
+                           builder.getNamedAttr(
+                               "warps", builder.getI64IntegerAttr(warps))}))
+          .withOption("precision", builder.getStringAttr(precision->first));
+  GpuKernelFacts facts;
+  facts.name = getGpuEntryName(function.getName(), signature.getOption("fn"));
+  facts.threads = 32 * warps;
+  GpuKernel kernel = createGpuKernel(module, signature, function.getName(),
+                                     facts, *target);
+  tiled->emit(kernel);
+  function.erase();
+  setSignature(module, signature);
+  setStage(module, Stage::Mapped);
+  IRRewriter rewriter(module.getContext());
+  DominanceInfo dominance;
+  eliminateCommonSubExpressions(rewriter, dominance, module);
+  return success();
+}
+
 LogicalResult mlir::delta::mapChunkToGpu(ModuleOp module,
                                          const GpuMapOptions &options) {
+  if (getStage(module) == Stage::Chunk &&
+      (getSignature(module).getOption("fn") == "backward" ||
+       !getSignature(module).getArgs(ArgKind::Checkpoint).empty()))
+    return mapTiled(module, options);
   FailureOr<Setting> setting = Setting::get(module, options);
   if (failed(setting))
     return failure();

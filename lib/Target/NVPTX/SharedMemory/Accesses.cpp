@@ -9,7 +9,9 @@
 //===----------------------------------------------------------------------===//
 
 #include "Accesses.h"
+#include "delta/Target/NVPTX/Kernel.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/IR/Matchers.h"
 #include "llvm/ADT/TypeSwitch.h"
 
@@ -68,8 +70,28 @@ SmallVector<Access> sharedmemory::getAccesses(Operation *op) {
   return result;
 }
 
+/// The variable of a loop from a warp's own number, in steps that lead over all
+/// warps' numbers: no two warps ever have the same one.
+static bool isWarpIteration(Value value) {
+  auto argument = dyn_cast<BlockArgument>(value);
+  auto loop = argument ? dyn_cast<scf::ForOp>(argument.getOwner()->getParentOp())
+                       : scf::ForOp();
+  if (!loop || loop.getInductionVar() != value)
+    return false;
+  auto first = loop.getLowerBound().getDefiningOp<arith::MulIOp>();
+  auto kernel = loop->getParentOfType<gpu::GPUFuncOp>();
+  APInt step, factor;
+  if (!first || !kernel || !first.getLhs().getDefiningOp<warp::WarpIdOp>() ||
+      !matchPattern(first.getRhs(), m_ConstantInt(&factor)) ||
+      !matchPattern(loop.getStep(), m_ConstantInt(&step)))
+    return false;
+  FailureOr<GpuKernelFacts> facts = GpuKernelFacts::get(kernel);
+  return succeeded(facts) && factor.getSExtValue() > 0 &&
+         step.getSExtValue() == factor.getSExtValue() * facts->threads / 32;
+}
+
 bool sharedmemory::isWarpNumber(Value value) {
-  if (value.getDefiningOp<warp::WarpIdOp>())
+  if (value.getDefiningOp<warp::WarpIdOp>() || isWarpIteration(value))
     return true;
   if (auto product = value.getDefiningOp<arith::MulIOp>()) {
     APInt factor;

@@ -11,6 +11,7 @@
 #include "Accesses.h"
 #include "delta/Target/NVPTX/Kernel.h"
 #include "delta/Target/NVPTX/SharedMemory/Passes.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/IR/Matchers.h"
 
@@ -91,6 +92,22 @@ private:
     return true;
   }
 
+  /// Do both stand in a branch that one warp alone takes?
+  static bool inOneWarp(Operation *before, Operation *now) {
+    for (auto branch = now->getParentOfType<scf::IfOp>(); branch;
+         branch = branch->getParentOfType<scf::IfOp>()) {
+      if (!branch->isAncestor(before))
+        continue;
+      auto compare = branch.getCondition().getDefiningOp<arith::CmpIOp>();
+      int64_t number;
+      if (compare && compare.getPredicate() == arith::CmpIPredicate::eq &&
+          compare.getLhs().getDefiningOp<warp::WarpIdOp>() &&
+          isConstant(compare.getRhs(), number))
+        return true;
+    }
+    return false;
+  }
+
   Order getOrder(const Pending &pending, const Access &now) {
     const Access &before = pending.access;
     if (!before.write && !now.write)
@@ -151,6 +168,7 @@ private:
         sameWarp |= before.indices[axis] == now.indices[axis] &&
                     isWarpNumber(now.indices[axis]) &&
                     isFixed(now.indices[axis], pending);
+    sameWarp |= inOneWarp(before.op, now.op);
     if (!sameWarp)
       return Order::Block;
     // ldmatrix has read before the warp goes on.

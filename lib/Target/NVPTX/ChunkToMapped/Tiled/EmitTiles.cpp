@@ -1,0 +1,415 @@
+//===- EmitTiles.cpp - A chunk program's values at one tile ----------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Elementwise values are computed from what is stored, tile by tile; a scan
+// along the tokens is elementwise too, since a tile has all rows of a chunk.
+//
+//===----------------------------------------------------------------------===//
+
+#include "../Program.h"
+#include "TiledKernel.h"
+#include "delta/Dialect/Delta/Transforms/VectorBuilder.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/IR/IRMapping.h"
+
+using namespace mlir;
+using namespace mlir::delta;
+using namespace mlir::delta::gpumap;
+using warp::Axis;
+
+//===----------------------------------------------------------------------===//
+// Small change
+//===----------------------------------------------------------------------===//
+
+Value TiledKernel::index(int64_t value) {
+  Value &known = indices[value];
+  if (!known) {
+    OpBuilder::InsertionGuard guard(*builder);
+    builder->setInsertionPointToStart(&kernel.function.getBody().front());
+    known = arith::ConstantIndexOp::create(*builder, value);
+  }
+  return known;
+}
+
+Value TiledKernel::add(Value x, Value y) {
+  return builder->createOrFold<arith::AddIOp>(x, y);
+}
+
+Value TiledKernel::mul(Value x, Value y) {
+  return builder->createOrFold<arith::MulIOp>(x, y);
+}
+
+RankedTensorType TiledKernel::fragment(Type type) {
+  return warp::getFragmentType(16, 16, type ? type : builder->getF32Type());
+}
+
+RankedTensorType TiledKernel::along(Axis axis, Type type) {
+  return warp::getAlongType(16, axis, type ? type : builder->getF32Type());
+}
+
+Value TiledKernel::constant(double value, RankedTensorType type) {
+  return arith::ConstantOp::create(
+      *builder,
+      DenseElementsAttr::get(
+          type, builder->getFloatAttr(type.getElementType(), value)));
+}
+
+Value TiledKernel::integers(int64_t value, RankedTensorType like) {
+  return arith::ConstantOp::create(
+      *builder, DenseElementsAttr::get(like.clone(builder->getI32Type()),
+                                       builder->getI32IntegerAttr(value)));
+}
+
+Value TiledKernel::splat(Value number, RankedTensorType type) {
+  return warp::SplatOp::create(*builder, type.clone(number.getType()), number);
+}
+
+Value TiledKernel::extend(Value value) {
+  if (getElementTypeOrSelf(value.getType()).isF32())
+    return value;
+  Type type = builder->getF32Type();
+  if (auto tensor = dyn_cast<RankedTensorType>(value.getType()))
+    type = tensor.clone(type);
+  return arith::ExtFOp::create(*builder, type, value);
+}
+
+Value TiledKernel::toElement(Value value, Type element) {
+  auto type = cast<RankedTensorType>(value.getType());
+  if (type.getElementType() == element)
+    return value;
+  value = extend(value);
+  if (element.isF32())
+    return value;
+  return arith::TruncFOp::create(*builder, type.clone(element), value);
+}
+
+Value TiledKernel::mma(Value lhs, Value rhs, Value acc) {
+  return warp::MmaOp::create(*builder, acc.getType(), lhs, rhs, acc,
+                             policy.mma);
+}
+
+Value TiledKernel::expand(Value vector) {
+  Type element = getElementTypeOrSelf(vector.getType());
+  return warp::ExpandOp::create(*builder, fragment(element), vector);
+}
+
+Value TiledKernel::load(Value array, ValueRange at, RankedTensorType type,
+                        bool transpose) {
+  Type element = cast<warp::SharedType>(array.getType()).getElementType();
+  return warp::SharedLoadOp::create(*builder, type.clone(element), array, at,
+                                    transpose);
+}
+
+void TiledKernel::store(Value value, Value array, ValueRange at) {
+  Type element = cast<warp::SharedType>(array.getType()).getElementType();
+  warp::SharedStoreOp::create(*builder, toElement(value, element), array, at,
+                              /*transpose=*/false);
+}
+
+Value TiledKernel::positions(Axis axis) {
+  return warp::PositionsOp::create(*builder,
+                                   along(axis, builder->getI32Type()));
+}
+
+Value TiledKernel::rowNumbers() { return expand(positions(Axis::Rows)); }
+Value TiledKernel::colNumbers() { return expand(positions(Axis::Cols)); }
+
+Value TiledKernel::compare(arith::CmpIPredicate predicate, Value x, Value y) {
+  return arith::CmpIOp::create(*builder, predicate, x, y);
+}
+
+Value TiledKernel::select(Value condition, Value x, Value y) {
+  return arith::SelectOp::create(*builder, condition, x, y);
+}
+
+Value TiledKernel::mulf(Value x, Value y) {
+  return x && y ? Value(arith::MulFOp::create(*builder, x, y)) : x ? x : y;
+}
+
+Value TiledKernel::addf(Value x, Value y) {
+  return x && y ? Value(arith::AddFOp::create(*builder, x, y)) : x ? x : y;
+}
+
+Value TiledKernel::shuffle(Value x, int64_t distance) {
+  return warp::ShuffleRowsOp::create(*builder, x.getType(), x, distance);
+}
+
+Value TiledKernel::rowHas(int64_t bit, RankedTensorType like) {
+  RankedTensorType vector = along(Axis::Rows, builder->getI32Type());
+  Value bits =
+      arith::AndIOp::create(*builder, positions(Axis::Rows),
+                            integers(bit, vector));
+  Value has = compare(arith::CmpIPredicate::ne, bits, integers(0, vector));
+  return warp::isFragment(like) ? expand(has) : has;
+}
+
+Value TiledKernel::isNotNull(Value array) {
+  Value address =
+      memref::ExtractAlignedPointerAsIndexOp::create(*builder, array);
+  return compare(arith::CmpIPredicate::ne, address, index(0));
+}
+
+//===----------------------------------------------------------------------===//
+// Matrices
+//===----------------------------------------------------------------------===//
+
+Value TiledKernel::maskColumns(Value tile, Value value, Value firstCol,
+                               double fill) {
+  int64_t cols = cast<RankedTensorType>(value.getType()).getDimSize(1);
+  if (cols % 16 == 0)
+    return tile;
+  RankedTensorType vector = along(Axis::Cols, builder->getI32Type());
+  Value left = arith::SubIOp::create(*builder, index(cols), firstCol);
+  Value limit = arith::IndexCastOp::create(*builder, builder->getI32Type(),
+                                           left);
+  Value inside = compare(arith::CmpIPredicate::slt, positions(Axis::Cols),
+                         splat(limit, vector));
+  auto type = cast<RankedTensorType>(tile.getType());
+  return select(expand(inside), tile, constant(fill, type));
+}
+
+Value TiledKernel::evalMatrix(Value value, TileAt at) {
+  auto known = tileMemo.find(value);
+  if (known != tileMemo.end())
+    return known->second;
+  Value result = computeMatrix(value, at);
+  return tileMemo[value] = result;
+}
+
+Value TiledKernel::computeMatrix(Value value, TileAt at) {
+  RankedTensorType type = fragment();
+  if (value == state)
+    return load(stateArray, {at.row, at.col}, type);
+  if (value == checkpoint) {
+    // The array may hold it rounded; the sum over all rows needs it as it is.
+    int64_t size = stateRows * stateCols;
+    Value sequence = add(mul(batch, kernel.H), head);
+    Value number = add(mul(sequence, chunks), chunk);
+    Value offset = add(mul(number, size), add(mul(at.row, stateCols), at.col));
+    Value rowsLeft = arith::SubIOp::create(*builder, index(stateRows), at.row);
+    Value colsLeft = arith::SubIOp::create(*builder, index(stateCols), at.col);
+    Type element =
+        cast<MemRefType>(kernel.checkpoints.getType()).getElementType();
+    return extend(warp::GlobalLoadOp::create(
+        *builder, type.clone(element), kernel.checkpoints, offset,
+        ValueRange{index(stateCols), index(1)},
+        ValueRange{rowsLeft, colsLeft}));
+  }
+  if (auto stored = arrays.find(value); stored != arrays.end())
+    return extend(load(stored->second.array, {at.row, at.col}, type));
+  for (const Input &input : inputs)
+    if (input.argument == value)
+      return extend(load(input.array, {stage, at.row, at.col}, type));
+  return computeStored(value, at);
+}
+
+Value TiledKernel::computeStored(Value value, TileAt at) {
+  RankedTensorType type = fragment();
+  Operation *op = value.getDefiningOp();
+  assert(op && "the program has been checked");
+  if (std::optional<double> number = VectorBuilder::getConstant(value))
+    return constant(*number, type);
+  if (auto broadcast = dyn_cast<BroadcastOp>(op)) {
+    Value input = broadcast.getInput();
+    if (!isa<RankedTensorType>(input.getType()))
+      return splat(evalScalar(input), type);
+    if (broadcast.getDim().value_or(0) == 0)
+      return expand(evalVector(input, Axis::Rows, at.row));
+    return expand(evalVector(input, Axis::Cols, at.col));
+  }
+  if (auto rows = dyn_cast<IdentityRowsOp>(op)) {
+    Value limit =
+        arith::IndexCastOp::create(*builder, builder->getI32Type(), tokens);
+    Value inside =
+        compare(arith::CmpIPredicate::slt, positions(Axis::Rows),
+                splat(limit, along(Axis::Rows, builder->getI32Type())));
+    return select(expand(inside), evalMatrix(rows.getInput(), at),
+                  constant(rows.getValue().convertToDouble(), type));
+  }
+  if (auto mask = dyn_cast<CausalMaskOp>(op)) {
+    Value keep = compare(mask.getDiagonal() ? arith::CmpIPredicate::sle
+                                            : arith::CmpIPredicate::slt,
+                         colNumbers(), rowNumbers());
+    return select(keep, evalMatrix(mask.getInput(), at), constant(0.0, type));
+  }
+  if (auto set = dyn_cast<SetDiagonalOp>(op)) {
+    Value diagonal = evalVector(set.getDiagonal(), Axis::Rows, at.row);
+    return select(
+        compare(arith::CmpIPredicate::eq, rowNumbers(), colNumbers()),
+        expand(diagonal), evalMatrix(set.getInput(), at));
+  }
+  if (auto prefix = dyn_cast<PrefixProductOp>(op))
+    return emitScan(evalMatrix(prefix.getInput(), at), /*product=*/true,
+                    prefix.getExclusive(), prefix.getReverse());
+  if (auto prefix = dyn_cast<PrefixSumOp>(op))
+    return emitScan(evalMatrix(prefix.getInput(), at), /*product=*/false,
+                    prefix.getExclusive(), prefix.getReverse());
+  if (auto mask = dyn_cast<DecayMaskOp>(op))
+    return emitDecayMask(mask);
+  if (auto matmul = dyn_cast<MatmulOp>(op))
+    return emitProduct(matmul, at);
+  IRMapping map;
+  for (Value operand : op->getOperands())
+    map.map(operand, evalMatrix(operand, at));
+  Operation *copy = builder->clone(*op, map);
+  copy->getResult(0).setType(type);
+  return copy->getResult(0);
+}
+
+Value TiledKernel::loadOperand(Value value, Value row, Value col,
+                               bool transpose) {
+  RankedTensorType type = fragment();
+  if (value == state)
+    return toOperand(load(stateArray, {row, col}, type, transpose));
+  if (auto stored = arrays.find(value); stored != arrays.end())
+    return toOperand(load(stored->second.array, {row, col}, type, transpose));
+  for (const Input &input : inputs)
+    if (input.argument == value)
+      return toOperand(load(input.array, {stage, row, col}, type, transpose));
+  llvm_unreachable("operands of matrix instructions are stored");
+}
+
+Value TiledKernel::emitProduct(MatmulOp op, TileAt at) {
+  Value sum = op.getAcc() ? evalMatrix(op.getAcc(), at)
+                          : constant(0.0, fragment());
+  auto shape = cast<RankedTensorType>(op.getLhs().getType()).getShape();
+  int64_t length = getPaddedChannels(shape[op.getTransposeLhs() ? 0 : 1]);
+  for (int64_t k = 0; k < length; k += 16) {
+    bool tl = op.getTransposeLhs(), tr = op.getTransposeRhs();
+    Value lhs = loadOperand(op.getLhs(), tl ? index(k) : at.row,
+                            tl ? at.row : index(k), tl);
+    // The instruction multiplies rows with rows.
+    Value rhs = loadOperand(op.getRhs(), tr ? at.col : index(k),
+                            tr ? index(k) : at.col, !tr);
+    sum = mma(lhs, rhs, sum);
+  }
+  return sum;
+}
+
+/// Log steps over blocks of rows: `side` joins what stands on the wanted side
+/// of each row in its block, `all` the whole block.
+Value TiledKernel::emitScan(Value x, bool product, bool exclusive,
+                            bool reverse) {
+  auto type = cast<RankedTensorType>(x.getType());
+  auto join = [&](Value a, Value b) { return product ? mulf(a, b) : addf(a, b); };
+  Value side = constant(product ? 1.0 : 0.0, type), all = x;
+  for (int64_t distance = 1; distance < 16; distance *= 2) {
+    Value other = shuffle(all, distance);
+    Value has = rowHas(distance, type);
+    Value joined = join(side, other);
+    side = reverse ? select(has, side, joined) : select(has, joined, side);
+    if (distance < 8)
+      all = join(all, other);
+  }
+  return exclusive ? side : join(x, side);
+}
+
+Value TiledKernel::emitDecayMask(DecayMaskOp op) {
+  Value w = evalVector(op.getW(), Axis::Rows, index(0));
+  Levels levels = getLevels(w);
+  Value one = constant(1.0, along(Axis::Rows));
+  Value result = constant(0.0, fragment());
+  for (int level = 0; level < 4; ++level) {
+    Value before = levels.before[level] ? levels.before[level] : one;
+    if (op.getRow() == Position::After)
+      before = mulf(before, w);
+    Value behind = levels.behind[level] ? levels.behind[level] : one;
+    if (op.getCol() == Position::Before)
+      behind = mulf(behind, w);
+    Value turned =
+        warp::ConvertOp::create(*builder, along(Axis::Cols), behind);
+    result = select(getLevelMask(level, /*turned=*/false),
+                    mulf(expand(before), expand(turned)), result);
+  }
+  if (!op.getDiagonal())
+    return result;
+  bool own =
+      op.getRow() == Position::After && op.getCol() == Position::Before;
+  return select(compare(arith::CmpIPredicate::eq, rowNumbers(), colNumbers()),
+                expand(own ? w : one), result);
+}
+
+//===----------------------------------------------------------------------===//
+// Vectors and numbers
+//===----------------------------------------------------------------------===//
+
+Value TiledKernel::evalVector(Value value, Axis axis, Value first) {
+  auto &memo = vectorMemo[axis == Axis::Cols];
+  auto known = memo.find({value, first});
+  if (known != memo.end())
+    return known->second;
+  Value result = computeVector(value, axis, first);
+  return memo[{value, first}] = result;
+}
+
+Value TiledKernel::computeVector(Value value, Axis axis, Value first) {
+  RankedTensorType type = along(axis);
+  if (auto stored = arrays.find(value); stored != arrays.end())
+    return load(stored->second.array, {first}, type);
+  for (const Input &input : inputs)
+    if (input.argument == value)
+      return extend(load(input.array, {stage, first}, type));
+  if (auto argument = dyn_cast<BlockArgument>(value)) { // a param
+    int64_t size = cast<RankedTensorType>(value.getType()).getDimSize(0);
+    ArgAttr arg = getArg(argument);
+    Value left = arith::SubIOp::create(*builder, index(size), first);
+    return extend(warp::GlobalLoadOp::create(
+        *builder, type.clone(arg.getType()), kernel.getInput(signature, arg),
+        add(mul(head, size), first), ValueRange{index(1)}, ValueRange{left}));
+  }
+  Operation *op = value.getDefiningOp();
+  if (std::optional<double> number = VectorBuilder::getConstant(value))
+    return constant(*number, type);
+  if (auto broadcast = dyn_cast<BroadcastOp>(op))
+    return splat(evalScalar(broadcast.getInput()), type);
+  if (isa<PrefixProductOp, PrefixSumOp>(op) && axis == Axis::Cols)
+    return warp::ConvertOp::create(*builder, type,
+                                   evalVector(value, Axis::Rows, first));
+  if (auto prefix = dyn_cast<PrefixProductOp>(op))
+    return emitScan(evalVector(prefix.getInput(), axis, first), true,
+                    prefix.getExclusive(), prefix.getReverse());
+  if (auto prefix = dyn_cast<PrefixSumOp>(op))
+    return emitScan(evalVector(prefix.getInput(), axis, first), false,
+                    prefix.getExclusive(), prefix.getReverse());
+  if (auto rows = dyn_cast<IdentityRowsOp>(op)) {
+    Value limit =
+        arith::IndexCastOp::create(*builder, builder->getI32Type(), tokens);
+    Value inside = compare(arith::CmpIPredicate::slt, positions(axis),
+                           splat(limit, along(axis, builder->getI32Type())));
+    return select(inside, evalVector(rows.getInput(), axis, first),
+                  constant(rows.getValue().convertToDouble(), type));
+  }
+  IRMapping map;
+  for (Value operand : op->getOperands())
+    map.map(operand, evalVector(operand, axis, first));
+  Operation *copy = builder->clone(*op, map);
+  copy->getResult(0).setType(type);
+  return copy->getResult(0);
+}
+
+Value TiledKernel::evalScalar(Value value) {
+  auto known = tileMemo.find(value);
+  if (known != tileMemo.end())
+    return known->second;
+  Value result;
+  if (auto stored = arrays.find(value); stored != arrays.end()) {
+    Value vector = load(stored->second.array, {index(0)}, along(Axis::Cols));
+    result = warp::ElementOp::create(*builder, builder->getF32Type(), vector,
+                                     0);
+  } else if (auto argument = dyn_cast<BlockArgument>(value)) {
+    ArgAttr arg = getArg(argument);
+    result = arg.getKind() == ArgKind::Attr
+                 ? kernel.getAttr(signature, arg)
+                 : extend(memref::LoadOp::create(
+                       *builder, kernel.getInput(signature, arg), head));
+  } else {
+    Operation *op = value.getDefiningOp();
+    IRMapping map;
+    for (Value operand : op->getOperands())
+      map.map(operand, evalScalar(operand));
+    result = builder->clone(*op, map)->getResult(0);
+  }
+  return tileMemo[value] = result;
+}

@@ -1,0 +1,206 @@
+//===- TiledKernel.h - A chunk program by tiles in shared memory -*- C++ -*-===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The general mapping of a chunk program: products, Grams and sums leave their
+// results in shared memory, everything elementwise is computed where it is
+// used, and each of these steps is spread over the CTA's warps by tiles of
+// 16 x 16. Nothing of the program's structure is asked for, so it serves every
+// program that fits, backward ones above all. One CTA works on one head.
+//
+//===----------------------------------------------------------------------===//
+#ifndef DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_TILED_TILEDKERNEL_H
+#define DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_TILED_TILEDKERNEL_H
+
+#include "../Mapping.h"
+#include "delta/Dialect/Warp/IR/Warp.h"
+#include "delta/Target/NVPTX/Kernel.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/ImplicitLocOpBuilder.h"
+#include "llvm/ADT/MapVector.h"
+
+namespace mlir::delta::gpumap {
+
+/// Where a tile lies in a matrix, or a part of 16 in a vector: its first row
+/// and column (index values).
+struct TileAt {
+  Value row, col;
+};
+
+class TiledKernel {
+public:
+  /// Checks that the program can be mapped, and which values are stored.
+  static FailureOr<TiledKernel> build(func::FuncOp program,
+                                      SignatureAttr signature,
+                                      const OperandPolicy &policy,
+                                      int64_t warps);
+
+  /// Fills the kernel's body.
+  void emit(GpuKernel kernel);
+
+  /// Upper bound of the shared memory's bytes: nothing overlaps.
+  int64_t getArrayBytes() const;
+
+private:
+  TiledKernel() = default;
+
+  //===--------------------------------------------------------------------===//
+  // TiledProgram.cpp: what is stored
+  //===--------------------------------------------------------------------===//
+
+  LogicalResult checkProgram();
+  void findStored();
+  /// Is the product computed where its only user is?
+  bool isInline(MatmulOp op) const;
+  bool isStored(Value value) const { return arrays.contains(value); }
+  ArgAttr getArg(Value value) const;
+  int64_t getMicro(Value argument) const;
+  warp::SharedType getArrayType(Value value) const;
+  /// Is the value read by matrix instructions only?
+  static bool isOperandOnly(Value value);
+
+  //===--------------------------------------------------------------------===//
+  // EmitTiles.cpp: values at a tile
+  //===--------------------------------------------------------------------===//
+
+  Value evalMatrix(Value value, TileAt at);
+  Value computeMatrix(Value value, TileAt at);
+  /// The same for a value that is stored, from its operands.
+  Value computeStored(Value value, TileAt at);
+  /// 16 elements from `first` on, along one axis of a fragment.
+  Value evalVector(Value value, warp::Axis axis, Value first);
+  Value computeVector(Value value, warp::Axis axis, Value first);
+  Value evalScalar(Value value);
+  /// The matrix's 16 x 16 at (row, col), or its transpose, as an operand.
+  Value loadOperand(Value value, Value row, Value col, bool transpose);
+  /// Zero (or `fill`) beyond the columns that the value has.
+  Value maskColumns(Value tile, Value value, Value firstCol, double fill = 0);
+  Value emitProduct(MatmulOp op, TileAt at);
+  /// Inclusive or exclusive running products or sums over the 16 rows, of a
+  /// fragment or a vector along rows.
+  Value emitScan(Value x, bool product, bool exclusive, bool reverse);
+  Value emitDecayMask(DecayMaskOp op);
+
+  //===--------------------------------------------------------------------===//
+  // EmitTiledGram.cpp
+  //===--------------------------------------------------------------------===//
+
+  /// Products of w over the rows before (behind) each in its block of 1, 2, 4
+  /// and 8 rows; null is 1.
+  struct Levels {
+    Value before[4], behind[4];
+  };
+  Levels getLevels(Value w);
+  /// Pairs of rows (or, turned, columns) whose highest different bit is that
+  /// of the level, the row behind the column.
+  Value getLevelMask(int level, bool turned);
+  void emitGram(DecayGramOp op);
+  void emitGramAdjoint(DecayGramAdjointOp op);
+  /// Sums over the rows before (behind) each in its block of 2^level rows.
+  Value sumInBlock(Value x, int level, bool behind);
+
+  //===--------------------------------------------------------------------===//
+  // EmitUnits.cpp: the steps and the frame
+  //===--------------------------------------------------------------------===//
+
+  void emitPrologue();
+  void emitLoads(Value step, Value stage);
+  void emitState(bool load);
+  void emitCheckpoint();
+  void emitChunk();
+  void emitOp(Operation *op);
+  void emitSolve(TriSolveOp op);
+  void emitOut(unsigned number, ArgAttr arg, int64_t micro, Value value);
+  void emitSum(ArgAttr arg, Value array, Value value);
+  void emitSumStores();
+  /// Runs `body` for each tile of a rows x cols matrix, spread over warps.
+  void forTiles(int64_t rows, int64_t cols,
+                llvm::function_ref<void(TileAt)> body);
+  /// Runs `body` in one warp, another one at each call.
+  void inOneWarp(llvm::function_ref<void()> body);
+  void storeTile(Value tile, Value value, TileAt at);
+  void storeVector(Value vector, Value value, Value first);
+  Value getChunkOf(Value step);
+  Value getValidTokens(Value chunkNumber);
+  std::pair<Value, Value> getTokenOffset(ArgAttr arg, int64_t micro,
+                                         Value token);
+
+  //===--------------------------------------------------------------------===//
+  // Small change (EmitTiles.cpp)
+  //===--------------------------------------------------------------------===//
+
+  Value index(int64_t value);
+  Value add(Value x, Value y);
+  Value mul(Value x, Value y);
+  Value mul(Value x, int64_t y) { return mul(x, index(y)); }
+  RankedTensorType fragment(Type type = {});
+  RankedTensorType along(warp::Axis axis, Type type = {});
+  Value constant(double value, RankedTensorType type);
+  Value integers(int64_t value, RankedTensorType like);
+  Value splat(Value number, RankedTensorType type);
+  Value extend(Value value);
+  Value toElement(Value value, Type element);
+  Value toOperand(Value value) { return toElement(value, policy.type); }
+  Value mma(Value lhs, Value rhs, Value acc);
+  Value expand(Value vector);
+  Value load(Value array, ValueRange at, RankedTensorType type,
+             bool transpose = false);
+  void store(Value value, Value array, ValueRange at);
+  Value positions(warp::Axis axis);
+  /// Rows and columns of a square as numbers.
+  Value rowNumbers();
+  Value colNumbers();
+  Value compare(arith::CmpIPredicate predicate, Value x, Value y);
+  Value select(Value condition, Value x, Value y);
+  Value mulf(Value x, Value y);
+  Value addf(Value x, Value y);
+  Value shuffle(Value x, int64_t distance);
+  Value rowHas(int64_t bit, RankedTensorType like);
+  Value isNotNull(Value array);
+
+  struct Stored {
+    warp::SharedType type;
+    Value array;
+  };
+  struct Input {
+    BlockArgument argument;
+    warp::SharedType type; // [stages, 16, width] or [stages, 16]
+    Value array;
+  };
+  struct System {
+    SmallVector<Value> blocks;
+    warp::SharedType sourceType, inverseType;
+    Value source, inverse;
+    bool done = false; // in the current chunk's code
+  };
+
+  func::FuncOp program;
+  SignatureAttr signature;
+  OperandPolicy policy;
+  int64_t warps = 4;
+  bool backward = false;
+  Value state, valid, checkpoint; // the program's arguments
+  int64_t stateRows = 0, stateCols = 0;
+  llvm::MapVector<Value, Stored> arrays;
+  SmallVector<Input> inputs;
+  SmallVector<System> systems;
+  SmallVector<warp::SharedType> sumTypes;
+  warp::SharedType scratchType; // null: no Gram's cotangents
+
+  // While emitting.
+  std::optional<ImplicitLocOpBuilder> builder;
+  GpuKernel kernel;
+  Value warpId, batch, head, chunks, chunk, stage, tokens, stateArray, scratch;
+  SmallVector<Value> sumArrays;
+  llvm::DenseMap<int64_t, Value> indices;
+  llvm::DenseMap<Value, Value> tileMemo;
+  llvm::DenseMap<std::pair<Value, Value>, Value> vectorMemo[2];
+  unsigned nextWarp = 0;
+};
+
+} // namespace mlir::delta::gpumap
+
+#endif // DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_TILED_TILEDKERNEL_H

@@ -1,0 +1,249 @@
+//===- TiledProgram.cpp - What a tiled kernel stores -----------------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Results of products, Grams, solves and sums have arrays in shared memory, and
+// so has what matrix instructions read. The rest is computed where it is used.
+//
+//===----------------------------------------------------------------------===//
+
+#include "../Program.h"
+#include "TiledKernel.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+
+using namespace mlir;
+using namespace mlir::delta;
+using namespace mlir::delta::gpumap;
+
+static constexpr int64_t kTokens = 16;
+
+static unsigned getRank(Value value) {
+  auto tensor = dyn_cast<RankedTensorType>(value.getType());
+  return tensor ? tensor.getRank() : 0;
+}
+
+ArgAttr TiledKernel::getArg(Value value) const {
+  auto argument = dyn_cast<BlockArgument>(value);
+  if (!argument)
+    return {};
+  func::FuncOp function = program;
+  auto name = function.getArgAttrOfType<StringAttr>(argument.getArgNumber(),
+                                                    kArgNameAttr);
+  return name ? signature.lookup(name) : ArgAttr();
+}
+
+int64_t TiledKernel::getMicro(Value argument) const {
+  func::FuncOp function = program;
+  auto micro = function.getArgAttrOfType<IntegerAttr>(
+      cast<BlockArgument>(argument).getArgNumber(), kMicroAttr);
+  return micro ? micro.getInt() : 0;
+}
+
+/// Do matrix instructions read the operand, which they do from memory?
+static bool isOperandUse(OpOperand &use) {
+  if (isa<MatmulOp>(use.getOwner()))
+    return use.getOperandNumber() < 2;
+  if (auto solve = dyn_cast<TriSolveOp>(use.getOwner()))
+    return use.getOperandNumber() >= solve.getBlocks().size();
+  if (auto gram = dyn_cast<DecayGramAdjointOp>(use.getOwner()))
+    return llvm::is_contained(gram.getCotangents(), use.get());
+  return false;
+}
+
+bool TiledKernel::isOperandOnly(Value value) {
+  return llvm::all_of(value.getUses(), isOperandUse);
+}
+
+static bool isOperand(Value value) {
+  return llvm::any_of(value.getUses(), isOperandUse);
+}
+
+bool TiledKernel::isInline(MatmulOp op) const {
+  Value result = op.getResult();
+  if (!result.hasOneUse())
+    return false;
+  OpOperand &use = *result.getUses().begin();
+  Operation *user = use.getOwner();
+  // The state's update runs once over its tiles.
+  if (isa<func::ReturnOp>(user))
+    return true;
+  if (auto matmul = dyn_cast<MatmulOp>(user))
+    return use.getOperandNumber() == 2 &&
+           (!isInline(matmul) || matmul.getResult().hasOneUse());
+  return false;
+}
+
+warp::SharedType TiledKernel::getArrayType(Value value) const {
+  MLIRContext *context = value.getContext();
+  Type f32 = Float32Type::get(context);
+  if (getRank(value) < 2) {
+    int64_t size = getRank(value) == 1 ? cast<RankedTensorType>(value.getType())
+                                             .getDimSize(0)
+                                       : 1;
+    return warp::SharedType::get(context, {getPaddedChannels(size)}, f32,
+                                 /*swizzle=*/false, /*pad=*/0);
+  }
+  auto type = cast<RankedTensorType>(value.getType());
+  bool operand = isOperandOnly(value) || value == checkpoint;
+  return getTileType({}, getPaddedChannels(type.getDimSize(0)),
+                     getPaddedChannels(type.getDimSize(1)),
+                     operand ? policy.type : f32);
+}
+
+LogicalResult TiledKernel::checkProgram() {
+  unsigned last = program.getNumArguments();
+  if (last < 2 || !program.getArgument(last - 1).getType().isIndex())
+    return program.emitOpError(
+        "expects the number of tokens as its last argument");
+  valid = program.getArgument(last - 1);
+  state = program.getArgument(last - 2);
+  for (BlockArgument argument : program.getArguments().drop_back()) {
+    ArgAttr arg = getArg(argument);
+    if (!arg)
+      return program.emitOpError()
+             << "expects '" << kArgNameAttr << "' of argument "
+             << argument.getArgNumber() << " to name an entry of the signature";
+    if (arg.getKind() == ArgKind::Checkpoint)
+      checkpoint = argument;
+  }
+  auto shape = cast<RankedTensorType>(state.getType()).getShape();
+  stateRows = shape[0];
+  stateCols = shape[1];
+  if (signature.getIntOption("chunk") != kTokens)
+    return program.emitError("the GPU mapping takes chunks of 16 tokens; "
+                             "compile with --chunk=16");
+  if (backward && signature.getIntOption("save_every").value_or(1) != 1)
+    return program.emitError(
+        "a backward kernel on a GPU reads the state of every chunk; compile "
+        "with a larger --save-budget");
+  for (Operation &op : program.front().without_terminator()) {
+    bool known =
+        isPointwise(&op) ||
+        isa<arith::ConstantOp, BroadcastOp, IdentityRowsOp, CausalMaskOp,
+            SetDiagonalOp, DiagonalOp, DecayMaskOp, PrefixProductOp,
+            PrefixSumOp, TotalProductOp, SumOp, TokenSumOp, DecayGramOp,
+            DecayGramAdjointOp, TriSolveOp, MatmulOp>(op);
+    auto gram = dyn_cast<DecayGramAdjointOp>(op);
+    if (isa<LinearScanOp>(op) || (gram && !gram.getLog()))
+      return op.emitError("a GPU kernel differentiates decays that are "
+                          "exponentials, such as exp(g) or sigmoid(x); this "
+                          "one is not, and runs with --target=cpu");
+    if (!known)
+      return op.emitError()
+             << "'" << op.getName() << "' has no counterpart on the GPU";
+  }
+  return success();
+}
+
+void TiledKernel::findStored() {
+  auto addArray = [&](Value value) {
+    arrays.insert({value, {getArrayType(value), Value()}});
+  };
+  if (checkpoint && isOperand(checkpoint))
+    addArray(checkpoint);
+  for (Operation &op : program.front().without_terminator()) {
+    if (auto solve = dyn_cast<TriSolveOp>(op)) {
+      bool known = llvm::any_of(systems, [&](const System &system) {
+        return llvm::equal(system.blocks, solve.getBlocks());
+      });
+      if (!known) {
+        System system;
+        llvm::append_range(system.blocks, solve.getBlocks());
+        int64_t blocks = system.blocks.size();
+        system.sourceType =
+            getTileType({blocks}, kTokens, kTokens,
+                        Float32Type::get(program.getContext()));
+        system.inverseType =
+            getTileType({blocks}, kTokens, kTokens, policy.type);
+        systems.push_back(system);
+      }
+    }
+    bool produces =
+        isa<DecayGramOp, DecayGramAdjointOp, TriSolveOp, SumOp, TokenSumOp,
+            TotalProductOp, DiagonalOp>(op);
+    if (auto matmul = dyn_cast<MatmulOp>(op))
+      produces = !isInline(matmul);
+    for (Value result : op.getResults()) {
+      if (result.use_empty())
+        continue;
+      // Costs more to compute again than to read back.
+      bool shared =
+          getRank(result) == 2 && !result.hasOneUse() &&
+          (isa<PrefixProductOp, PrefixSumOp>(op) ||
+           isa<math::MathDialect>(op.getDialect()) ||
+           isa<SigmoidOp, SoftplusOp, arith::DivFOp>(op));
+      if (produces || shared || isOperand(result))
+        addArray(result);
+    }
+    if (auto adjoint = dyn_cast<DecayGramAdjointOp>(op)) {
+      int64_t tiles = adjoint.getRows().size() + adjoint.getCols().size();
+      if (!scratchType || scratchType.getShape()[1] < tiles)
+        scratchType = getTileType({warps, tiles}, kTokens, kTokens,
+                                  policy.type);
+    }
+  }
+  for (BlockArgument argument : program.getArguments()) {
+    ArgAttr arg = getArg(argument);
+    if (!arg || arg.getKind() != ArgKind::In || argument.use_empty())
+      continue;
+    Input input{argument, {}, {}};
+    if (getRank(argument) == 2)
+      input.type = getTileType(
+          {2}, kTokens,
+          getPaddedChannels(
+              cast<RankedTensorType>(argument.getType()).getDimSize(1)),
+          arg.getType());
+    else
+      input.type = warp::SharedType::get(argument.getContext(), {2, kTokens},
+                                         arg.getType(), false, 0);
+    inputs.push_back(input);
+  }
+  for (ArgAttr sum : signature.getArgs(ArgKind::Sum)) {
+    int64_t size = 1;
+    for (StringAttr axis : sum.getAxes())
+      size *= *signature.getDim(axis);
+    sumTypes.push_back(warp::SharedType::get(
+        program.getContext(), {getPaddedChannels(size)},
+        Float32Type::get(program.getContext()), false, 0));
+  }
+}
+
+FailureOr<TiledKernel> TiledKernel::build(func::FuncOp program,
+                                          SignatureAttr signature,
+                                          const OperandPolicy &policy,
+                                          int64_t warps) {
+  TiledKernel kernel;
+  kernel.program = program;
+  kernel.signature = signature;
+  kernel.policy = policy;
+  kernel.warps = warps;
+  kernel.backward = signature.getOption("fn") == "backward";
+  if (failed(kernel.checkProgram()))
+    return failure();
+  kernel.findStored();
+  return kernel;
+}
+
+int64_t TiledKernel::getArrayBytes() const {
+  int64_t bytes = getTileType({}, getPaddedChannels(stateRows),
+                              getPaddedChannels(stateCols),
+                              Float32Type::get(state.getContext()))
+                      .getBytes();
+  auto add = [&](warp::SharedType type) {
+    if (type)
+      bytes += (type.getBytes() + 127) / 128 * 128;
+  };
+  for (auto &[value, stored] : arrays)
+    add(stored.type);
+  for (const Input &input : inputs)
+    add(input.type);
+  for (const System &system : systems) {
+    add(system.sourceType);
+    add(system.inverseType);
+  }
+  for (warp::SharedType type : sumTypes)
+    add(type);
+  add(scratchType);
+  return bytes;
+}
