@@ -238,11 +238,6 @@ LogicalResult Compilation::checkCpuOptions() {
 }
 
 LogicalResult Compilation::checkGpuOptions() {
-  if (fn == Fn::Backward || options.saveEvery)
-    return reporter.error(
-        (fn == Fn::Backward ? "--fn=backward" : "--save-every") +
-        Twine(" is not available on target '") + target +
-        "' yet; target 'cpu' has it");
   if (options.precision == "f64")
     return reporter.error("--precision=f64 is not available on target '" +
                           target +
@@ -253,10 +248,10 @@ LogicalResult Compilation::checkGpuOptions() {
       return reporter.error("'" + arg.getName().getValue() +
                             "' has type f64, which target '" + target +
                             "' does not take; target 'cpu' does");
-  if (fn == Fn::Forward && options.precision == "f32")
-    return reporter.error("--precision=f32 is not available for --fn=forward "
-                          "on target '" +
-                          target +
+  if (fn != Fn::Decode && options.precision == "f32")
+    return reporter.error("--precision=f32 is not available for --fn=" +
+                          Twine(fn == Fn::Forward ? "forward" : "backward") +
+                          " on target '" + target +
                           "', whose matrix products take tf32 operands, or "
                           "bf16x3 for f32's accuracy; expected bf16, f16, tf32 "
                           "or bf16x3");

@@ -38,10 +38,16 @@ static constexpr MappingKey kGpuForward[] = {
     {"kernels", "1", "kernels that the forward is made of"},
 };
 
+static constexpr MappingKey kGpuBackward[] = {
+    {"warps", "a positive number", "warps of a CTA"},
+};
+
 ArrayRef<MappingKey> getMappingKeys(StringRef target, Fn fn) {
-  // The backward is mapped as the forward is, on the CPU.
-  if (fn == Fn::Decode || (fn == Fn::Backward && target != "cpu"))
+  if (fn == Fn::Decode)
     return {};
+  // On the CPU the backward is mapped as the forward is.
+  if (fn == Fn::Backward && target != "cpu")
+    return kGpuBackward;
   return target == "cpu" ? ArrayRef<MappingKey>(kCpuForward)
                          : ArrayRef<MappingKey>(kGpuForward);
 }

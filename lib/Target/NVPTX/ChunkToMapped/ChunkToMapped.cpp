@@ -11,8 +11,10 @@
 #include "Emitter.h"
 #include "Tiled/TiledKernel.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "delta/Target/NVPTX/SharedMemory/Passes.h"
 #include "mlir/IR/Dominance.h"
 #include "mlir/IR/PatternMatch.h"
+#include "mlir/Pass/PassManager.h"
 #include "mlir/Transforms/CSE.h"
 #include "llvm/Support/Format.h"
 
@@ -83,10 +85,138 @@ struct Setting {
 
 } // namespace
 
+/// Is the program one for the general mapping?
+static bool isTiled(ModuleOp module) {
+  if (getStage(module) != Stage::Chunk)
+    return false;
+  SignatureAttr signature = getSignature(module);
+  return signature.getOption("fn") == "backward" ||
+         !signature.getArgs(ArgKind::Checkpoint).empty();
+}
+
+/// The general mapping with one choice of what is kept.
+static LogicalResult mapTiled(ModuleOp module, const GpuMapOptions &options,
+                              const TiledChoice &choice) {
+  SignatureAttr signature = getSignature(module);
+  FailureOr<::delta::gpu::GpuTarget> target = getGpuTarget(module);
+  FailureOr<std::pair<std::string, OperandPolicy>> precision =
+      getPrecision(module, options);
+  if (failed(target) || failed(precision))
+    return failure();
+  func::FuncOp function = *module.getOps<func::FuncOp>().begin();
+  FailureOr<TiledKernel> tiled =
+      TiledKernel::build(function, signature, precision->second, choice);
+  if (failed(tiled))
+    return failure();
+  Builder builder(module.getContext());
+  auto number = [&](StringRef name, int64_t value) {
+    return builder.getNamedAttr(name, builder.getI64IntegerAttr(value));
+  };
+  signature =
+      signature
+          .withOption(
+              "mapping",
+              builder.getDictionaryAttr(
+                  {builder.getNamedAttr("form", builder.getStringAttr("tiled")),
+                   number("warps", choice.warps),
+                   number("stages", choice.stages)}))
+          .withOption("precision", builder.getStringAttr(precision->first));
+  GpuKernelFacts facts;
+  facts.name = getGpuEntryName(function.getName(), signature.getOption("fn"));
+  facts.threads = 32 * choice.warps;
+  GpuKernel kernel = createGpuKernel(module, signature, function.getName(),
+                                     facts, *target);
+  tiled->emit(kernel);
+  function.erase();
+  setSignature(module, signature);
+  setStage(module, Stage::Mapped);
+  IRRewriter rewriter(module.getContext());
+  DominanceInfo dominance;
+  eliminateCommonSubExpressions(rewriter, dominance, module);
+  return success();
+}
+
+/// Bytes of shared memory of a mapped module's kernel, its arrays placed.
+static FailureOr<int64_t> measureShared(ModuleOp module) {
+  OwningOpRef<ModuleOp> copy = module.clone();
+  PassManager pm(module.getContext());
+  pm.addPass(createDeltaPlaceShared());
+  // That it does not fit is what is to be found out.
+  ScopedDiagnosticHandler silent(module.getContext(),
+                                 [](Diagnostic &) { return success(); });
+  if (failed(pm.run(*copy)))
+    return failure();
+  for (Operation *op : getGpuKernels(*copy)) {
+    FailureOr<GpuKernelFacts> facts = GpuKernelFacts::get(op);
+    if (succeeded(facts))
+      return facts->sharedBytes;
+  }
+  return failure();
+}
+
+/// The general mapping: as much is kept as the shared memory holds.
+static LogicalResult mapTiled(ModuleOp module, const GpuMapOptions &options) {
+  FailureOr<::delta::gpu::GpuTarget> target = getGpuTarget(module);
+  if (failed(target))
+    return failure();
+  auto functions = module.getOps<func::FuncOp>();
+  func::FuncOp function = *functions.begin();
+  if (function.getNumArguments() < 2)
+    return function.emitOpError("expects the state and the number of tokens as "
+                                "its last arguments");
+  auto state = dyn_cast<RankedTensorType>(
+      function.getArgumentTypes()[function.getNumArguments() - 2]);
+  if (!state || state.getRank() != 2)
+    return function.emitOpError("expects the state and the number of tokens as "
+                                "its last arguments");
+  TiledChoice choice;
+  choice.warps = options.warps ? options.warps
+                 : std::max(state.getDimSize(0), state.getDimSize(1)) > 64 ? 8
+                                                                           : 4;
+  if (32 * choice.warps > target->getThreadsPerCta())
+    return module.emitError()
+           << "warps=" << choice.warps << " is more than a CTA of "
+           << target->getName() << " has; expected 1 to "
+           << target->getThreadsPerCta() / 32;
+  while (true) {
+    OwningOpRef<ModuleOp> attempt = module.clone();
+    bool last = choice.stages == 1 && !choice.keepsShared &&
+                !choice.copiesCheckpoint;
+    if (last)
+      return mapTiled(module, options, choice);
+    if (failed(mapTiled(*attempt, options, choice)))
+      return failure();
+    FailureOr<int64_t> bytes = measureShared(*attempt);
+    if (succeeded(bytes) && *bytes <= target->getSharedPerCta())
+      return mapTiled(module, options, choice);
+    if (choice.stages == 2)
+      choice.stages = 1;
+    else if (choice.keepsShared)
+      choice.keepsShared = false;
+    else
+      choice.copiesCheckpoint = false;
+  }
+}
+
 LogicalResult mlir::delta::explainGpuMapping(ModuleOp module,
                                              const GpuMapOptions &options,
                                              raw_ostream &os) {
   module.getContext()->getOrLoadDialect<warp::WarpDialect>();
+  if (isTiled(module)) {
+    OwningOpRef<ModuleOp> mapped = module.clone();
+    if (failed(mapTiled(*mapped, options)))
+      return failure();
+    auto mapping = cast<DictionaryAttr>(
+        getSignature(*mapped).getOptions().get("mapping"));
+    FailureOr<int64_t> bytes = measureShared(*mapped);
+    os << "mapping form=tiled warps="
+       << cast<IntegerAttr>(mapping.get("warps")).getInt()
+       << " stages=" << cast<IntegerAttr>(mapping.get("stages")).getInt();
+    if (succeeded(bytes))
+      os << " shared_bytes=" << *bytes;
+    os << " kernels=1\n";
+    return success();
+  }
   FailureOr<Setting> setting = Setting::get(module, options);
   if (failed(setting))
     return failure();
@@ -124,54 +254,9 @@ LogicalResult mlir::delta::explainGpuMapping(ModuleOp module,
   return success();
 }
 
-/// The general mapping, for programs that are not a forward one.
-static LogicalResult mapTiled(ModuleOp module, const GpuMapOptions &options) {
-  SignatureAttr signature = getSignature(module);
-  FailureOr<::delta::gpu::GpuTarget> target = getGpuTarget(module);
-  FailureOr<std::pair<std::string, OperandPolicy>> precision =
-      getPrecision(module, options);
-  if (failed(target) || failed(precision))
-    return failure();
-  func::FuncOp function = *module.getOps<func::FuncOp>().begin();
-  auto shape = cast<RankedTensorType>(
-                   function.getArgumentTypes()[function.getNumArguments() - 2])
-                   .getShape();
-  int64_t warps =
-      options.warps ? options.warps : std::max(shape[0], shape[1]) > 64 ? 8 : 4;
-  FailureOr<TiledKernel> tiled =
-      TiledKernel::build(function, signature, precision->second, warps);
-  if (failed(tiled))
-    return failure();
-  Builder builder(module.getContext());
-  signature =
-      signature
-          .withOption("mapping",
-                      builder.getDictionaryAttr(
-                          {builder.getNamedAttr("form",
-                                                builder.getStringAttr("tiled")),
-                           builder.getNamedAttr(
-                               "warps", builder.getI64IntegerAttr(warps))}))
-          .withOption("precision", builder.getStringAttr(precision->first));
-  GpuKernelFacts facts;
-  facts.name = getGpuEntryName(function.getName(), signature.getOption("fn"));
-  facts.threads = 32 * warps;
-  GpuKernel kernel = createGpuKernel(module, signature, function.getName(),
-                                     facts, *target);
-  tiled->emit(kernel);
-  function.erase();
-  setSignature(module, signature);
-  setStage(module, Stage::Mapped);
-  IRRewriter rewriter(module.getContext());
-  DominanceInfo dominance;
-  eliminateCommonSubExpressions(rewriter, dominance, module);
-  return success();
-}
-
 LogicalResult mlir::delta::mapChunkToGpu(ModuleOp module,
                                          const GpuMapOptions &options) {
-  if (getStage(module) == Stage::Chunk &&
-      (getSignature(module).getOption("fn") == "backward" ||
-       !getSignature(module).getArgs(ArgKind::Checkpoint).empty()))
+  if (isTiled(module))
     return mapTiled(module, options);
   FailureOr<Setting> setting = Setting::get(module, options);
   if (failed(setting))

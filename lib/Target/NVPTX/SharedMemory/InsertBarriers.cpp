@@ -121,6 +121,8 @@ private:
     auto [nowBegin, nowEnd] = getRange(now);
     if (beforeEnd <= nowBegin || nowEnd <= beforeBegin)
       return Order::None;
+    if (inOneWarp(before.op, now.op))
+      return pending.warpOrdered ? Order::None : Order::Warp;
     bool samePlace = before.array == now.array ||
                      (beforeBegin == nowBegin &&
                       before.array.getType() == now.array.getType());
@@ -168,7 +170,6 @@ private:
         sameWarp |= before.indices[axis] == now.indices[axis] &&
                     isWarpNumber(now.indices[axis]) &&
                     isFixed(now.indices[axis], pending);
-    sameWarp |= inOneWarp(before.op, now.op);
     if (!sameWarp)
       return Order::Block;
     // ldmatrix has read before the warp goes on.

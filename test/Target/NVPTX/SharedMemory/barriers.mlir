@@ -67,6 +67,42 @@ module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container
 
     // Slices of a loop do not meet: overwriting them in place needs no barrier
     // but the lanes'.
+    // One warp alone is in order with itself, wherever the arrays lie. Tiles
+    // that a loop deals out to warps are each warp's own.
+    // CHECK-LABEL: gpu.func @tiles
+    // CHECK: scf.if
+    // CHECK: delta_warp.shared_store
+    // CHECK-NEXT: delta_warp.warp_barrier
+    // CHECK-NEXT: delta_warp.shared_load
+    // CHECK: scf.for
+    // CHECK-NEXT: delta_warp.shared_load
+    // CHECK-NOT: gpu.barrier
+    // CHECK: delta_warp.shared_store
+    // CHECK: gpu.barrier
+    // CHECK-NEXT: delta_warp.shared_load
+    gpu.func @tiles(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
+        attributes {delta.kernel = {name = "tiles", threads = 64, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+      %c0 = arith.constant 0 : index
+      %c16 = arith.constant 16 : index
+      %c32 = arith.constant 32 : index
+      %c64 = arith.constant 64 : index
+      %one = delta_warp.alloc_shared : !delta_warp.shared<16x16xf32, swizzle>
+      %wide = delta_warp.alloc_shared : !delta_warp.shared<16x64xf32, swizzle>
+      %w = delta_warp.warp_id
+      %z = arith.constant dense<0.0> : !f
+      %first = arith.cmpi eq, %w, %c0 : index
+      scf.if %first {
+        delta_warp.shared_store %z, %one[%c0, %c0] : !f, !delta_warp.shared<16x16xf32, swizzle>
+        %1 = delta_warp.shared_load %one[%c0, %c0] : !delta_warp.shared<16x16xf32, swizzle> -> !f
+      }
+      %start = arith.muli %w, %c16 : index
+      scf.for %col = %start to %c64 step %c32 {
+        %2 = delta_warp.shared_load %wide[%c0, %col] : !delta_warp.shared<16x64xf32, swizzle> -> !f
+        delta_warp.shared_store %2, %wide[%c0, %col] : !f, !delta_warp.shared<16x64xf32, swizzle>
+      }
+      %3 = delta_warp.shared_load %wide[%c0, %c0] : !delta_warp.shared<16x64xf32, swizzle> -> !f
+      gpu.return
+    }
     // CHECK-LABEL: gpu.func @slices
     // CHECK: scf.for
     // CHECK: shared_load
@@ -132,7 +168,8 @@ module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container
       %t = delta_warp.alloc_shared : !a
       %w = delta_warp.warp_id
       %z = arith.constant dense<0.0> : !f
-      %first = arith.cmpi eq, %w, %c0 : index
+      %c2 = arith.constant 2 : index
+      %first = arith.cmpi ult, %w, %c2 : index
       scf.if %first {
         delta_warp.shared_store %z, %t[%w, %c0, %c0] : !f, !a
         // expected-error @+1 {{needs a barrier of the whole block where not all of its warps come}}

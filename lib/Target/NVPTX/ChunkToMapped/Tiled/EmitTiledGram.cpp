@@ -154,34 +154,34 @@ void TiledKernel::emitGramAdjoint(DecayGramAdjointOp op) {
         scaledY.push_back(mulf(y[b], factorY[b]));
       }
       // The products sum over tokens, which are rows: by way of memory.
-      auto turn = [&](Value tile, unsigned number) {
-        store(tile, scratch, {warpId, index(number), index(0), index(0)});
-      };
-      for (unsigned a = 0; a < rows; ++a)
-        turn(scaledX[a], a);
-      for (unsigned b = 0; b < cols; ++b)
-        turn(scaledY[b], rows + b);
-      auto turned = [&](unsigned number) {
-        return toOperand(load(scratch,
-                              {warpId, index(number), index(0), index(0)},
-                              fragment(), /*transpose=*/true));
+      auto turn = [&](ArrayRef<Value> tiles) {
+        SmallVector<Value> turned;
+        for (auto [number, tile] : llvm::enumerate(tiles))
+          store(tile, scratch, {warpId, index(number), index(0), index(0)});
+        for (size_t number = 0; number < tiles.size(); ++number)
+          turned.push_back(toOperand(
+              load(scratch, {warpId, index(number), index(0), index(0)},
+                   fragment(), /*transpose=*/true)));
+        return turned;
       };
       SmallVector<Value> gx(rows), gy(cols);
-      for (unsigned a = 0; a < rows; ++a)
-        for (unsigned b = 0; b < cols; ++b) {
-          Value cotangent = op.getCotangent(a, b);
-          if (!cotangent)
-            continue;
-          Value h = select(getLevelMask(level, false),
-                           evalMatrix(cotangent, {index(0), index(0)}), zero);
-          Value stored = arrays.find(cotangent)->second.array;
-          Value t = select(getLevelMask(level, true),
-                           extend(load(stored, {index(0), index(0)},
-                                       fragment(), /*transpose=*/true)),
-                           zero);
-          gx[a] = mma(toOperand(h), turned(rows + b), gx[a] ? gx[a] : zero);
-          gy[b] = mma(toOperand(t), turned(a), gy[b] ? gy[b] : zero);
-        }
+      auto addProducts = [&](bool toRows, ArrayRef<Value> turned) {
+        for (unsigned a = 0; a < rows; ++a)
+          for (unsigned b = 0; b < cols; ++b) {
+            Value cotangent = op.getCotangent(a, b);
+            if (!cotangent)
+              continue;
+            Value array = arrays.find(cotangent)->second.array;
+            Value h = select(getLevelMask(level, /*turned=*/!toRows),
+                             extend(load(array, {index(0), index(0)},
+                                         fragment(), /*transpose=*/!toRows)),
+                             zero);
+            Value &sum = toRows ? gx[a] : gy[b];
+            sum = mma(toOperand(h), turned[toRows ? b : a], sum ? sum : zero);
+          }
+      };
+      addProducts(/*toRows=*/true, turn(scaledY));
+      addProducts(/*toRows=*/false, turn(scaledX));
       // A row's pairs span the tokens before it in its half, a column's those
       // behind it.
       Value spanning[2], own;

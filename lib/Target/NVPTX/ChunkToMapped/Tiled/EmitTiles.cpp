@@ -182,21 +182,9 @@ Value TiledKernel::computeMatrix(Value value, TileAt at) {
   RankedTensorType type = fragment();
   if (value == state)
     return load(stateArray, {at.row, at.col}, type);
-  if (value == checkpoint) {
-    // The array may hold it rounded; the sum over all rows needs it as it is.
-    int64_t size = stateRows * stateCols;
-    Value sequence = add(mul(batch, kernel.H), head);
-    Value number = add(mul(sequence, chunks), chunk);
-    Value offset = add(mul(number, size), add(mul(at.row, stateCols), at.col));
-    Value rowsLeft = arith::SubIOp::create(*builder, index(stateRows), at.row);
-    Value colsLeft = arith::SubIOp::create(*builder, index(stateCols), at.col);
-    Type element =
-        cast<MemRefType>(kernel.checkpoints.getType()).getElementType();
-    return extend(warp::GlobalLoadOp::create(
-        *builder, type.clone(element), kernel.checkpoints, offset,
-        ValueRange{index(stateCols), index(1)},
-        ValueRange{rowsLeft, colsLeft}));
-  }
+  // Its copy is rounded; where it is no operand it is read as it is.
+  if (value == checkpoint)
+    return loadCheckpoint(at.row, at.col, /*transpose=*/false);
   if (auto stored = arrays.find(value); stored != arrays.end())
     return extend(load(stored->second.array, {at.row, at.col}, type));
   for (const Input &input : inputs)
@@ -258,6 +246,26 @@ Value TiledKernel::computeStored(Value value, TileAt at) {
   return copy->getResult(0);
 }
 
+Value TiledKernel::loadCheckpoint(Value row, Value col, bool transpose) {
+  int64_t size = stateRows * stateCols;
+  Value sequence = add(mul(batch, kernel.H), head);
+  Value number = add(mul(sequence, chunks), chunk);
+  Value offset = add(mul(number, size), add(mul(row, stateCols), col));
+  SmallVector<Value> strides{index(stateCols), index(1)};
+  SmallVector<Value> limits{
+      arith::SubIOp::create(*builder, index(stateRows), row),
+      arith::SubIOp::create(*builder, index(stateCols), col)};
+  if (transpose) {
+    std::swap(strides[0], strides[1]);
+    std::swap(limits[0], limits[1]);
+  }
+  Type element =
+      cast<MemRefType>(kernel.checkpoints.getType()).getElementType();
+  return extend(warp::GlobalLoadOp::create(*builder, fragment(element),
+                                           kernel.checkpoints, offset, strides,
+                                           limits));
+}
+
 Value TiledKernel::loadOperand(Value value, Value row, Value col,
                                bool transpose) {
   RankedTensorType type = fragment();
@@ -268,6 +276,8 @@ Value TiledKernel::loadOperand(Value value, Value row, Value col,
   for (const Input &input : inputs)
     if (input.argument == value)
       return toOperand(load(input.array, {stage, row, col}, type, transpose));
+  if (value == checkpoint)
+    return toOperand(loadCheckpoint(row, col, transpose));
   llvm_unreachable("operands of matrix instructions are stored");
 }
 

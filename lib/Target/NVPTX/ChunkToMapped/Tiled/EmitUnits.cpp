@@ -465,7 +465,8 @@ void TiledKernel::emit(GpuKernel built) {
   builder->setInsertionPoint(
       kernel.function.getBody().front().getTerminator());
   emitPrologue();
-  emitLoads(index(0), index(0));
+  if (choice.stages == 2)
+    emitLoads(index(0), index(0));
   emitState(/*loads=*/true);
   auto loop = scf::ForOp::create(*builder, index(0), chunks, index(1));
   {
@@ -473,12 +474,16 @@ void TiledKernel::emit(GpuKernel built) {
     builder->setInsertionPointToStart(loop.getBody());
     Value step = loop.getInductionVar();
     chunk = getChunkOf(step);
-    stage = arith::RemUIOp::create(*builder, step, index(2));
-    if (!inputs.empty()) {
+    const bool doubled = choice.stages == 2;
+    stage = doubled ? arith::RemUIOp::create(*builder, step, index(2))
+                    : index(0);
+    if (!inputs.empty() && !doubled)
+      emitLoads(step, index(0));
+    if (!inputs.empty())
       warp::AsyncWaitOp::create(*builder, 0);
+    if (!inputs.empty() && doubled)
       emitLoads(add(step, index(1)),
                 arith::SubIOp::create(*builder, index(1), stage));
-    }
     emitChunk();
   }
   warp::AsyncWaitOp::create(*builder, 0);

@@ -30,19 +30,27 @@ struct TileAt {
   Value row, col;
 };
 
+/// How much of a kernel's work is kept in shared memory rather than done again.
+struct TiledChoice {
+  int64_t warps = 4;
+  /// Chunks whose inputs have a place: with 2, the next one's are on their way.
+  int64_t stages = 2;
+  /// Are scans and functions with several readers stored?
+  bool keepsShared = true;
+  /// Is the saved state copied, as an operand?
+  bool copiesCheckpoint = true;
+};
+
 class TiledKernel {
 public:
   /// Checks that the program can be mapped, and which values are stored.
   static FailureOr<TiledKernel> build(func::FuncOp program,
                                       SignatureAttr signature,
                                       const OperandPolicy &policy,
-                                      int64_t warps);
+                                      const TiledChoice &choice);
 
   /// Fills the kernel's body.
   void emit(GpuKernel kernel);
-
-  /// Upper bound of the shared memory's bytes: nothing overlaps.
-  int64_t getArrayBytes() const;
 
 private:
   TiledKernel() = default;
@@ -74,6 +82,8 @@ private:
   Value evalVector(Value value, warp::Axis axis, Value first);
   Value computeVector(Value value, warp::Axis axis, Value first);
   Value evalScalar(Value value);
+  /// The tile of the saved state, from its array.
+  Value loadCheckpoint(Value row, Value col, bool transpose);
   /// The matrix's 16 x 16 at (row, col), or its transpose, as an operand.
   Value loadOperand(Value value, Value row, Value col, bool transpose);
   /// Zero (or `fill`) beyond the columns that the value has.
@@ -180,6 +190,7 @@ private:
   func::FuncOp program;
   SignatureAttr signature;
   OperandPolicy policy;
+  TiledChoice choice;
   int64_t warps = 4;
   bool backward = false;
   Value state, valid, checkpoint; // the program's arguments

@@ -140,7 +140,7 @@ void TiledKernel::findStored() {
   auto addArray = [&](Value value) {
     arrays.insert({value, {getArrayType(value), Value()}});
   };
-  if (checkpoint && isOperand(checkpoint))
+  if (checkpoint && choice.copiesCheckpoint && isOperand(checkpoint))
     addArray(checkpoint);
   for (Operation &op : program.front().without_terminator()) {
     if (auto solve = dyn_cast<TriSolveOp>(op)) {
@@ -169,7 +169,7 @@ void TiledKernel::findStored() {
         continue;
       // Costs more to compute again than to read back.
       bool shared =
-          getRank(result) == 2 && !result.hasOneUse() &&
+          choice.keepsShared && getRank(result) == 2 && !result.hasOneUse() &&
           (isa<PrefixProductOp, PrefixSumOp>(op) ||
            isa<math::MathDialect>(op.getDialect()) ||
            isa<SigmoidOp, SoftplusOp, arith::DivFOp>(op));
@@ -177,7 +177,8 @@ void TiledKernel::findStored() {
         addArray(result);
     }
     if (auto adjoint = dyn_cast<DecayGramAdjointOp>(op)) {
-      int64_t tiles = adjoint.getRows().size() + adjoint.getCols().size();
+      int64_t tiles =
+          std::max(adjoint.getRows().size(), adjoint.getCols().size());
       if (!scratchType || scratchType.getShape()[1] < tiles)
         scratchType = getTileType({warps, tiles}, kTokens, kTokens,
                                   policy.type);
@@ -190,12 +191,13 @@ void TiledKernel::findStored() {
     Input input{argument, {}, {}};
     if (getRank(argument) == 2)
       input.type = getTileType(
-          {2}, kTokens,
+          {choice.stages}, kTokens,
           getPaddedChannels(
               cast<RankedTensorType>(argument.getType()).getDimSize(1)),
           arg.getType());
     else
-      input.type = warp::SharedType::get(argument.getContext(), {2, kTokens},
+      input.type = warp::SharedType::get(argument.getContext(),
+                                         {choice.stages, kTokens},
                                          arg.getType(), false, 0);
     inputs.push_back(input);
   }
@@ -212,38 +214,16 @@ void TiledKernel::findStored() {
 FailureOr<TiledKernel> TiledKernel::build(func::FuncOp program,
                                           SignatureAttr signature,
                                           const OperandPolicy &policy,
-                                          int64_t warps) {
+                                          const TiledChoice &choice) {
   TiledKernel kernel;
   kernel.program = program;
   kernel.signature = signature;
   kernel.policy = policy;
-  kernel.warps = warps;
+  kernel.choice = choice;
+  kernel.warps = choice.warps;
   kernel.backward = signature.getOption("fn") == "backward";
   if (failed(kernel.checkProgram()))
     return failure();
   kernel.findStored();
   return kernel;
-}
-
-int64_t TiledKernel::getArrayBytes() const {
-  int64_t bytes = getTileType({}, getPaddedChannels(stateRows),
-                              getPaddedChannels(stateCols),
-                              Float32Type::get(state.getContext()))
-                      .getBytes();
-  auto add = [&](warp::SharedType type) {
-    if (type)
-      bytes += (type.getBytes() + 127) / 128 * 128;
-  };
-  for (auto &[value, stored] : arrays)
-    add(stored.type);
-  for (const Input &input : inputs)
-    add(input.type);
-  for (const System &system : systems) {
-    add(system.sourceType);
-    add(system.inverseType);
-  }
-  for (warp::SharedType type : sumTypes)
-    add(type);
-  add(scratchType);
-  return bytes;
 }
