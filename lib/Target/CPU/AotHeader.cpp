@@ -12,6 +12,7 @@
 #include "delta/Dialect/Delta/IR/Delta.h"
 #include "delta/Target/CPU/Aot.h"
 #include "delta/Target/CPU/Codegen.h"
+#include "delta/Target/CPU/KernelArrays.h"
 #include "delta/Target/CPU/Launch.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/raw_ostream.h"
@@ -37,7 +38,8 @@ static std::string describeType(Type type) {
 }
 
 /// "[B, T, n, H, K]" in memory order.
-static std::string describeShape(ArgAttr arg) {
+static std::string describeShape(SignatureAttr signature, ArgAttr arg) {
+  int64_t tokensPerCheckpoint = mlir::delta::getTokensPerCheckpoint(signature);
   SmallVector<std::string> axes;
   if (arg.getKind() != ArgKind::Param)
     axes.push_back("B");
@@ -46,6 +48,8 @@ static std::string describeShape(ArgAttr arg) {
   if (arg.getFamily())
     axes.push_back(arg.getFamily().getValue().str());
   axes.push_back("H");
+  if (arg.getKind() == ArgKind::Checkpoint)
+    axes.push_back("ceil(T / " + std::to_string(tokensPerCheckpoint) + ")");
   for (StringAttr axis : arg.getAxes())
     axes.push_back(axis.getValue().str());
   return "[" + llvm::join(axes, ", ") + "]";
@@ -105,27 +109,36 @@ EmitResult emitHeader(ModuleOp module, llvm::raw_ostream &os) {
      << "#include <stddef.h>\n#include <stdint.h>\n\n"
      << "#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n";
 
-  os << "/* in[]: inputs and parameters, then the state to begin with. */\n";
+  bool backward = fn == "backward";
+  os << (backward
+             ? "/* in[]: inputs, parameters, cotangents of the outputs and the "
+               "checkpoints\n * that the forward kernel saved, then the "
+               "cotangent of the final state. */\n"
+             : "/* in[]: inputs and parameters, then the state to begin with. "
+               "*/\n");
   {
     Enumeration in(os, name, "in");
-    for (ArgAttr arg : signature.getAllArgs())
-      if (arg.getKind() == ArgKind::In || arg.getKind() == ArgKind::Param)
-        in.add(arg.getName().getValue(), "const " +
-                                             describeType(arg.getType()) + " " +
-                                             describeShape(arg));
+    for (ArgAttr arg : mlir::delta::getInputArrays(signature))
+      in.add(arg.getName().getValue(), "const " + describeType(arg.getType()) +
+                                           " " + describeShape(signature, arg));
     ArgAttr state = signature.getState();
     in.add("initial_state", "const " + describeType(state.getType()) + " " +
-                                describeShape(state) + ", or NULL: zero");
+                                describeShape(signature, state) +
+                                ", or NULL: zero");
   }
-  os << "/* out[]: outputs, then the state after the last token. */\n";
+  os << (backward ? "/* out[]: gradients, then the gradient of the initial "
+                    "state. */\n"
+                  : "/* out[]: outputs, then the state after the last token. "
+                    "*/\n");
   {
     Enumeration out(os, name, "out");
-    for (ArgAttr arg : signature.getArgs(ArgKind::Out))
-      out.add(arg.getName().getValue(),
-              describeType(arg.getType()) + " " + describeShape(arg));
+    for (ArgAttr arg : mlir::delta::getOutputArrays(signature))
+      out.add(arg.getName().getValue(), describeType(arg.getType()) + " " +
+                                            describeShape(signature, arg));
     ArgAttr state = signature.getState();
     out.add("final_state",
-            describeType(state.getType()) + " " + describeShape(state) +
+            describeType(state.getType()) + " " +
+                describeShape(signature, state) +
                 ", or NULL: not wanted; may be the initial state's array");
   }
   os << "/* dims[] */\n";

@@ -17,6 +17,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "delta/Dialect/Delta/IR/Delta.h"
+#include "delta/Target/CPU/KernelArrays.h"
 #include "delta/Target/CPU/Launch.h"
 #include "delta/Target/CPU/Passes.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -31,6 +32,29 @@ namespace mlir::delta {
 
 using namespace mlir;
 using namespace mlir::delta;
+
+SmallVector<ArgAttr> mlir::delta::getInputArrays(SignatureAttr signature) {
+  SmallVector<ArgAttr> arrays;
+  for (ArgAttr arg : signature.getAllArgs())
+    if (arg.getKind() == ArgKind::In || arg.getKind() == ArgKind::Param)
+      arrays.push_back(arg);
+  if (signature.getOption("fn") == "backward")
+    llvm::append_range(arrays, signature.getArgs(ArgKind::Checkpoint));
+  return arrays;
+}
+
+SmallVector<ArgAttr> mlir::delta::getOutputArrays(SignatureAttr signature) {
+  SmallVector<ArgAttr> arrays = signature.getArgs(ArgKind::Out);
+  llvm::append_range(arrays, signature.getArgs(ArgKind::Sum));
+  if (signature.getOption("fn") != "backward")
+    llvm::append_range(arrays, signature.getArgs(ArgKind::Checkpoint));
+  return arrays;
+}
+
+int64_t mlir::delta::getTokensPerCheckpoint(SignatureAttr signature) {
+  return signature.getIntOption("chunk").value_or(1) *
+         signature.getIntOption("save_every").value_or(1);
+}
 
 namespace {
 
@@ -119,7 +143,21 @@ Value EntryBuilder::countElements(ArgAttr arg) {
   if (arg.getKind() == ArgKind::Param)
     return count;
   count = mul(sizeB, count);
-  return arg.getKind() == ArgKind::State ? count : mul(sizeT, count);
+  switch (arg.getKind()) {
+  case ArgKind::State:
+  case ArgKind::Sum:
+    return count;
+  case ArgKind::Checkpoint: {
+    // One in every so many tokens, from the first on.
+    Value every = num(getTokensPerCheckpoint(signature));
+    Value chunks = LLVM::UDivOp::create(
+        b, LLVM::AddOp::create(b, sizeT, LLVM::SubOp::create(b, every, num(1))),
+        every);
+    return mul(chunks, count);
+  }
+  default:
+    return mul(sizeT, count);
+  }
 }
 
 void EntryBuilder::appendMemref(SmallVectorImpl<Value> &operands, Value pointer,
@@ -210,13 +248,12 @@ void EntryBuilder::buildRange() {
     appendMemref(operands, pointer, countElements(signature.getState()));
   };
   int64_t index = 0;
-  for (ArgAttr arg : signature.getAllArgs())
-    if (arg.getKind() == ArgKind::In || arg.getKind() == ArgKind::Param)
-      appendArray(arg, in, index++);
+  for (ArgAttr arg : getInputArrays(signature))
+    appendArray(arg, in, index++);
   Value hasInit, hasFinal;
   appendState(in, index, hasInit);
   index = 0;
-  for (ArgAttr arg : signature.getArgs(ArgKind::Out))
+  for (ArgAttr arg : getOutputArrays(signature))
     appendArray(arg, out, index++);
   appendState(out, index, hasFinal);
   for (auto [index, arg] : llvm::enumerate(signature.getArgs(ArgKind::Attr)))
@@ -262,16 +299,14 @@ void EntryBuilder::build() {
 /// The kernel's outs and workspace overlap nothing else, so loads may move
 /// across stores to them. The two states may be one array and say nothing.
 static void markNoAlias(LLVM::LLVMFuncOp kernel, SignatureAttr signature) {
-  unsigned arrays = 0;
+  unsigned arrays = getInputArrays(signature).size();
   auto mark = [&](unsigned array, unsigned scalars) {
     // The aligned pointer of a descriptor of five.
     kernel.setArgAttr(5 * array + scalars + 1, "llvm.noalias",
                       UnitAttr::get(kernel.getContext()));
   };
-  for (ArgAttr arg : signature.getAllArgs())
-    arrays += arg.getKind() == ArgKind::In || arg.getKind() == ArgKind::Param;
   ++arrays; // initial state
-  unsigned outs = signature.getArgs(ArgKind::Out).size();
+  unsigned outs = getOutputArrays(signature).size();
   for (unsigned out = 0; out < outs; ++out)
     mark(arrays++, 0);
   ++arrays; // final state
@@ -303,9 +338,8 @@ mlir::delta::addCpuEntryPoints(ModuleOp module,
                                 << "' in '" << kSignatureAttr << "'";
   if (module.lookupSymbol(("delta_" + kernel.getSymName() + "_range").str()))
     return kernel.emitError() << "has entry points already";
-  unsigned arrays = signature.getArgs(ArgKind::In).size() +
-                    signature.getArgs(ArgKind::Param).size() +
-                    signature.getArgs(ArgKind::Out).size() + 3;
+  unsigned arrays =
+      getInputArrays(signature).size() + getOutputArrays(signature).size() + 3;
   unsigned expected = 5 * arrays + signature.getArgs(ArgKind::Attr).size() + 8;
   if (kernel.getNumArguments() != expected)
     return kernel.emitError()

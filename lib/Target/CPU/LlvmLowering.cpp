@@ -11,6 +11,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "delta/Dialect/Delta/IR/Delta.h"
+#include "delta/Target/CPU/KernelArrays.h"
 #include "delta/Target/CPU/Passes.h"
 #include "mlir/Conversion/AffineToStandard/AffineToStandard.h"
 #include "mlir/Conversion/ConvertToLLVM/ToLLVMPass.h"
@@ -36,11 +37,10 @@ static SmallVector<Type> getKernelTypes(SignatureAttr signature) {
   auto array = [&](ArgAttr arg) {
     types.push_back(MemRefType::get({ShapedType::kDynamic}, arg.getType()));
   };
-  for (ArgAttr arg : signature.getAllArgs())
-    if (arg.getKind() == ArgKind::In || arg.getKind() == ArgKind::Param)
-      array(arg);
+  for (ArgAttr arg : getInputArrays(signature))
+    array(arg);
   array(signature.getState());
-  for (ArgAttr arg : signature.getArgs(ArgKind::Out))
+  for (ArgAttr arg : getOutputArrays(signature))
     array(arg);
   array(signature.getState());
   types.append(signature.getArgs(ArgKind::Attr).size(), builder.getF64Type());

@@ -68,3 +68,38 @@ module attributes {delta.stage = "chunk", delta.signature = #sig} {
 // expected-error @+1 {{expects a module of stage chunk}}
 module {
 }
+
+// -----
+
+#sig = #delta.signature<args = [
+    #delta.arg<kind = in, name = "q", type = f32, axes = [K]>,
+    #delta.arg<kind = checkpoint, name = "c", type = f32, axes = [K, V]>,
+    #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+    #delta.arg<kind = out, name = "o", type = f32, axes = [K]>,
+    #delta.arg<kind = sum, name = "s", type = f32>],
+    dims = {K = 8, V = 8}, options = {fn = "backward", chunk = 16}>
+module attributes {delta.stage = "chunk", delta.signature = #sig} {
+  // expected-error @+1 {{expects the new state and 1 outs and 1 sums as results, but got 2 results}}
+  func.func @results(%q: tensor<16x8xf32> {delta.arg = "q"}, %c: tensor<8x8xf32> {delta.arg = "c"},
+      %S: tensor<8x8xf32> {delta.arg = "S"}, %valid: index) -> (tensor<8x8xf32>, tensor<16x8xf32>) {
+    return %S, %q : tensor<8x8xf32>, tensor<16x8xf32>
+  }
+}
+
+// -----
+
+#sig = #delta.signature<args = [
+    #delta.arg<kind = in, name = "q", type = f32, axes = [K]>,
+    #delta.arg<kind = checkpoint, name = "c", type = f32, axes = [K, V]>,
+    #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+    #delta.arg<kind = out, name = "o", type = f32, axes = [K]>,
+    #delta.arg<kind = sum, name = "s", type = f32>],
+    dims = {K = 8, V = 8}, options = {fn = "backward", chunk = 16}>
+module attributes {delta.stage = "chunk", delta.signature = #sig} {
+  // expected-error @+1 {{expects the sum 's' to have rank 0, but got 'tensor<16xf32>'}}
+  func.func @rank(%q: tensor<16x8xf32> {delta.arg = "q"}, %c: tensor<8x8xf32> {delta.arg = "c"},
+      %S: tensor<8x8xf32> {delta.arg = "S"}, %valid: index) -> (tensor<8x8xf32>, tensor<16x8xf32>, tensor<16xf32>) {
+    %s = delta.sum %q : tensor<16x8xf32> -> tensor<16xf32>
+    return %S, %q, %s : tensor<8x8xf32>, tensor<16x8xf32>, tensor<16xf32>
+  }
+}

@@ -15,6 +15,7 @@
 #include "delta/Target/CPU/Aot.h"
 #include "delta/Target/CPU/Codegen.h"
 #include "delta/Target/CPU/Jit.h"
+#include "delta/Target/CPU/KernelArrays.h"
 #include "delta/Target/CPU/Passes.h"
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/InitAllDialects.h"
@@ -91,6 +92,10 @@ static delta::runtime::Shape getShape(SignatureAttr signature, ArgAttr arg,
   if (arg.getFamily())
     shape.push_back(*signature.getDim(arg.getFamily()));
   shape.push_back(tokens[2]);
+  if (arg.getKind() == ArgKind::Checkpoint) {
+    int64_t every = mlir::delta::getTokensPerCheckpoint(signature);
+    shape.push_back((tokens[1] + every - 1) / every);
+  }
   for (mlir::StringAttr axis : arg.getAxes())
     shape.push_back(*signature.getDim(axis));
   return shape;
@@ -112,7 +117,7 @@ static int loadArrays(SignatureAttr signature, Arrays &call) {
   if (!reader)
     return fail(reader.message());
   call.dims.assign(sizes.begin(), sizes.end());
-  call.arrays.reserve(2 * signature.getAllArgs().size() + 2);
+  call.arrays.reserve(2 * signature.getAllArgs().size() + 4);
   auto read = [&](StringRef key, ArgAttr arg) -> int {
     auto array = reader->read(key.str());
     if (!array)
@@ -131,10 +136,9 @@ static int loadArrays(SignatureAttr signature, Arrays &call) {
     call.in.push_back(call.arrays.back().data());
     return 0;
   };
-  for (ArgAttr arg : signature.getAllArgs())
-    if (arg.getKind() == ArgKind::In || arg.getKind() == ArgKind::Param)
-      if (int code = read(arg.getName(), arg))
-        return code;
+  for (ArgAttr arg : mlir::delta::getInputArrays(signature))
+    if (int code = read(arg.getName(), arg))
+      return code;
   ArgAttr state = signature.getState();
   bool hasInit = reader->contains("initial_state");
   if (!hasInit)
@@ -153,7 +157,7 @@ static int loadArrays(SignatureAttr signature, Arrays &call) {
     call.outNames.push_back(name.str());
     call.out.push_back(call.arrays.back().data());
   };
-  for (ArgAttr arg : signature.getArgs(ArgKind::Out))
+  for (ArgAttr arg : mlir::delta::getOutputArrays(signature))
     allocate(arg.getName(), arg);
   if (noFinal) {
     call.out.push_back(nullptr);

@@ -359,6 +359,7 @@ LogicalResult mlir::delta::differentiate(ModuleOp module,
       makeBackwardSignature(module, signature, options.saveEvery);
   if (failed(backward))
     return failure();
+  moveScalarFactors(*forward);
   BackwardBuilder builder(*forward, signature, *backward);
   FailureOr<func::FuncOp> function = builder.run();
   if (failed(function))

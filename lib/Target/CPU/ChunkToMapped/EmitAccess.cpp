@@ -80,6 +80,10 @@ Value Emitter::min(Value a, Value c) {
   return arith::MinSIOp::create(b, loc, a, c);
 }
 
+Value Emitter::max(Value a, Value c) {
+  return arith::MaxSIOp::create(b, loc, a, c);
+}
+
 Value Emitter::constantScalar(double value) {
   return arith::ConstantOp::create(b, loc, FloatAttr::get(g.compute, value));
 }
@@ -251,7 +255,9 @@ Value Emitter::loadArgument(BlockArgument argument, Cursor &cursor) {
   auto type =
       cast<FloatType>(cast<MemRefType>(array.getType()).getElementType());
   Value at = add(arrayBase.lookup(argument), globalCol(cursor));
-  if (getRank(argument) == 2) {
+  if (argument == plan.checkpoint) {
+    at = add(at, mul(cursor.row, arrayRowStride.lookup(argument)));
+  } else if (getRank(argument) == 2) {
     // Rows behind the last token read the last token: never out of bounds.
     Value row = min(cursor.row, sub(valid, idx(1)));
     at = add(at, mul(row, arrayRowStride.lookup(argument)));
@@ -285,6 +291,14 @@ Value Emitter::getArgumentBase(BlockArgument argument, Value member) {
 /// each array's C rows. Inputs are strided by the number of heads, which
 /// hardware does not foresee; asked for all at once they would only queue.
 void Emitter::emitPrefetch(Value step) {
+  auto askFor = [&](int64_t share, llvm::function_ref<void(Value)> ask) {
+    if (share > kUnrolledLines) {
+      loop(0, share, 1, ask);
+      return;
+    }
+    for (int64_t n = 0; n < share; ++n)
+      ask(idx(n));
+  };
   func::FuncOp source = plan.function;
   llvm::SmallDenseSet<StringAttr> seen;
   for (BlockArgument argument : source.getArguments()) {
@@ -307,26 +321,40 @@ void Emitter::emitPrefetch(Value step) {
       Value line = add(first, n);
       Value row = div(line, lines);
       Value col = min(mul(sub(line, mul(row, lines)), inLine), idx(size - 1));
-      row = min(add(row, g.tokens * steps), sub(mul(remaining, steps), idx(1)));
+      if (isBackward()) // the chunk before is next
+        row = max(sub(row, idx(g.tokens * steps)), mul(firstToken, -steps));
+      else
+        row =
+            min(add(row, g.tokens * steps), sub(mul(remaining, steps), idx(1)));
       Value at = add(base, add(mul(row, mul(heads, size)), col));
       memref::PrefetchOp::create(b, loc, arrays.lookup(argument), at,
                                  /*isWrite=*/false, /*localityHint=*/2,
                                  /*isDataCache=*/true);
     };
-    if (share > kUnrolledLines) {
-      loop(0, share, 1, ask);
-      continue;
-    }
-    for (int64_t n = 0; n < share; ++n)
-      ask(idx(n));
+    askFor(share, ask);
   }
+  if (!plan.checkpoint || getSaveEvery() > 1)
+    return;
+  // The state at the start of the chunk before.
+  int64_t size = g.stateRows * g.stateCols;
+  int64_t inLine = kLineBytes / g.elementBytes();
+  int64_t share =
+      llvm::divideCeil(llvm::divideCeil(size, inLine), prefetchSteps);
+  Value first = mul(step, share);
+  askFor(share, [&](Value n) {
+    Value at = min(mul(add(first, n), inLine), idx(size - 1));
+    at = add(sub(arrayBase.lookup(plan.checkpoint), idx(size)), at);
+    memref::PrefetchOp::create(b, loc, arrays.lookup(plan.checkpoint),
+                               max(at, idx(0)), /*isWrite=*/false,
+                               /*localityHint=*/2, /*isDataCache=*/true);
+  });
 }
 
 /// Asks for the lines of an out that a tile is about to write, so that its
 /// stores do not queue for them.
 void Emitter::emitOutPrefetch(unsigned out, Value row, int64_t rows, Value col,
                               int64_t vectors, bool inPanel) {
-  Value array = outArrays[out];
+  Value array = outArrays[plan.outPlaces[out].array];
   Type type = cast<MemRefType>(array.getType()).getElementType();
   int64_t cols = getShape(plan.outs[out]).second;
   int64_t inLine = kLineBytes * 8 / type.getIntOrFloatBitWidth();
@@ -335,18 +363,17 @@ void Emitter::emitOutPrefetch(unsigned out, Value row, int64_t rows, Value col,
       Value at = add(inPanel ? add(colBase, col) : col, c);
       at = min(at, idx(cols - 1));
       Value token = min(add(row, r), sub(valid, idx(1)));
-      at = add(add(outBase[out], mul(token, mul(heads, cols))), at);
+      at = add(add(outBase[out], mul(token, outRowStride[out])), at);
       memref::PrefetchOp::create(b, loc, array, at, /*isWrite=*/true,
                                  /*localityHint=*/3, /*isDataCache=*/true);
     }
 }
 
 void Emitter::storeOut(unsigned out, Value value, const Cursor &cursor) {
-  Value array = outArrays[out];
+  Value array = outArrays[plan.outPlaces[out].array];
   auto type =
       cast<FloatType>(cast<MemRefType>(array.getType()).getElementType());
-  int64_t cols = getShape(plan.outs[out]).second;
-  Value at = add(add(outBase[out], mul(cursor.row, mul(heads, cols))),
+  Value at = add(add(outBase[out], mul(cursor.row, outRowStride[out])),
                  globalCol(cursor));
   Value limit = cursor.panel ? valid : ownedRows;
   Value exists = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt,

@@ -61,7 +61,30 @@ Value Emitter::evalBroadcast(BroadcastOp op, Cursor &cursor) {
   return loadOperand(operand, idx(0), cursor.col);
 }
 
+Value cpumap::getScanKey(Operation *op) {
+  // Running products of one value are one, inclusive or not.
+  if (isa<PrefixProductOp, TotalProductOp>(op))
+    return op->getOperand(0);
+  return op->getResult(0);
+}
+
 Value Emitter::evalScan(Operation *op, Cursor &cursor) {
+  if (isa<PrefixSumOp, LinearScanOp, TokenSumOp>(op)) {
+    // `before` and `after` are what the row takes over and hands on.
+    Value key = getScanKey(op), before = cursor.before.lookup(key);
+    Value x = eval(op->getOperand(0), cursor);
+    if (auto scan = dyn_cast<LinearScanOp>(op)) {
+      Value w = eval(scan.getFactors(), cursor);
+      Value sum = scan.getExclusive() ? before : addf(before, x);
+      cursor.after[key] =
+          scan.getExclusive() ? fma(w, before, x) : mulf(w, sum);
+      return sum;
+    }
+    Value sum = addf(before, x);
+    cursor.after[key] = sum;
+    auto prefix = dyn_cast<PrefixSumOp>(op);
+    return prefix && prefix.getExclusive() ? before : sum;
+  }
   if (auto prefix = dyn_cast<PrefixProductOp>(op)) {
     Value key = prefix.getInput();
     if (prefix.getExclusive())
@@ -137,7 +160,7 @@ Value Emitter::compute(Value value, Cursor &cursor) {
       .Case<BroadcastOp>([&](BroadcastOp broadcast) {
         return evalBroadcast(broadcast, cursor);
       })
-      .Case<PrefixProductOp, DecayMaskOp>(
+      .Case<PrefixProductOp, DecayMaskOp, PrefixSumOp, LinearScanOp>(
           [&](auto) { return evalScan(op, cursor); })
       .Case<SigmoidOp>([&](SigmoidOp sigmoid) {
         Value x = eval(sigmoid.getInput(), cursor);
@@ -197,6 +220,13 @@ void Emitter::emitRoots(ArrayRef<Root> roots, Cursor &cursor) {
     case Root::Out:
       storeOut(root.out, eval(root.value, cursor), cursor);
       break;
+    case Root::Sum: {
+      Value memref = view(plan.sumBuffers[root.out]);
+      Value total = addf(loadVector(memref, cursor.row, cursor.col),
+                         zeroBeyond(eval(root.value, cursor)));
+      storeVector(total, memref, cursor.row, cursor.col);
+      break;
+    }
     case Root::State:
       storeVector(zeroBeyond(eval(root.value, cursor)), stateView, cursor.row,
                   cursor.col);
@@ -215,10 +245,8 @@ static void collectScans(Value value, bool isRoot, const Plan &plan,
   Operation *op = value.getDefiningOp();
   if (!op || (!isRoot && !plan.isInline(value)))
     return;
-  if (auto prefix = dyn_cast<PrefixProductOp>(op))
-    keys.insert(prefix.getInput());
-  else if (isa<DecayMaskOp>(op))
-    keys.insert(value);
+  if (isRowScan(op))
+    keys.insert(getScanKey(op));
   for (Value operand : op->getOperands())
     if (getRank(operand) == getRank(value))
       collectScans(operand, false, plan, keys);
@@ -234,6 +262,12 @@ void Emitter::emitZeroColumns(const Buffer &buffer, int64_t from) {
   });
 }
 
+/// Does the scan with this key begin with 0 rather than 1?
+static bool isSum(Value key) {
+  return isa_and_nonnull<DecayMaskOp, PrefixSumOp, LinearScanOp, TokenSumOp>(
+      key.getDefiningOp());
+}
+
 void Emitter::emitElementwise(const Unit &unit) {
   if (unit.roots.empty())
     return;
@@ -241,7 +275,7 @@ void Emitter::emitElementwise(const Unit &unit) {
   llvm::SetVector<Value> keys;
   for (const Root &root : unit.roots) {
     if (root.kind == Root::Total)
-      keys.insert(root.value.getDefiningOp<TotalProductOp>().getInput());
+      keys.insert(getScanKey(root.value.getDefiningOp()));
     else
       collectScans(root.value, root.kind == Root::Store, plan, keys);
   }
@@ -261,8 +295,7 @@ void Emitter::emitElementwise(const Unit &unit) {
     }
     for (Value key : keys)
       for (int64_t v = 0; v < count; ++v)
-        carried.push_back(
-            constantVector(key.getDefiningOp<DecayMaskOp>() ? 0.0 : 1.0));
+        carried.push_back(constantVector(isSum(key) ? 0.0 : 1.0));
     auto cursorAt = [&](Value row, int64_t v) {
       Cursor cursor;
       cursor.row = row;
@@ -282,8 +315,8 @@ void Emitter::emitElementwise(const Unit &unit) {
                        emitRoots(unit.roots, cursor);
                        for (auto [k, key] : llvm::enumerate(keys)) {
                          if (!cursor.after.lookup(key)) {
-                           if (auto mask = key.getDefiningOp<DecayMaskOp>())
-                             evalScan(mask, cursor);
+                           if (isSum(key))
+                             evalScan(key.getDefiningOp(), cursor);
                            else
                              cursor.after[key] = mulf(cursor.before.lookup(key),
                                                       eval(key, cursor));
@@ -296,8 +329,8 @@ void Emitter::emitElementwise(const Unit &unit) {
     for (const Root &root : unit.roots) {
       if (root.kind != Root::Total)
         continue;
-      auto total = root.value.getDefiningOp<TotalProductOp>();
-      int64_t k = llvm::find(keys, total.getInput()) - keys.begin();
+      Value key = getScanKey(root.value.getDefiningOp());
+      int64_t k = llvm::find(keys, key) - keys.begin();
       for (int64_t v = 0; v < count; ++v) {
         Value product = carried[k * count + v];
         if (masks[v])
@@ -336,9 +369,9 @@ void Emitter::emitSum(const Unit &unit) {
   auto sum = cast<SumOp>(unit.op);
   auto [rows, cols] = getShape(sum.getInput());
   bool toScalar = getRank(sum.getInput()) == 1;
-  Value memref = toScalar ? Value() : view(*plan.getBuffer(sum.getResult()));
   int64_t full = cols / g.lanes, tail = cols % g.lanes;
-  auto emitRow = [&](Value row) {
+  // One vector of partial sums a row; their lanes are added up together.
+  auto sumRow = [&](Value row) -> Value {
     auto evalAt = [&](Value col, Value mask) {
       Cursor cursor;
       cursor.row = row;
@@ -355,51 +388,70 @@ void Emitter::emitSum(const Unit &unit) {
                        })[0];
     if (tail)
       total = addf(total, evalAt(idx(full * g.lanes), constantMask(tail)));
-    SmallVector<Value> terms(g.lanes);
-    terms[0] = total;
-    Value number = vector::ExtractOp::create(b, loc, sumLanes(terms)[0], 0);
-    if (toScalar)
-      scalars[sum.getResult()] = number;
-    else
-      memref::StoreOp::create(b, loc, number, memref, ValueRange{idx(0), row});
+    return total;
   };
   if (toScalar) {
-    emitRow(idx(0));
+    Value total = sumLanes(sumRow(idx(0)))[0];
+    scalars[sum.getResult()] = vector::ExtractOp::create(b, loc, total, 0);
     return;
   }
-  loop(0, rows, 1, emitRow);
-  // The lanes behind the last row.
   const Buffer *buffer = plan.getBuffer(sum.getResult());
-  for (int64_t col = rows; col < buffer->stride; ++col)
-    memref::StoreOp::create(b, loc, constantScalar(0.0), memref,
-                            ValueRange{idx(0), idx(col)});
+  Value memref = view(*buffer);
+  auto emitRows = [&](Value row, int64_t count) {
+    SmallVector<Value> totals;
+    for (int64_t r = 0; r < count; ++r)
+      totals.push_back(sumRow(add(row, r)));
+    storeVector(sumLanes(totals)[0], memref, idx(0), row);
+  };
+  int64_t main = rows / g.lanes * g.lanes;
+  loop(0, main, g.lanes, [&](Value row) { emitRows(row, g.lanes); });
+  if (rows > main)
+    emitRows(idx(main), rows - main);
 }
 
 void Emitter::emitVectorScan(const Unit &unit) {
-  Value input = unit.op->getOperand(0);
+  Value input = unit.op->getOperand(0), result = unit.op->getResult(0);
   int64_t size = getShape(input).second;
-  auto prefix = dyn_cast<PrefixProductOp>(unit.op);
-  Value result = unit.op->getResult(0);
-  Value memref = prefix ? view(*plan.getBuffer(result)) : Value();
-  Value total =
-      loop(0, size, 1, {constantScalar(1.0)},
-           [&](Value i, ValueRange running) -> SmallVector<Value> {
-             Value at =
-                 prefix && prefix.getReverse() ? sub(idx(size - 1), i) : i;
-             Value next = mulf(running[0], loadElement(input, at));
-             if (prefix)
-               memref::StoreOp::create(
-                   b, loc, prefix.getExclusive() ? Value(running[0]) : next,
-                   memref, ValueRange{idx(0), at});
-             return {next};
-           })[0];
-  if (!prefix) {
+  bool isTotal = isa<TotalProductOp>(unit.op);
+  bool isProduct = isTotal || isa<PrefixProductOp>(unit.op);
+  bool exclusive = unit.op->hasAttr("exclusive");
+  bool reverse = unit.op->hasAttr("reverse");
+  auto scan = dyn_cast<LinearScanOp>(unit.op);
+  Value memref = isTotal ? Value() : view(*plan.getBuffer(result));
+  Value total = loop(0, size, 1, {constantScalar(isProduct ? 1.0 : 0.0)},
+                     [&](Value i, ValueRange running) -> SmallVector<Value> {
+                       Value at = reverse ? sub(idx(size - 1), i) : i;
+                       Value x = loadElement(input, at), before = running[0];
+                       Value after =
+                           isProduct ? mulf(before, x) : addf(before, x);
+                       Value value = exclusive ? before : after;
+                       if (scan) {
+                         Value w = loadElement(scan.getFactors(), at);
+                         after = exclusive ? fma(w, before, x) : mulf(w, after);
+                       }
+                       if (!isTotal)
+                         memref::StoreOp::create(b, loc, value, memref,
+                                                 ValueRange{idx(0), at});
+                       return {after};
+                     })[0];
+  if (isTotal) {
     scalars[result] = total;
     return;
   }
   for (int64_t col = size; col < plan.getBuffer(result)->stride; ++col)
     memref::StoreOp::create(b, loc, constantScalar(0.0), memref,
                             ValueRange{idx(0), idx(col)});
+}
+
+void Emitter::emitDiagonal(const Unit &unit) {
+  Value input = unit.op->getOperand(0), result = unit.op->getResult(0);
+  const Buffer &buffer = *plan.getBuffer(result);
+  Value memref = view(buffer), source = view(*plan.getBuffer(input));
+  emitZeroColumns(buffer, buffer.cols / g.lanes * g.lanes);
+  loop(0, buffer.cols, 1, [&](Value i) {
+    memref::StoreOp::create(b, loc, loadScalar(source, i, i), memref,
+                            ValueRange{idx(0), i});
+  });
 }
 
 void Emitter::emitScalar(const Unit &unit) {
@@ -437,14 +489,20 @@ void Emitter::emitCopy(const Unit &unit) {
                             ValueRange{idx(0), idx(col)});
 }
 
+void Emitter::emitSumScalar(const Unit &unit) {
+  Value memref = view(plan.sumBuffers[unit.out]);
+  Value total = addf(loadScalar(memref, idx(0), idx(0)), getScalar(unit.value));
+  memref::StoreOp::create(b, loc, total, memref, ValueRange{idx(0), idx(0)});
+}
+
 void Emitter::emitOutScalars(const Unit &unit) {
-  Value array = outArrays[unit.out];
+  Value array = outArrays[plan.outPlaces[unit.out].array];
   auto type =
       cast<FloatType>(cast<MemRefType>(array.getType()).getElementType());
   loop(idx(0), ownedRows, 1, ValueRange{},
        [&](Value i, ValueRange) -> SmallVector<Value> {
          Value number = convert(loadElement(unit.value, i), type);
-         Value at = add(outBase[unit.out], mul(i, heads));
+         Value at = add(outBase[unit.out], mul(i, outRowStride[unit.out]));
          memref::StoreOp::create(b, loc, number, array, at);
          return {};
        });

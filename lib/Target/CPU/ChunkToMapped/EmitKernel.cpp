@@ -15,6 +15,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Emitter.h"
+#include "delta/Target/CPU/KernelArrays.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
@@ -30,11 +31,10 @@ func::FuncOp Emitter::emitKernel() {
     types.push_back(MemRefType::get({ShapedType::kDynamic}, arg.getType()));
   };
   SignatureAttr signature = plan.signature;
-  for (ArgAttr arg : signature.getAllArgs())
-    if (arg.getKind() == ArgKind::In || arg.getKind() == ArgKind::Param)
-      addArray(arg);
+  for (ArgAttr arg : getInputArrays(signature))
+    addArray(arg);
   addArray(signature.getState());
-  for (ArgAttr arg : signature.getArgs(ArgKind::Out))
+  for (ArgAttr arg : getOutputArrays(signature))
     addArray(arg);
   addArray(signature.getState());
   types.append(signature.getArgs(ArgKind::Attr).size(), b.getF64Type());
@@ -66,11 +66,10 @@ void Emitter::bindArguments() {
   unsigned next = 0;
   auto take = [&]() -> Value { return kernel.getArgument(next++); };
   llvm::DenseMap<StringAttr, Value> byName;
-  for (ArgAttr arg : signature.getAllArgs())
-    if (arg.getKind() == ArgKind::In || arg.getKind() == ArgKind::Param)
-      byName[arg.getName()] = take();
+  for (ArgAttr arg : getInputArrays(signature))
+    byName[arg.getName()] = take();
   init = take();
-  for (unsigned i = 0; i < signature.getArgs(ArgKind::Out).size(); ++i)
+  for (unsigned i = 0; i < getOutputArrays(signature).size(); ++i)
     outArrays.push_back(take());
   final = take();
   for (ArgAttr arg : signature.getArgs(ArgKind::Attr))
@@ -109,9 +108,12 @@ void Emitter::emitUnits(Slice slice) {
 }
 
 int64_t Emitter::getPrefetchSteps(const Unit &unit) const {
-  if (unit.kind != Unit::Matmul || unit.slice != Slice::Panel)
+  Slice slice = plan.isWhole ? Slice::Free : Slice::Panel;
+  if (unit.kind != Unit::Matmul || unit.slice != slice)
     return 0;
-  return getShape(unit.getChainResult()).first / g.tileRows;
+  auto [rows, cols] = getShape(unit.getChainResult());
+  int64_t tiles = rows / g.tileRows;
+  return plan.isWhole ? tiles * (cols / (g.kFreeVectors * g.lanes)) : tiles;
 }
 
 void Emitter::emitUnit(const Unit &unit) {
@@ -146,6 +148,18 @@ void Emitter::emitUnit(const Unit &unit) {
   case Unit::OutScalars:
     emitOutScalars(unit);
     break;
+  case Unit::SumScalar:
+    emitSumScalar(unit);
+    break;
+  case Unit::Transpose:
+    emitTranspose(unit);
+    break;
+  case Unit::Diagonal:
+    emitDiagonal(unit);
+    break;
+  case Unit::GramAdjoint:
+    emitGramAdjoint(unit);
+    break;
   }
 }
 
@@ -170,10 +184,10 @@ void Emitter::forEachPanel(llvm::function_ref<void()> body) {
 }
 
 /// Calls `body(row, column in the panel, element of the array, mask)` for each
-/// vector of the state; the mask is null when all lanes exist.
+/// vector of the state; the mask is null when all lanes exist. The state begins
+/// at element `base` of the array.
 void Emitter::emitStateRows(
-    llvm::function_ref<void(Value, Value, Value, Value)> body) {
-  Value item = add(mul(batchIndex, heads), headIndex);
+    Value base, llvm::function_ref<void(Value, Value, Value, Value)> body) {
   forEachPanel([&]() {
     SmallVector<Value> masks(g.panelVectors);
     if (g.hasPartialPanel())
@@ -181,12 +195,16 @@ void Emitter::emitStateRows(
         masks[v] = dynamicMask(sub(idx(g.stateCols), add(colBase, v * g.lanes)),
                                g.lanes);
     loop(0, g.stateRows, 1, [&](Value row) {
-      Value at = add(mul(item, g.stateRows), row);
-      at = add(mul(at, g.stateCols), colBase);
+      Value at = add(add(base, mul(row, g.stateCols)), colBase);
       for (int64_t v = 0; v < g.panelVectors; ++v)
         body(row, idx(v * g.lanes), add(at, v * g.lanes), masks[v]);
     });
   });
+}
+
+Value Emitter::getStateBase() {
+  Value item = add(mul(batchIndex, heads), headIndex);
+  return mul(item, g.stateRows * g.stateCols);
 }
 
 void Emitter::emitLoadState() {
@@ -195,7 +213,8 @@ void Emitter::emitLoadState() {
   auto branch = scf::IfOp::create(b, loc, hasInit, /*withElseRegion=*/true);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPoint(branch.thenBlock()->getTerminator());
-  emitStateRows([&](Value row, Value col, Value at, Value mask) {
+  emitStateRows(getStateBase(), [&](Value row, Value col, Value at,
+                                    Value mask) {
     Value loaded;
     if (mask) {
       Value zero = arith::ConstantOp::create(
@@ -208,7 +227,7 @@ void Emitter::emitLoadState() {
     storeVector(convert(loaded, g.compute), stateView, row, col);
   });
   b.setInsertionPoint(branch.elseBlock()->getTerminator());
-  emitStateRows([&](Value row, Value col, Value, Value) {
+  emitStateRows(getStateBase(), [&](Value row, Value col, Value, Value) {
     storeVector(zeroVector(), stateView, row, col);
   });
 }
@@ -218,13 +237,61 @@ void Emitter::emitStoreState() {
   auto branch = scf::IfOp::create(b, loc, hasFinal, /*withElseRegion=*/false);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPoint(branch.thenBlock()->getTerminator());
-  emitStateRows([&](Value row, Value col, Value at, Value mask) {
+  emitStateRows(
+      getStateBase(), [&](Value row, Value col, Value at, Value mask) {
+        Value vector = convert(loadVector(stateView, row, col), type);
+        if (mask)
+          vector::MaskedStoreOp::create(b, loc, final, at, mask, vector);
+        else
+          vector::StoreOp::create(b, loc, vector, final, at);
+      });
+}
+
+/// Forward: stores the state at the start of every `save_every`-th chunk.
+void Emitter::emitSaveState(Value chunk) {
+  int64_t every = getSaveEvery();
+  Value array = outArrays.back();
+  auto type =
+      cast<FloatType>(cast<MemRefType>(array.getType()).getElementType());
+  OpBuilder::InsertionGuard guard(b);
+  if (every > 1) {
+    Value rest = arith::RemUIOp::create(b, loc, chunk, idx(every));
+    Value isSaved =
+        arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, rest, idx(0));
+    auto branch = scf::IfOp::create(b, loc, isSaved, /*withElseRegion=*/false);
+    b.setInsertionPoint(branch.thenBlock()->getTerminator());
+  }
+  Value base = getCheckpointBase(chunk);
+  emitStateRows(base, [&](Value row, Value col, Value at, Value mask) {
     Value vector = convert(loadVector(stateView, row, col), type);
     if (mask)
-      vector::MaskedStoreOp::create(b, loc, final, at, mask, vector);
+      vector::MaskedStoreOp::create(b, loc, array, at, mask, vector);
     else
-      vector::StoreOp::create(b, loc, vector, final, at);
+      vector::StoreOp::create(b, loc, vector, array, at);
   });
+}
+
+Value Emitter::getCheckpointBase(Value chunk) {
+  int64_t every = getSaveEvery();
+  Value count = div(add(numChunks, every - 1), every);
+  Value at = mul(add(mul(batchIndex, heads), headIndex), count);
+  return mul(add(at, div(chunk, every)), g.stateRows * g.stateCols);
+}
+
+/// What was summed over the chunks goes to arrays [B, H, (D)].
+void Emitter::emitStoreSums() {
+  unsigned first = plan.signature.getArgs(ArgKind::Out).size();
+  Value item = add(mul(batchIndex, heads), headIndex);
+  for (auto [index, buffer] : llvm::enumerate(plan.sumBuffers)) {
+    Value array = outArrays[first + index], memref = view(buffer);
+    auto type =
+        cast<FloatType>(cast<MemRefType>(array.getType()).getElementType());
+    int64_t size = buffer.cols;
+    loop(0, size, 1, [&](Value i) {
+      Value number = convert(loadScalar(memref, idx(0), i), type);
+      memref::StoreOp::create(b, loc, number, array, add(mul(item, size), i));
+    });
+  }
 }
 
 //===----------------------------------------------------------------------===//
@@ -255,18 +322,24 @@ void Emitter::emitItem(Value item) {
           g.compute);
   }
   emitLoadState();
+  for (const Buffer &buffer : plan.sumBuffers)
+    emitZeroColumns(buffer, 0);
+  if (plan.isWhole)
+    stateView = viewSlot(plan.stateSlot, 0, g.stateRows, g.panelWidth());
   emitUnits(Slice::Hoisted);
-  Value chunks = arith::CeilDivSIOp::create(b, loc, numTokens, idx(g.tokens));
-  loop(idx(0), chunks, 1, ValueRange{},
+  numChunks = arith::CeilDivSIOp::create(b, loc, numTokens, idx(g.tokens));
+  // The adjoint of the state goes from the last chunk to the first.
+  loop(idx(0), numChunks, 1, ValueRange{},
        [&](Value chunk, ValueRange) -> SmallVector<Value> {
-         emitChunk(chunk);
+         emitChunk(isBackward() ? sub(sub(numChunks, idx(1)), chunk) : chunk);
          return {};
        });
+  emitStoreSums();
   emitStoreState();
 }
 
 void Emitter::emitChunk(Value chunk) {
-  Value firstToken = mul(chunk, g.tokens);
+  firstToken = mul(chunk, g.tokens);
   remaining = sub(numTokens, firstToken);
   valid = min(remaining, idx(g.tokens));
   Value owns =
@@ -277,6 +350,10 @@ void Emitter::emitChunk(Value chunk) {
   func::FuncOp source = plan.function;
   for (BlockArgument argument : source.getArguments()) {
     ArgAttr arg = plan.getArg(argument);
+    if (argument == plan.checkpoint) {
+      arrayBase[argument] = getCheckpointBase(chunk);
+      arrayRowStride[argument] = idx(g.stateCols);
+    }
     if (!arg || arg.getKind() != ArgKind::In)
       continue;
     int64_t size = getRank(argument) == 2 ? getShape(argument).second : 1;
@@ -287,10 +364,24 @@ void Emitter::emitChunk(Value chunk) {
     arrayRowStride[argument] = mul(heads, family * size);
   }
   outBase.clear();
-  for (Value out : plan.outs) {
+  outRowStride.clear();
+  for (auto [out, place] : llvm::zip(plan.outs, plan.outPlaces)) {
     int64_t size = getRank(out) == 2 ? getShape(out).second : 1;
-    outBase.push_back(mul(add(mul(chunkRow, heads), headIndex), size));
+    Value at = add(mul(chunkRow, place.family), place.member);
+    outBase.push_back(mul(add(mul(at, heads), headIndex), size));
+    outRowStride.push_back(mul(heads, place.family * size));
   }
+  if (!isBackward() && !plan.signature.getArgs(ArgKind::Checkpoint).empty())
+    emitSaveState(chunk);
+  if (plan.isWhole) {
+    prefetchSteps = 0;
+    for (const Unit &unit : plan.units)
+      prefetchSteps += getPrefetchSteps(unit) * (1 + unit.others.size());
+    firstStep = idx(0);
+    emitUnits(Slice::Free);
+    return;
+  }
+  prefetchSteps = 0;
   emitUnits(Slice::Free);
   // Steps are counted over all panels; a block that owns a part of them asks
   // for that part of the next inputs.

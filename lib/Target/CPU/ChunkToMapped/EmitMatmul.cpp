@@ -117,9 +117,14 @@ void Emitter::emitMatmulTile(const Unit &unit, Value row, int64_t rows,
       left.push_back({lhs.memref, add(row, r), link.getTransposeLhs()});
     int64_t depth = getShape(link.getRhs()).first;
     // Above the diagonal lhs is zero.
-    bool lower = link.getTriangular() && !link.getTransposeLhs() &&
-                 getShape(link.getLhs()).first == depth && depth % kUnroll == 0;
-    if (lower && rows < depth) {
+    bool lower =
+        link.getTriangular() && rows < depth && depth % kUnroll == 0 &&
+        getShape(link.getLhs()).first == getShape(link.getLhs()).second;
+    if (lower && link.getTransposeLhs())
+      return accumulate(tile, left, rhs, col, vectors,
+                        mul(div(row, kUnroll), kUnroll), idx(depth),
+                        std::nullopt, kUnroll);
+    if (lower) {
       Value end = add(row, rows + kUnroll - 1);
       end = mul(div(end, kUnroll), kUnroll);
       return accumulate(tile, left, rhs, col, vectors, idx(0), end,
@@ -168,13 +173,18 @@ void Emitter::emitMatmul(const Unit &unit) {
   int64_t rows, cols;
   std::tie(rows, cols) = getShape(unit.getChainResult());
   int64_t main = rows / g.tileRows * g.tileRows;
+  bool prefetches = getPrefetchSteps(unit) > 0 && prefetchSteps > 0;
   auto emitColumns = [&](Value col, int64_t vectors, Value mask) {
+    Value step = firstStep;
+    if (prefetches && !inPanel && vectors == g.kFreeVectors)
+      step =
+          add(step, mul(div(col, g.kFreeVectors * g.lanes), main / g.tileRows));
     Cursor origin;
     origin.panel = inPanel;
     origin.mask = mask;
     loop(0, main, g.tileRows, [&](Value row) {
-      if (inPanel)
-        emitPrefetch(add(firstStep, div(row, g.tileRows)));
+      if (prefetches && (inPanel || vectors == g.kFreeVectors))
+        emitPrefetch(add(step, div(row, g.tileRows)));
       emitMatmulTile(unit, row, g.tileRows, col, vectors, origin);
     });
     if (inPanel)
@@ -194,6 +204,8 @@ void Emitter::emitMatmul(const Unit &unit) {
        [&](Value col) { emitColumns(col, 2, Value()); });
   for (int64_t v = plain / 2 * 2; v < vectors; ++v)
     emitColumns(idx(v * g.lanes), 1, v >= plain ? constantMask(tail) : Value());
+  if (prefetches)
+    firstStep = add(firstStep, getPrefetchSteps(unit));
   for (const Root &root : unit.roots)
     if (root.kind == Root::Store)
       emitZeroColumns(*plan.getBuffer(root.value), vectors * g.lanes);

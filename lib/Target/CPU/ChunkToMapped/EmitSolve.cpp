@@ -10,6 +10,8 @@
 //   acc[t, j] = R_j[t] + sum_l sum_{u < tile} A_jl[t, u] E_l[u]
 //   for each (t, j) in order: acc[later] += A[later, (t, j)] * acc[t, j]
 //
+// The transposed system runs the same way from the last token to the first.
+//
 //===----------------------------------------------------------------------===//
 
 #include "Emitter.h"
@@ -58,6 +60,46 @@ void Emitter::emitSolveTile(TriSolveOp solve, Value token, int64_t tokens,
         storeVector(tile[(t * m + j) * vectors + v], unknown.memref,
                     add(token, t), add(col, v * g.lanes));
     }
+}
+
+/// As emitSolveTile for (I - A)^T: the tile takes in all later tokens.
+void Emitter::emitTransposedTile(TriSolveOp solve, Value token, int64_t tokens,
+                                 Value col, int64_t vectors, bool inPanel) {
+  int64_t m = solve.getRhs().size(), size = tokens * m;
+  auto block = [&](int64_t l, int64_t j) {
+    return getOperand(solve.getBlocks()[l * m + j], inPanel, false).memref;
+  };
+  Tile tile;
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t j = 0; j < m; ++j)
+      for (int64_t v = 0; v < vectors; ++v)
+        tile.push_back(loadOperand(getOperand(solve.getRhs()[j], inPanel, true),
+                                   add(token, t), add(col, v * g.lanes)));
+  for (int64_t l = 0; l < m; ++l) {
+    SmallVector<LeftRow> left;
+    for (int64_t t = 0; t < tokens; ++t)
+      for (int64_t j = 0; j < m; ++j)
+        left.push_back({block(l, j), add(token, t), /*transposed=*/true});
+    tile = accumulate(
+        tile, left, getOperand(solve.getUnknowns()[l], inPanel, true), col,
+        vectors, add(token, tokens), idx(getShape(solve.getRhs()[0]).first),
+        std::nullopt, std::min<int64_t>(tokens, 4));
+  }
+  for (int64_t solved = size - 1; solved >= 0; --solved)
+    for (int64_t earlier = solved - 1; earlier >= 0; --earlier) {
+      Value number =
+          splat(loadScalar(block(solved % m, earlier % m),
+                           add(token, solved / m), add(token, earlier / m)));
+      for (int64_t v = 0; v < vectors; ++v)
+        tile[earlier * vectors + v] = fma(number, tile[solved * vectors + v],
+                                          tile[earlier * vectors + v]);
+    }
+  for (int64_t i = 0; i < size; ++i) {
+    Operand unknown = getOperand(solve.getUnknowns()[i % m], inPanel, true);
+    for (int64_t v = 0; v < vectors; ++v)
+      storeVector(tile[i * vectors + v], unknown.memref, add(token, i / m),
+                  add(col, v * g.lanes));
+  }
 }
 
 /// A tile holds some of one token's unknowns. It takes in all unknowns of the
@@ -124,15 +166,20 @@ void Emitter::emitSolve(const Unit &unit) {
   auto [rows, cols] = getShape(solve.getRhs()[0]);
   int64_t numTokens = rows;
   // Tiles of several tokens are few instructions when there are few unknowns.
-  bool isLong = m > g.tileRows && areAlike(solve.getBlocks()) &&
-                areAlike(solve.getRhs()) && areAlike(solve.getUnknowns());
+  bool isLong = !solve.getTranspose() && m > g.tileRows &&
+                areAlike(solve.getBlocks()) && areAlike(solve.getRhs()) &&
+                areAlike(solve.getUnknowns());
   auto emitColumns = [&](Value col, int64_t vectors) {
     if (isLong) {
       emitLongSolve(solve, col, vectors, inPanel);
       return;
     }
     loop(0, numTokens, tokens, [&](Value token) {
-      emitSolveTile(solve, token, tokens, col, vectors, inPanel);
+      if (solve.getTranspose())
+        emitTransposedTile(solve, sub(idx(numTokens - tokens), token), tokens,
+                           col, vectors, inPanel);
+      else
+        emitSolveTile(solve, token, tokens, col, vectors, inPanel);
     });
   };
   if (inPanel) {

@@ -45,6 +45,13 @@ private:
   // EmitKernel.cpp: the skeleton
   //===--------------------------------------------------------------------===//
 
+  bool isBackward() const {
+    return plan.signature.getOption("fn") == "backward";
+  }
+  /// Chunks from one checkpoint to the next.
+  int64_t getSaveEvery() const {
+    return plan.signature.getIntOption("save_every").value_or(1);
+  }
   void bindArguments();
   void emitItem(Value item);
   void emitChunk(Value chunk);
@@ -56,7 +63,11 @@ private:
   void forEachPanel(llvm::function_ref<void()> body);
   void emitLoadState();
   void emitStoreState();
+  void emitSaveState(Value chunk);
+  void emitStoreSums();
+  Value getStateBase();
   void emitStateRows(
+      Value base,
       llvm::function_ref<void(Value row, Value col, Value at, Value mask)>
           body);
 
@@ -72,6 +83,7 @@ private:
   Value mul(Value a, int64_t b);
   Value div(Value a, int64_t b); // of a number that is not negative
   Value min(Value a, Value b);
+  Value max(Value a, Value b);
   VectorType vectorType() { return vectorType(g.lanes); }
   VectorType vectorType(int64_t lanes) {
     return VectorType::get({lanes}, g.compute);
@@ -126,6 +138,8 @@ private:
   Value loadArgument(BlockArgument argument, Cursor &cursor);
   /// First element of an argument for the current item and chunk.
   Value getArgumentBase(BlockArgument argument, Value member);
+  /// First element of the current item's state at the start of a chunk.
+  Value getCheckpointBase(Value chunk);
   void emitPrefetch(Value step);
   void emitOutPrefetch(unsigned out, Value row, int64_t rows, Value col,
                        int64_t vectors, bool inPanel);
@@ -165,6 +179,8 @@ private:
   void emitRoots(ArrayRef<Root> roots, Cursor &cursor);
   void emitElementwise(const Unit &unit);
   void emitSum(const Unit &unit);
+  void emitSumScalar(const Unit &unit);
+  void emitDiagonal(const Unit &unit);
   void emitVectorScan(const Unit &unit);
   void emitScalar(const Unit &unit);
   void emitCopy(const Unit &unit);
@@ -210,17 +226,38 @@ private:
   void fillZero(Value memref, int64_t rows, int64_t stride);
 
   //===--------------------------------------------------------------------===//
-  // EmitDecayGram.cpp, EmitSolve.cpp
+  // EmitDecayGram.cpp, EmitGramAdjoint.cpp, EmitSolve.cpp, EmitTranspose.cpp
   //===--------------------------------------------------------------------===//
 
   void emitGram(const Unit &unit);
   void emitGramNode(const Unit &unit, Value lo, int64_t left, int64_t right);
   void emitGramLeaf(const Unit &unit, Value lo);
+  void emitGramAdjoint(const Unit &unit);
+  void emitAdjointLeaf(DecayGramAdjointOp op, Value lo, Value at);
+  /// A node's scaled operands and the factors of each, in scratch rows.
+  struct AdjointNode {
+    Value lo, mid;
+    int64_t left, right;
+    Value scratch;
+    int64_t cols, before, after; // first rows of what is not a row operand
+  };
+  void emitAdjointNode(const Unit &unit, Value lo, int64_t left, int64_t right);
+  void emitAdjointScale(DecayGramAdjointOp op, const AdjointNode &node,
+                        Value at);
+  /// Gradients of row or column operand `number` in `vectors` columns.
+  void emitAdjointProducts(DecayGramAdjointOp op, const AdjointNode &node,
+                           int64_t number, bool isRow, Value at,
+                           int64_t vectors);
   void emitSolve(const Unit &unit);
+  /// Exchanges rows and columns of a block of vectors.
+  void transposeBlock(MutableArrayRef<Value> rows);
+  void emitTranspose(const Unit &unit);
   void emitLongSolve(TriSolveOp solve, Value col, int64_t vectors,
                      bool inPanel);
   void emitSolveTile(TriSolveOp solve, Value token, int64_t tokens, Value col,
                      int64_t vectors, bool inPanel);
+  void emitTransposedTile(TriSolveOp solve, Value token, int64_t tokens,
+                          Value col, int64_t vectors, bool inPanel);
 
   const Plan &plan;
   const Geometry &g;
@@ -230,12 +267,13 @@ private:
   func::FuncOp kernel;
   llvm::DenseMap<Value, Value> arrays;  // chunk argument -> memref
   llvm::DenseMap<Value, Value> scalars; // numbers, by the chunk's value
-  SmallVector<Value> outArrays;
+  SmallVector<Value> outArrays;         // outs, sums, checkpoints
   Value init, final, hasInit, hasFinal, arena;
   Value numTokens, heads, vblocks;    // sizes
   Value begin, end;                   // of the work items
   Value batchIndex, headIndex, block; // of the current item
   Value firstPanel, lastPanel;        // its panels, the last excluded
+  Value firstToken;                   // of the current chunk
   Value remaining;                    // tokens from the current chunk on
   Value valid;                        // tokens of the current chunk
   Value ownedRows; // the same, 0 when another block writes shared outs
@@ -247,7 +285,8 @@ private:
   Value firstStep;
   /// First element for the current item and chunk, and from token to token.
   llvm::DenseMap<Value, Value> arrayBase, arrayRowStride;
-  SmallVector<Value> outBase;
+  SmallVector<Value> outBase, outRowStride; // of each out
+  Value numChunks;
   llvm::DenseMap<std::pair<int64_t, std::pair<int64_t, int64_t>>, Value> views;
   Value chunkRow; // B * T index of the chunk's first token
   /// In a loop over units: the round, and the buffers that are another one's in

@@ -10,6 +10,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Plan.h"
+#include "delta/Target/CPU/KernelArrays.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/Matchers.h"
@@ -44,10 +45,9 @@ bool cpumap::isElementwise(Operation *op) {
 }
 
 bool cpumap::isRowScan(Operation *op) {
-  if (isa<DecayMaskOp>(op))
-    return true;
-  auto prefix = dyn_cast<PrefixProductOp>(op);
-  return prefix && getRank(prefix.getInput()) == 2;
+  return isa<DecayMaskOp>(op) ||
+         (isa<PrefixProductOp, PrefixSumOp, LinearScanOp>(op) &&
+          getRank(op->getOperand(0)) == 2);
 }
 
 void cpumap::forEachOperand(Operation *op,
@@ -66,9 +66,10 @@ void cpumap::forEachOperand(Operation *op,
                 [&](BroadcastOp broadcast) { return broadcast.getDim() == 1; })
             .Case<SetDiagonalOp>(
                 [&](auto) { return operand.getOperandNumber() == 0; })
-            .Case<PrefixProductOp, TotalProductOp>(
-                [&](auto) { return getRank(operand.get()) == 2; })
-            .Case<DecayMaskOp, DecayGramOp, SumOp, func::ReturnOp>(
+            .Case<PrefixProductOp, TotalProductOp, PrefixSumOp, LinearScanOp,
+                  TokenSumOp>([&](auto) { return getRank(operand.get()) == 2; })
+            .Case<DecayMaskOp, DecayGramOp, SumOp, TransposeOp, DiagonalOp,
+                  DecayGramAdjointOp, func::ReturnOp>(
                 [&](auto) { return false; })
             .Default([&](Operation *other) {
               return isElementwise(other) && getRank(operand.get()) > 0;
@@ -130,6 +131,8 @@ LogicalResult Plan::checkProgram() {
              << "'";
     if (arg.getKind() == ArgKind::State)
       state = argument;
+    if (arg.getKind() == ArgKind::Checkpoint)
+      checkpoint = argument;
     // Tokens come first, except for what all tokens share.
     unsigned rank = arg.getAxes().size() + (arg.getKind() == ArgKind::In);
     if (getRank(argument) != rank || rank > 2)
@@ -164,7 +167,8 @@ LogicalResult Plan::checkProgram() {
       continue;
     if (!isElementwise(&op) && !isRowScan(&op) &&
         !isa<arith::ConstantOp, PrefixProductOp, TotalProductOp, SumOp,
-             MatmulOp, DecayGramOp, TriSolveOp>(op))
+             MatmulOp, TransposeOp, DecayGramOp, TriSolveOp, PrefixSumOp,
+             LinearScanOp, TokenSumOp, DiagonalOp, DecayGramAdjointOp>(op))
       return op.emitError() << "'" << op.getName()
                             << "' has no mapping to the CPU; accepted are "
                                "elementwise operations and those of a chunk "
@@ -182,18 +186,54 @@ LogicalResult Plan::checkProgram() {
       return op.emitError("only constants with one value for all elements have "
                           "a mapping to the CPU");
   }
+  return checkResults();
+}
+
+/// The results are the new state, the outs (families spread) and the sums.
+LogicalResult Plan::checkResults() {
   auto results = function.front().getTerminator()->getOperands();
-  unsigned numOuts = signature.getArgs(ArgKind::Out).size();
-  if (results.size() != numOuts + 1 || results[0].getType() != state.getType())
-    return function.emitError()
-           << "expects the new state and " << numOuts
-           << " outs as results, but got " << results.size() << " results";
-  outs.assign(results.begin() + 1, results.end());
+  SmallVector<ArgAttr> arrays = getOutputArrays(signature);
+  for (auto [index, arg] : llvm::enumerate(arrays)) {
+    if (arg.getKind() != ArgKind::Out)
+      continue;
+    int64_t family =
+        arg.getFamily() ? signature.getDim(arg.getFamily()).value_or(1) : 1;
+    for (int64_t member = 0; member < family; ++member)
+      outPlaces.push_back({static_cast<unsigned>(index), member, family});
+  }
+  size_t numOuts = outPlaces.size();
+  SmallVector<ArgAttr> sumArgs = signature.getArgs(ArgKind::Sum);
+  size_t numResults = 1 + numOuts + sumArgs.size();
+  if (results.size() != numResults || results[0].getType() != state.getType()) {
+    InFlightDiagnostic diagnostic = function.emitError()
+                                    << "expects the new state and " << numOuts
+                                    << " outs";
+    if (!sumArgs.empty())
+      diagnostic << " and " << sumArgs.size() << " sums";
+    return diagnostic << " as results, but got " << results.size()
+                      << " results";
+  }
+  outs.assign(results.begin() + 1, results.begin() + 1 + numOuts);
+  // Params and attrs may be declared in any order; sums have names.
+  for (auto [index, arg] : llvm::enumerate(sumArgs)) {
+    unsigned position = 1 + numOuts + index;
+    for (unsigned i = 1 + numOuts; i < numResults; ++i)
+      if (function.getResultAttrOfType<StringAttr>(i, kArgNameAttr) ==
+          arg.getName())
+        position = i;
+    sums.push_back(results[position]);
+  }
   for (Value out : outs)
     if (getRank(out) == 0 ||
         cast<RankedTensorType>(out.getType()).getDimSize(0) != geometry.tokens)
       return function.emitError() << "expects outs of " << geometry.tokens
                                   << " tokens, but got " << out.getType();
+  for (auto [sum, arg] : llvm::zip(sums, sumArgs))
+    if (getRank(sum) != arg.getAxes().size())
+      return function.emitError()
+             << "expects the sum '" << arg.getName().getValue()
+             << "' to have rank " << arg.getAxes().size() << ", but got "
+             << sum.getType();
   return success();
 }
 
@@ -207,12 +247,18 @@ LogicalResult Plan::chooseGeometry(const CpuMapOptions &options) {
   g.panelVectors = vectors == 1 ? 1 : 2;
   if (vectors % 2 && vectors % 3 == 0 && options.registers >= 32)
     g.panelVectors = 3;
+  if (isWhole)
+    g.panelVectors = vectors;
   g.tileRows = options.registers >= 32 ? 8 : 4;
   if (options.registers < 32 && options.vectorBits > 128)
     g.tileRows = 6;
   g.dotCols = 4;
   g.dotRows = options.registers >= 32 ? 4 : 2;
 
+  if (options.panel && isWhole)
+    return function.emitError(
+        "the mapping's panel cannot be chosen for a backward kernel, which "
+        "works on all columns of the state at a time");
   if (options.panel) {
     if (options.panel < 0 || options.panel % g.lanes ||
         options.panel > g.roundUpToVector(g.stateCols))
@@ -240,7 +286,8 @@ LogicalResult Plan::chooseGeometry(const CpuMapOptions &options) {
     *chosen = pinned;
   }
   // The accumulators, the vectors of the right operand and one number.
-  int64_t needed = g.tileRows * g.panelVectors + g.panelVectors + 1;
+  int64_t across = isWhole ? g.kFreeVectors : g.panelVectors;
+  int64_t needed = g.tileRows * across + across + 1;
   if ((options.panel || options.rows) && needed > options.registers)
     return function.emitError()
            << "the mapping's tile of " << g.tileRows << " rows and "
@@ -263,7 +310,7 @@ LogicalResult Plan::chooseGeometry(const CpuMapOptions &options) {
 LogicalResult Plan::findSlices() {
   for (BlockArgument argument : function.getArguments()) {
     ArgAttr arg = getArg(argument);
-    slices[argument] = argument == state ? Slice::Panel
+    slices[argument] = argument == state && !isWhole ? Slice::Panel
                        : arg && (arg.getKind() == ArgKind::Param ||
                                  arg.getKind() == ArgKind::Attr)
                            ? Slice::Hoisted
@@ -293,7 +340,8 @@ LogicalResult Plan::findSlices() {
                               << result.getType();
     }
   }
-  sinkIntoPanels();
+  if (!isWhole)
+    sinkIntoPanels();
   return success();
 }
 
@@ -319,7 +367,8 @@ void Plan::sinkIntoPanels() {
   };
   for (Operation &op : llvm::reverse(function.front().without_terminator())) {
     if (slices.lookup(op.getResult(0)) != Slice::Free ||
-        isa<SumOp, DecayGramOp, DecayMaskOp>(op))
+        isa<SumOp, DecayGramOp, DecayMaskOp, TransposeOp, DiagonalOp,
+            DecayGramAdjointOp>(op))
       continue;
     if (auto matmul = dyn_cast<MatmulOp>(op);
         matmul && matmul.getTransposeRhs())
@@ -346,9 +395,10 @@ static bool readsFromMemory(OpOperand &operand) {
       .Case<MatmulOp>([&](MatmulOp op) {
         return operand.getOperandNumber() < 2 || op.getTransposeRhs();
       })
-      .Case<TriSolveOp, DecayGramOp, DecayMaskOp>([](auto) { return true; })
-      .Case<BroadcastOp, PrefixProductOp, TotalProductOp>(
-          [&](auto) { return getRank(operand.get()) == 1; })
+      .Case<TriSolveOp, DecayGramOp, DecayMaskOp, TransposeOp, DiagonalOp,
+            DecayGramAdjointOp>([](auto) { return true; })
+      .Case<BroadcastOp, PrefixProductOp, TotalProductOp, PrefixSumOp,
+            LinearScanOp>([&](auto) { return getRank(operand.get()) == 1; })
       .Case<SetDiagonalOp>(
           [&](auto) { return operand.getOperandNumber() == 1; })
       .Case<func::ReturnOp>([&](auto) { return getRank(operand.get()) == 1; })

@@ -47,6 +47,8 @@ struct Geometry {
   int64_t paddedCols() const { return panels() * panelWidth(); }
   /// The last panel has columns that do not exist.
   bool hasPartialPanel() const { return stateCols % panelWidth() != 0; }
+  /// Vectors across a register tile of a product in the free slice.
+  static constexpr int64_t kFreeVectors = 2;
   int64_t roundUpToVector(int64_t n) const {
     return (n + lanes - 1) / lanes * lanes;
   }
@@ -72,13 +74,21 @@ struct Buffer {
 struct Root {
   enum Kind {
     Store, // to its buffer
-    Total, // a total_product: its buffer, after the loop
+    Total, // total_product, token_sum: its buffer, after the loop
     Out,   // to an out's array
     State, // to the state's panel
+    Sum,   // added to a sum's buffer
   };
   Kind kind;
   Value value;
-  unsigned out = 0; // index among the outs
+  unsigned out = 0; // index among the outs or the sums
+};
+
+/// A result of the chunk program that goes to an array, token by token.
+struct OutPlace {
+  unsigned array = 0; // index among the kernel's output arrays
+  int64_t member = 0; // of a family of micro-steps
+  int64_t family = 1; // their number
 };
 
 /// A piece of the kernel: one loop nest.
@@ -92,15 +102,19 @@ struct Unit {
     Gram,        // decay_gram
     Solve,       // tri_solve
     Sum,         // over the last axis
-    VectorScan,  // prefix or total product of one number a token
+    VectorScan,  // running or total product or sum of one number a token
     OutScalars,  // a per-token scalar out
+    SumScalar,   // a number added to a sum's buffer
+    Transpose,   // rows become columns
+    Diagonal,    // of a matrix
+    GramAdjoint, // decay_gram_adjoint
   };
   Kind kind;
   Slice slice;
   unsigned position = 0;       // of the operation in the program
   Operation *op = nullptr;     // Scalar, Dot, Gram, Solve, Sum, VectorScan
-  Value value;                 // Copy, OutScalars
-  unsigned out = 0;            // OutScalars
+  Value value;                 // Copy, OutScalars, SumScalar
+  unsigned out = 0;            // OutScalars, SumScalar
   SmallVector<MatmulOp> chain; // Matmul: from the first product to the last
   SmallVector<Root> roots;     // Elementwise, Matmul
   bool reverse = false;        // Elementwise: from the last row to the first
@@ -138,7 +152,14 @@ public:
   func::FuncOp function;
   SignatureAttr signature;
   BlockArgument state, valid;
-  SmallVector<Value> outs; // the function's results but the state
+  BlockArgument checkpoint; // the state at the chunk's start; backward only
+  /// The whole matrix is one panel, and what depends on the state's columns is
+  /// in the free slice: for programs that combine columns of the state.
+  bool isWhole = false;
+  SmallVector<Value> outs; // the function's results by token
+  SmallVector<OutPlace> outPlaces;
+  SmallVector<Value> sums; // its results that are summed over the chunks
+  SmallVector<Buffer> sumBuffers;
   std::vector<Unit> units; // hoisted, then free, then panel slice
   std::vector<Slot> slots;
   unsigned stateSlot = 0;
@@ -164,6 +185,7 @@ public:
 private:
   Plan() = default;
   LogicalResult checkProgram();
+  LogicalResult checkResults();
   LogicalResult findSlices();
   void sinkIntoPanels();
   void findStored();
@@ -192,8 +214,14 @@ unsigned getRank(Value value);
 /// Is the operation computed position by position (masks and broadcasts
 /// included, scans not)?
 bool isElementwise(Operation *op);
-/// prefix_product of a matrix or decay_mask: one row from the row before.
+/// Running products and sums of a matrix, decay_mask: one row from the row
+/// before.
 bool isRowScan(Operation *op);
+/// What stands for a scan's running value: one for all that share it.
+Value getScanKey(Operation *op);
+/// Replaces each product lhs * rhs^T by one of transposed copies, which are
+/// shared: horizontal sums cost more than a copy of the smaller operand.
+void transposeProducts(func::FuncOp function);
 /// Calls `fn(operand, columnwise)`: columnwise when column j of the result
 /// needs only column j of the operand.
 void forEachOperand(Operation *op,

@@ -134,6 +134,11 @@ std::string StructureWriter::run() {
     writeLeaf(unit.op->getResult(0));
     writeOperation(unit.op);
     break;
+  case Unit::Transpose:
+  case Unit::Diagonal:
+    writeLeaf(unit.op->getResult(0));
+    writeOperation(unit.op);
+    break;
   case Unit::Sum:
     repeatable = getRank(unit.op->getOperand(0)) == 2;
     writeLeaf(unit.op->getResult(0));
@@ -141,9 +146,11 @@ std::string StructureWriter::run() {
     break;
   case Unit::Scalar:
   case Unit::Gram:
+  case Unit::GramAdjoint:
   case Unit::Solve:
   case Unit::VectorScan:
   case Unit::OutScalars:
+  case Unit::SumScalar:
     repeatable = false;
     break;
   }

@@ -39,8 +39,7 @@ void cpumap::transposeProducts(func::FuncOp function) {
     }
     return copy;
   };
-  for (auto matmul :
-       llvm::make_early_inc_range(function.getOps<MatmulOp>())) {
+  for (auto matmul : llvm::make_early_inc_range(function.getOps<MatmulOp>())) {
     Value lhs = matmul.getLhs(), rhs = matmul.getRhs();
     if (!matmul.getTransposeRhs() || matmul.getTransposeLhs())
       continue;
@@ -48,8 +47,8 @@ void cpumap::transposeProducts(func::FuncOp function) {
     b.setInsertionPoint(matmul);
     Location loc = matmul.getLoc();
     bool copyRhs =
-        cols < rows || (cols == rows && (copies.lookup(rhs) ||
-                                         !copies.lookup(lhs))) ||
+        cols < rows ||
+        (cols == rows && (copies.lookup(rhs) || !copies.lookup(lhs))) ||
         matmul.getTriangular();
     Value product;
     if (copyRhs) {

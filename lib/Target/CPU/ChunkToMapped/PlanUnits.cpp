@@ -48,7 +48,7 @@ static Unit makeElementwise(Root root, Slice slice, unsigned position) {
   unit.position = position;
   Value shaped = root.value;
   if (root.kind == Root::Total)
-    shaped = shaped.getDefiningOp<TotalProductOp>().getInput();
+    shaped = shaped.getDefiningOp()->getOperand(0);
   std::tie(unit.rows, unit.cols) = getShape(shaped);
   unit.roots.push_back(root);
   return unit;
@@ -91,15 +91,22 @@ void Plan::buildUnits() {
         addRoot({Root::Store, result}, getSlice(result));
     } else if (isa<SumOp>(op)) {
       add(Unit::Sum, &op);
-    } else if (isa<PrefixProductOp, TotalProductOp>(op) &&
+    } else if (isa<PrefixProductOp, TotalProductOp, PrefixSumOp, LinearScanOp>(
+                   op) &&
                getRank(op.getOperand(0)) == 1) {
       add(Unit::VectorScan, &op);
-    } else if (isa<TotalProductOp>(op)) {
+    } else if (isa<TotalProductOp, TokenSumOp>(op)) {
       addRoot({Root::Total, result}, getSlice(result));
     } else if (isa<DecayGramOp>(op)) {
       add(Unit::Gram, &op);
     } else if (isa<TriSolveOp>(op)) {
       add(Unit::Solve, &op);
+    } else if (isa<TransposeOp>(op)) {
+      add(Unit::Transpose, &op);
+    } else if (isa<DiagonalOp>(op)) {
+      add(Unit::Diagonal, &op);
+    } else if (isa<DecayGramAdjointOp>(op)) {
+      add(Unit::GramAdjoint, &op);
     } else if (auto matmul = dyn_cast<MatmulOp>(op)) {
       if (matmul.getTransposeRhs()) {
         add(Unit::Dot, &op);
@@ -129,7 +136,7 @@ void Plan::buildUnits() {
 
   Value newState = function.front().getTerminator()->getOperand(0);
   if (newState != state)
-    addRoot({Root::State, newState}, Slice::Panel);
+    addRoot({Root::State, newState}, getSlice(state));
   for (auto [index, out] : llvm::enumerate(outs)) {
     Slice slice = std::max(getSlice(out), Slice::Free);
     if (getRank(out) == 2) {
@@ -141,6 +148,19 @@ void Plan::buildUnits() {
     unit.slice = slice;
     unit.position = getPosition(out, order);
     unit.value = out;
+    unit.out = index;
+    units.push_back(unit);
+  }
+  for (auto [index, sum] : llvm::enumerate(sums)) {
+    if (getRank(sum) == 1) {
+      addRoot({Root::Sum, sum, static_cast<unsigned>(index)}, Slice::Free);
+      continue;
+    }
+    Unit unit;
+    unit.kind = Unit::SumScalar;
+    unit.slice = Slice::Free;
+    unit.position = getPosition(sum, order);
+    unit.value = sum;
     unit.out = index;
     units.push_back(unit);
   }
@@ -160,8 +180,9 @@ void Plan::buildUnits() {
     if (unit.kind != Unit::Matmul)
       continue;
     Value result = unit.getChainResult();
-    bool readsWholeState = llvm::any_of(
-        unit.chain, [&](MatmulOp link) { return link.getRhs() == state; });
+    bool readsWholeState = llvm::any_of(unit.chain, [&](MatmulOp link) {
+      return link.getLhs() == state || link.getRhs() == state;
+    });
     bool others = false; // readers that need the buffer
     SmallVector<unsigned> readers;
     for (unsigned index : readersOf.lookup(result)) {
@@ -219,7 +240,7 @@ void Plan::collectUnitReads(const Unit &unit,
   };
   if (unit.op && unit.kind != Unit::Matmul)
     ofOperands(unit.op->getResult(0));
-  if (unit.kind == Unit::OutScalars)
+  if (unit.kind == Unit::OutScalars || unit.kind == Unit::SumScalar)
     collectReads(unit.value, reads);
   for (MatmulOp link : unit.chain) {
     collectReads(link.getLhs(), reads);
@@ -249,11 +270,9 @@ static std::optional<bool> getDirection(const Root &root) {
   if (root.kind != Root::Store)
     return std::nullopt;
   Operation *op = root.value.getDefiningOp();
-  if (isa_and_nonnull<DecayMaskOp>(op))
-    return false;
-  if (auto prefix = dyn_cast_or_null<PrefixProductOp>(op))
-    return prefix.getReverse();
-  return std::nullopt;
+  if (!op || !isRowScan(op))
+    return std::nullopt;
+  return op->hasAttr("reverse");
 }
 
 /// Orders the units of each slice: products and solves as soon as they can
@@ -443,6 +462,13 @@ void Plan::allocate() {
     return static_cast<unsigned>(slots.size() - 1);
   };
   stateSlot = addSlot(g.panels() * g.stateRows * g.panelWidth(), 0, last);
+  for (Value sum : sums) {
+    Buffer buffer;
+    std::tie(buffer.rows, buffer.cols) = getShape(sum);
+    buffer.stride = g.roundUpToVector(buffer.cols);
+    buffer.slot = addSlot(buffer.stride, 0, last);
+    sumBuffers.push_back(buffer);
+  }
 
   // When is each value read for the last time? Loops repeat: a value that an
   // inner loop reads lives until that loop has ended.
@@ -486,6 +512,8 @@ void Plan::allocate() {
       bind(unit.value, index);
       break;
     case Unit::Dot:
+    case Unit::Transpose:
+    case Unit::Diagonal:
       bind(unit.op->getResult(0), index);
       break;
     case Unit::Sum:
@@ -517,6 +545,18 @@ void Plan::allocate() {
       int64_t maxHalf = llvm::PowerOf2Ceil(g.tokens) / 2;
       unit.scratch = addSlot((gram.getRows().size() + gram.getCols().size()) *
                                  maxHalf * width,
+                             index, index);
+      break;
+    }
+    case Unit::GramAdjoint: {
+      // Scaled operands of one level, and the factors they were scaled by.
+      auto adjoint = cast<DecayGramAdjointOp>(unit.op);
+      for (Value result : adjoint.getGradients())
+        bind(result, index);
+      int64_t maxHalf = llvm::PowerOf2Ceil(g.tokens) / 2;
+      int64_t operands = adjoint.getRows().size() + adjoint.getCols().size();
+      unit.scratch = addSlot((operands * maxHalf + 2 * (maxHalf + 1)) *
+                                 describe(adjoint.getDecay()).stride,
                              index, index);
       break;
     }
@@ -562,8 +602,11 @@ FailureOr<Plan> Plan::build(func::FuncOp function, SignatureAttr signature,
   Plan plan;
   plan.function = function;
   plan.signature = signature;
+  plan.isWhole = signature.getOption("fn") == "backward";
   if (failed(plan.checkProgram()))
     return failure();
+  if (plan.isWhole)
+    transposeProducts(function);
   for (Operation &op :
        llvm::make_early_inc_range(llvm::reverse(function.front())))
     if (isOpTriviallyDead(&op))

@@ -165,3 +165,30 @@ module attributes {delta.stage = "chunk", delta.signature = #sig} {
     return %S, %3 : tensor<8x8xf32>, tensor<16x8xf32>
   }
 }
+
+// -----
+
+// A number that multiplies a product: its gradient is the inner product of the
+// left operand with its cotangent; the product is not computed again.
+
+// CHECK-LABEL: func.func @scaled(
+// CHECK-SAME: %[[Q:.*]]: tensor<16x8xf32> {delta.arg = "q"}, %[[SCALE:.*]]: f32 {delta.arg = "scale"},
+// CHECK-NOT: delta.matmul %{{.*}} : tensor<16x8xf32>, tensor<8x4xf32> -> tensor<16x4xf32>
+// CHECK: %[[DQ:.*]] = delta.matmul %{{.*}} transpose_rhs : tensor<16x4xf32>, tensor<8x4xf32> -> tensor<16x8xf32>
+// CHECK: arith.mulf %[[DQ]], %[[Q]]
+// CHECK: return
+#sig = #delta.signature<args = [
+  #delta.arg<kind = in, name = "q", type = f32, axes = [K]>,
+  #delta.arg<kind = attr, name = "scale", type = f32, default = "1">,
+  #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+  #delta.arg<kind = out, name = "o", type = f32, axes = [V]>],
+  dims = {K = 8 : i64, V = 4 : i64}, options = {chunk = 16 : i64, compute = "f32", fn = "forward"}>
+module attributes {delta.stage = "chunk", delta.signature = #sig} {
+  func.func @scaled(%q: tensor<16x8xf32> {delta.arg = "q"}, %scale: f32 {delta.arg = "scale"}, %S: tensor<8x4xf32> {delta.arg = "S"},
+                    %valid: index) -> (tensor<8x4xf32>, tensor<16x4xf32>) {
+    %0 = delta.matmul %q, %S : tensor<16x8xf32>, tensor<8x4xf32> -> tensor<16x4xf32>
+    %1 = delta.broadcast %scale : f32 -> tensor<16x4xf32>
+    %2 = arith.mulf %0, %1 : tensor<16x4xf32>
+    return %S, %2 : tensor<8x4xf32>, tensor<16x4xf32>
+  }
+}

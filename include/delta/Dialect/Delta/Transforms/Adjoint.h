@@ -1,7 +1,7 @@
 //===- Adjoint.h - Reverse-mode differentiation -----------------*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The interface of operations that can be differentiated, and the cotangents
 // that its rules read and add to.
@@ -12,6 +12,7 @@
 
 #include "delta/Dialect/Delta/IR/Delta.h"
 #include "delta/Dialect/Delta/Transforms/VectorBuilder.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Builders.h"
 
 namespace mlir::delta {
@@ -82,6 +83,10 @@ struct DifferentiateOptions {
   /// Chunks from one saved state to the next.
   int64_t saveEvery = 1;
 };
+
+/// Moves numbers that multiply sums of products to the products' left operands,
+/// so that the numbers' gradients need no product computed again.
+void moveScalarFactors(func::FuncOp function);
 
 /// Replaces the forward program of a module of stage `chunk` by the backward
 /// one (see the pass delta-differentiate).
