@@ -47,17 +47,28 @@ ARG = re.compile(
 
 
 class Signature:
-    """Arguments, outs and attrs of a recurrence, read off its step IR."""
+    """Arguments, outs and attrs of a recurrence, read off its step IR.
 
-    def __init__(self, step_ir):
-        self.args = [match.groupdict() for match in ARG.finditer(step_ir)]
+    For gradients it is read off the chunk IR, which says what is saved too.
+    """
+
+    def __init__(self, ir):
+        self.args = [match.groupdict() for match in ARG.finditer(ir)]
         for arg in self.args:
             arg["axes"] = [axis.strip() for axis in
                            (arg["axes"] or "").split(",") if axis.strip()]
-        self.name = re.search(r"delta\.recurrence @(\w+)", step_ir)[1]
+        self.name = re.search(r"(?:delta\.recurrence|func\.func) @(\w+)",
+                              ir)[1]
         self.inputs = [arg for arg in self.args
                        if arg["kind"] in ("in", "param")]
         self.outs = [arg for arg in self.args if arg["kind"] == "out"]
+        self.outs += [arg for arg in self.args if arg["kind"] == "sum"]
+        self.backward = 'fn = "backward"' in ir
+        self.checkpoint = next(
+            (a for a in self.args if a["kind"] == "checkpoint"), None)
+        if self.checkpoint:  # tokens from one to the next
+            self.every = (int(re.search(r"[{ ]chunk = (\d+)", ir)[1]) *
+                          int(re.search(r"save_every = (\d+)", ir)[1]))
         self.attrs = [arg for arg in self.args if arg["kind"] == "attr"]
         self.state = next(a for a in self.args if a["kind"] == "state")
         self.dims = []  # beyond B, T, H, in order of first use
@@ -68,9 +79,12 @@ class Signature:
 
     def shape(self, arg, sizes):
         """An array's shape; `sizes` has every dim, B, T and H too."""
-        axes = {"in": ["B", "T", *filter(None, [arg["family"]]), "H"],
-                "out": ["B", "T", "H"], "param": ["H"],
-                "state": ["B", "H"]}[arg["kind"]]
+        tokens = ["B", "T", *filter(None, [arg["family"]]), "H"]
+        axes = {"in": tokens, "out": tokens, "param": ["H"],
+                "state": ["B", "H"], "sum": ["B", "H"],
+                "checkpoint": ["B", "H", "count"]}[arg["kind"]]
+        if arg["kind"] == "checkpoint":
+            sizes = {**sizes, "count": -(-sizes["T"] // self.every)}
         return [sizes[dim] for dim in [*axes, *arg["axes"]]]
 
     def sizes(self, arrays):
@@ -125,18 +139,27 @@ class Kernel:
         sizes = {**self.sizes, **s.sizes(arrays)}
         assert all(sizes[d] == self.sizes[d] for d in self.sizes), sizes
         ins = [rounded(arrays[arg["name"]], arg["type"]) for arg in s.inputs]
-        initial = arrays.get("initial_state")
+        outs = [*s.outs, s.state]
+        names = [arg["name"] for arg in s.outs] + [
+            "d_initial_state" if s.backward else "final_state"]
+        if s.checkpoint and s.backward:
+            ins.append(rounded(arrays[s.checkpoint["name"]],
+                               s.checkpoint["type"]))
+        elif s.checkpoint:
+            outs.insert(-1, s.checkpoint)
+            names.insert(-1, s.checkpoint["name"])
+        initial = arrays.get("dht" if s.backward else "initial_state")
         if initial is not None:
             initial = rounded(initial, s.state["type"])
             assert list(initial.shape) == s.shape(s.state, sizes)
-        outs = [np.full(s.shape(arg, sizes), 0xAA, NUMPY[arg["type"]])
-                for arg in s.outs + [s.state]]
+        results = [np.full(s.shape(arg, sizes), 0xAA, NUMPY[arg["type"]])
+                   for arg in outs]
         dims = np.array([sizes["B"], sizes["T"], sizes["H"],
                          *(sizes[dim] for dim in s.dims)], np.int64)
         values = np.array([*s.attr_values(sizes, attrs).values()], np.float64)
         for guard in self.guards:
             guard[:] = 0x5A
-        common = (_pointers([*ins, initial]), _pointers(outs),
+        common = (_pointers([*ins, initial]), _pointers(results),
                   dims.ctypes.data_as(ctypes.c_void_p),
                   values.ctypes.data_as(ctypes.c_void_p),
                   ctypes.c_void_p(self.workspace.ctypes.data),
@@ -150,9 +173,31 @@ class Kernel:
                     ctypes.c_int64(vblocks)) == 0
         for guard in self.guards:
             assert np.all(guard == 0x5A), "wrote outside of its workspace"
-        names = [arg["name"] for arg in s.outs] + ["final_state"]
         return {name: widened(x, arg["type"]) for name, x, arg in
-                zip(names, outs, s.outs + [s.state])}
+                zip(names, results, outs)}
+
+
+class Gradient:
+    """Two kernels: `gradient(arrays, **attrs)` returns the d_<input>s.
+
+    The arrays include the outs' cotangents, and maybe `dht`.
+    """
+
+    def __init__(self, forward, backward):
+        self.forward, self.backward = forward, backward
+
+    def __call__(self, arrays, **attrs):
+        saved = self.forward(arrays, **attrs)
+        name = self.backward.signature.checkpoint["name"]
+        got = self.backward({**arrays, name: saved[name]}, **attrs)
+        params = {arg["name"] for arg in self.forward.signature.inputs
+                  if arg["kind"] == "param"}
+        for arg in self.backward.signature.outs:
+            if arg["kind"] == "sum":
+                param = arg["name"][2:] in params
+                x = np.sum(got[arg["name"]], axis=0 if param else None)
+                got[arg["name"]] = x
+        return got
 
 
 def _pointers(arrays):
@@ -190,6 +235,32 @@ class Kernels:
             self.tool("delta-compile", spec, "--emit=so", "-o", path, *options)
             self.cache[key] = Kernel(signature, path, {
                 dim: sizes[dim] for dim in signature.dims})
+        return self.cache[key]
+
+    def gradient(self, spec, dtype="f64", chunk=None, **sizes):
+        """The gradients of a library name or file, as a function."""
+        key = ("gradient", str(spec), dtype, chunk, *sorted(sizes.items()))
+        if key in self.cache:
+            return self.cache[key]
+        options = [f"--dtype={dtype}"]
+        for dim in self.signature(spec, *options).dims:
+            options += ["-D", f"{dim}={sizes[dim]}"]
+
+        def compile(fn, *more):
+            path = self.folder / f"gradient{len(self.cache)}_{fn}.so"
+            ir = path.with_suffix(".mlir")
+            self.tool("delta-compile", spec, "--emit=chunk", f"--fn={fn}", "-o",
+                      ir, *options, *more)
+            self.tool("delta-compile", ir, "--emit=so", "-o", path)
+            signature = Signature(ir.read_text())
+            return Kernel(signature, path,
+                          {dim: sizes[dim] for dim in signature.dims})
+
+        backward = compile("backward", *([f"--chunk={chunk}"] if chunk else []))
+        # The forward saves what the backward reads.
+        forward = compile("forward", "--save-every=1",
+                          f"--chunk={backward.signature.every}")
+        self.cache[key] = Gradient(forward, backward)
         return self.cache[key]
 
 

@@ -1,0 +1,233 @@
+# Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Gradients by the kernels: a forward that saves states, then the backward.
+
+They are held against the reference's reverse mode, token by token, against the
+golden vectors, and against identities that gradients have by mathematics.
+"""
+
+import os
+
+import numpy as np
+import pytest
+
+from kernels import run_npz
+from numpy_recurrences import LIBRARY, draw, error, evaluate
+from specgen import generate
+from test_golden import FILES, load
+from test_properties import GAUGE, value_names
+from test_reference_gradient import DECAYS, add_cotangents
+
+K, V, CHUNK = 20, 12, 16
+LIMIT = 2e-11
+NAMES = sorted(LIBRARY)
+
+
+@pytest.fixture(scope="module")
+def gradient(kernels):
+    """`gradient(name)`: the backward in float64, of this file's sizes."""
+    return lambda name, chunk=CHUNK: kernels.gradient(
+        name, chunk=chunk, K=K, V=V, n=2)
+
+
+def make(name, B=1, T=37, H=2, K=K, V=V, **options):
+    arrays = draw(name, B, T, H, K, V, **options)
+    return add_cotangents(arrays, evaluate(name, arrays))
+
+
+def assert_close(got, wanted, what, limit=LIMIT):
+    assert set(got) == set(wanted), what
+    for key, reference in wanted.items():
+        assert np.all(np.isfinite(got[key])), (what, key)
+        assert error(got[key], reference) <= limit, (what, key)
+
+
+# --- Against what others computed ---------------------------------------------
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_golden(tool, tmp_path, file):
+    name, arrays = load(file)
+    got = run_npz(tool, tmp_path, name, arrays, "--grad", "--check")
+    for key in arrays:
+        if key.startswith("d_"):
+            assert got[key].dtype == np.float32, key
+            assert error(got[key], arrays[key]) < 1e-5, key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reference(tool, tmp_path, gradient, name):
+    gated = any(arg.draw == "gate" and not arg.param
+                for arg in LIBRARY[name].args)
+    for decay in DECAYS if gated else DECAYS[:1]:
+        arrays = make(name, B=2, T=37 if decay == "logsigmoid" else 19,
+                      decay=decay)
+        wanted = run_npz(tool, tmp_path, name, arrays, "--grad", "--reference")
+        got = gradient(name)(arrays)
+        assert_close(got, wanted, (name, decay))
+        for key, x in arrays.items():
+            if np.any(np.isneginf(x)):
+                assert not np.any(got["d_" + key][np.isneginf(x)]), key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_short_and_empty(tool, tmp_path, gradient, name):
+    for T in (0, 1, 16):
+        arrays = make(name, T=T)
+        wanted = run_npz(tool, tmp_path, name, arrays, "--grad", "--reference")
+        got = gradient(name)(arrays)
+        assert_close(got, wanted, (name, T))
+    arrays = make(name, T=5)
+    del arrays["initial_state"], arrays["dht"]
+    wanted = run_npz(tool, tmp_path, name, arrays, "--grad", "--reference")
+    assert_close(gradient(name)(arrays), wanted, (name, "no states"))
+
+
+@pytest.mark.parametrize("seed", [13, 32, 40])
+def test_random_specs(tool, tmp_path, seed):
+    spec = generate(seed)
+    spec.dims = {dim: min(size, 17) for dim, size in spec.dims.items()}
+    file = tmp_path / f"random_{seed}.delta"
+    file.write_text(spec.text())
+    sizes = [(1, 21, 2), (2, 16, 1)][seed % 2]
+    arrays = spec.draw(*sizes)
+    arrays = add_cotangents(arrays, spec.evaluate(arrays, *sizes))
+    run_npz(tool, tmp_path, file, arrays, "--grad", "--check", "--dtype=f64",
+            "--chunk=16")
+
+
+# --- Identities ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["kda", "gated_delta_product", "mamba2"])
+def test_chunks_are_invisible(gradient, name):
+    arrays = make(name, T=70, decay="extreme")
+    wanted = gradient(name)(arrays)
+    assert_close(gradient(name, chunk=32)(arrays), wanted, (name, 32))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_adjoint(gradient, name):
+    # Outs and final state are linear in the values and the initial state.
+    arrays = make(name, T=40, decay="mixed")
+    got = gradient(name)(arrays)
+    results = evaluate(name, arrays)
+    left = np.sum(results["o"] * arrays["do"]) + \
+        np.sum(results["final_state"] * arrays["dht"])
+    right = sum(np.sum(arrays[key] * got["d_" + key])
+                for key in value_names(name) + ["initial_state"])
+    if name == "gdn2":  # the values are w * v
+        right -= np.sum(arrays["w"] * got["d_w"])
+    size = np.linalg.norm(results["o"]) * np.linalg.norm(arrays["do"])
+    assert abs(left - right) <= 1e-12 * size
+
+
+@pytest.mark.parametrize("name", sorted(GAUGE))
+def test_gauge(gradient, name):
+    # Scaling a channel of the keys and unscaling it in what reads them leaves
+    # the outs, so the gradient has no part along that direction (Noether).
+    arrays = make(name, T=40, decay="mixed")
+    got = gradient(name)(arrays)
+    final = evaluate(name, arrays)["final_state"]
+    terms = [(-1, key) for key in GAUGE[name][0].split()]
+    terms += [(1, key) for key in GAUGE[name][1].split()]
+    parts = [sign * np.sum(arrays[key] * got["d_" + key], axis=(0, 1))
+             for sign, key in terms]
+    parts.append(np.sum(arrays["initial_state"] * got["d_initial_state"],
+                        axis=(0, 3)))
+    parts.append(-np.sum(final * arrays["dht"], axis=(0, 3)))
+    assert np.linalg.norm(sum(parts)) <= 1e-12 * np.linalg.norm(parts)
+
+
+def test_time_reversal(kernels, gradient):
+    # The state's cotangent is the state of the same recurrence on reversed
+    # inputs, a and b exchanged, k and q exchanged, the decay one token later.
+    T = 37
+    x = make("dplr", T=T, decay="extreme")
+    got = gradient("dplr")(x)
+    shifted = {"a": "b", "b": "a", "gk": "gk"}
+    y = {key: np.concatenate([x[source][:, 1:], 0 * x["a"][:, :1]], axis=1)
+         for key, source in shifted.items()}
+    y.update(q=x["k"], k=x["q"], v=x["do"] * K ** -0.5)
+    y = {key: value[:, ::-1] for key, value in y.items()}
+    y["initial_state"] = x["dht"]
+    back = kernels("dplr", chunk=CHUNK, K=K, V=V)(y, scale=1.0)
+    assert error(got["d_v"], back["o"][:, ::-1]) <= 1e-12
+    # Through the first token's transition.
+    first = back["final_state"]
+    a, b, w = x["a"][:, 0], x["b"][:, 0], np.exp(x["gk"][:, 0])
+    state = w[..., None] * first + a[..., None] * np.einsum(
+        "bhk,bhkv->bhv", b, first)[..., None, :]
+    assert error(got["d_initial_state"], state) <= 1e-12
+
+
+# --- How it is asked for ------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_working_precisions(tool, tmp_path, dtype):
+    # The check's limits are twice the forward's.
+    arrays = make("rwkv7", K=32, V=32, T=50, decay="strong")
+    np.savez(tmp_path / "in.npz", **arrays)
+    done = tool("delta-run", "rwkv7", "--input", tmp_path / "in.npz", "--grad",
+                "--check", f"--dtype={dtype}")
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    assert names == ["d_" + arg.name for arg in LIBRARY["rwkv7"].args] + [
+        "d_scale", "d_initial_state"]
+    assert all(line.endswith(" ok") for line in done.stdout.splitlines())
+
+
+def test_random_arrays_and_a_failed_check(tool):
+    done = tool("delta-run", "mamba2", "--grad", "--check",
+                "--random=B=2,T=20,H=2,K=8,V=8")
+    assert done.stdout.count(" ok\n") == 8
+    done = tool("delta-run", "mamba2", "--grad", "--check", "--tolerance=0",
+                "--random=B=2,T=20,H=2,K=8,V=8", expect=2)
+    assert " FAIL\n" in done.stdout
+
+
+def test_packed_sequences_are_separate_bitwise(tool, tmp_path, gradient):
+    ends = [0, 17, 17, 20, 52]
+    x = make("mamba2", T=52)
+    rng = np.random.default_rng(5)
+    x["initial_state"] = rng.normal(size=[4, 2, K, V])
+    x["dht"] = rng.normal(size=[4, 2, K, V])
+    params = [arg.name for arg in LIBRARY["mamba2"].args if arg.param]
+    packed = run_npz(tool, tmp_path, "mamba2",
+                     {**x, "cu_seqlens": np.array(ends)}, "--grad",
+                     "--dtype=f64", f"--chunk={CHUNK}")
+    total = dict.fromkeys(params, 0)
+    for i in range(4):
+        part = {key: value if key in params
+                else value[i:i + 1] if key in ("initial_state", "dht")
+                else value[:, ends[i]:ends[i + 1]] for key, value in x.items()}
+        for key, value in gradient("mamba2")(part).items():
+            if key[2:] in params:
+                total[key[2:]] = total[key[2:]] + value
+            elif key == "d_initial_state":
+                np.testing.assert_array_equal(packed[key][i:i + 1], value)
+            else:
+                np.testing.assert_array_equal(
+                    packed[key][:, ends[i]:ends[i + 1]], value)
+    for key in params:
+        assert error(packed["d_" + key], total[key]) < 1e-14
+
+
+def test_threads_do_not_change_a_bit(tool, tmp_path):
+    x = make("mamba2", B=3, T=20, H=3, K=8, V=8)
+    runs = []
+    for count in ("1", "2"):
+        env = {**os.environ, "DELTA_NUM_THREADS": count}
+        runs.append(run_npz(lambda *args, **kwargs: tool(
+            *args, env=env, **kwargs), tmp_path, "mamba2", x, "--grad"))
+    for key, value in runs[0].items():
+        np.testing.assert_array_equal(value, runs[1][key], key)
+
+
+def test_saved_states_are_reported(tool):
+    done = tool("delta-run", "kda", "--grad", "--explain", "--chunk=16",
+                "--random=B=2,T=48,H=3,K=8,V=8")
+    # 8 * 8 * 4 bytes every 16 tokens: 16 for each of 2 * 48 * 3.
+    assert "bytes_per_token=16 (8 * 8 * 4 / (16 * 1))" in done.stderr
+    assert (f"saved states take {16 * 2 * 48 * 3} bytes: shape (2, 3, 3, 8, 8) "
+            "of f32\n") in done.stderr
