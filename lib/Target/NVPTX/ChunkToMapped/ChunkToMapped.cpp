@@ -124,6 +124,7 @@ static LogicalResult mapTiled(ModuleOp module, const GpuMapOptions &options,
   GpuKernelFacts facts;
   facts.name = getGpuEntryName(function.getName(), signature.getOption("fn"));
   facts.threads = 32 * choice.warps;
+  facts.minCtas = choice.ctas;
   GpuKernel kernel = createGpuKernel(module, signature, function.getName(),
                                      facts, *target);
   tiled->emit(kernel);
@@ -178,24 +179,26 @@ static LogicalResult mapTiled(ModuleOp module, const GpuMapOptions &options) {
            << "warps=" << choice.warps << " is more than a CTA of "
            << target->getName() << " has; expected 1 to "
            << target->getThreadsPerCta() / 32;
-  while (true) {
+  // Small kernels wait for each other's steps: two of them fill the waits.
+  SmallVector<TiledChoice> choices;
+  for (int64_t ctas : {2, 1})
+    for (int step = 0; step < 4; ++step) {
+      choice.ctas = ctas;
+      choice.stages = step < 1 ? 2 : 1;
+      choice.keepsShared = step < 2;
+      choice.copiesCheckpoint = step < 3;
+      if (ctas == 1 || choice.warps <= 4)
+        choices.push_back(choice);
+    }
+  for (const TiledChoice &candidate : ArrayRef(choices).drop_back()) {
     OwningOpRef<ModuleOp> attempt = module.clone();
-    bool last = choice.stages == 1 && !choice.keepsShared &&
-                !choice.copiesCheckpoint;
-    if (last)
-      return mapTiled(module, options, choice);
-    if (failed(mapTiled(*attempt, options, choice)))
+    if (failed(mapTiled(*attempt, options, candidate)))
       return failure();
     FailureOr<int64_t> bytes = measureShared(*attempt);
-    if (succeeded(bytes) && *bytes <= target->getSharedPerCta())
-      return mapTiled(module, options, choice);
-    if (choice.stages == 2)
-      choice.stages = 1;
-    else if (choice.keepsShared)
-      choice.keepsShared = false;
-    else
-      choice.copiesCheckpoint = false;
+    if (succeeded(bytes) && *bytes <= target->getSharedBudget(candidate.ctas))
+      return mapTiled(module, options, candidate);
   }
+  return mapTiled(module, options, choices.back());
 }
 
 LogicalResult mlir::delta::explainGpuMapping(ModuleOp module,

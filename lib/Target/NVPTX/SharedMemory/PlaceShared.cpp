@@ -207,7 +207,8 @@ struct PlaceShared : mlir::delta::impl::DeltaPlaceSharedBase<PlaceShared> {
     });
     int64_t limit = target.getSharedPerCta();
     int64_t used = place(arrays, /*anyOverlap=*/false);
-    if (used > limit)
+    // What several CTAs share a multiprocessor for is worth some barriers.
+    if (used > std::min(limit, target.getSharedBudget(facts->minCtas)))
       used = place(arrays, /*anyOverlap=*/true);
     if (used > limit)
       return kernel.emitError()

@@ -33,6 +33,8 @@ struct TileAt {
 /// How much of a kernel's work is kept in shared memory rather than done again.
 struct TiledChoice {
   int64_t warps = 4;
+  /// CTAs that a multiprocessor shall hold.
+  int64_t ctas = 1;
   /// Chunks whose inputs have a place: with 2, the next one's are on their way.
   int64_t stages = 2;
   /// Are scans and functions with several readers stored?
