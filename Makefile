@@ -42,6 +42,7 @@ bench-gpu: build ## a folder with the GPU benchmark, to be copied to a GPU host
 	@python3 benchmarks/gpu/build.py --build $(BUILD)
 
 wheel: build ## the Python package as a wheel in dist/, tested in an environment of its own
+	@rm -rf dist
 	@.venv/bin/python -m pip wheel --quiet --no-deps --no-build-isolation \
 		--config-settings=build-dir=$(BUILD) --wheel-dir dist .
 	@scripts/test_wheel.sh dist/deltac-*.whl

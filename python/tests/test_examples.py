@@ -27,3 +27,8 @@ def test_qwen3_next():
     pytest.importorskip("transformers")
     output = run("qwen3_next.py", "--tokens", "96", "--new", "4")
     assert "4 generated tokens: the same" in output
+
+
+def test_new_variant():
+    output = run("new_variant.py", "--steps", "3")
+    assert "training to recall values by their keys" in output
