@@ -4,9 +4,8 @@
 
     python examples/new_variant.py [--steps 300]
 
-The variant: every key channel fades at its own learned rate, a token corrects
-what its key holds, and the output also looks at what was there *before* the
-correction. The example compiles it, compares values and gradients with a loop in
+The variant: every token chooses how fast each key channel fades, corrects what
+its key holds, and the output also looks at what was there *before* the correction. The example compiles it, compares values and gradients with a loop in
 plain PyTorch, trains a small model with it to recall values by their keys in
 context, and generates token by token with the recurrent form.
 """
@@ -23,9 +22,9 @@ import deltac
 
 SURPRISE = deltac.recurrence("""
 recurrence surprise {
-  in    q: K, k: K, v: V
+  in    q: K, k: K, v: V, fade: K
   in    beta: scalar
-  param fade: K, weight: V                // a rate a channel, a weight a value
+  param weight: V
   attr  scale = K ^ -0.5
   state S: K x V
 
@@ -38,14 +37,14 @@ recurrence surprise {
 """)
 
 
-def plain(q, k, v, beta, fade, weight):
+def plain(q, k, v, fade, beta, weight):
     """The same as a loop."""
     S = q.new_zeros(*q.shape[:1], *q.shape[2:], v.shape[-1])
     outs = []
     for t in range(q.shape[1]):
         norm = k[:, t].square().sum(-1, keepdim=True) + 1e-6
         key = k[:, t] * norm.rsqrt()
-        S = fade.sigmoid().unsqueeze(-1) * S
+        S = fade[:, t].sigmoid().unsqueeze(-1) * S
         before = torch.einsum("bhkv,bhk->bhv", S, key)
         write = beta[:, t, :, None].sigmoid() * (v[:, t] - before)
         S = S + key.unsqueeze(-1) * write.unsqueeze(-2)
@@ -57,7 +56,7 @@ def plain(q, k, v, beta, fade, weight):
 def compare():
     """Largest differences of values and gradients, relative to the largest."""
     B, T, H, K, V = 2, 100, 2, 32, 24
-    shapes = [(B, T, H, K), (B, T, H, K), (B, T, H, V), (B, T, H), (H, K),
+    shapes = [(B, T, H, K), (B, T, H, K), (B, T, H, V), (B, T, H, K), (B, T, H),
               (H, V)]
     inputs = [torch.randn(shape, requires_grad=True) for shape in shapes]
     o = SURPRISE(*inputs)[0]
@@ -80,7 +79,8 @@ class Layer(nn.Module):
         self.shift = nn.Parameter(torch.tensor(0.0))
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.beta = nn.Linear(width, heads)
-        self.fade = nn.Parameter(torch.full((heads, width // heads), 4.0))
+        self.fade = nn.Linear(width, width)
+        nn.init.constant_(self.fade.bias, 4.0)  # forget slowly at first
         self.weight = nn.Parameter(torch.zeros(heads, width // heads))
         self.out = nn.Linear(width, width, bias=False)
 
@@ -91,8 +91,9 @@ class Layer(nn.Module):
         # Keys from the token before, values and queries from this one.
         q, _, v = self.qkv(y).chunk(3, -1)
         k = self.qkv(mixed).chunk(3, -1)[1]
-        q, k, v = (z.unflatten(-1, (self.heads, -1)) for z in (q, k, v))
-        o, _ = SURPRISE(q, k, v, self.beta(y), self.fade, self.weight)
+        q, k, v, fade = (z.unflatten(-1, (self.heads, -1))
+                         for z in (q, k, v, self.fade(y)))
+        o, _ = SURPRISE(q, k, v, fade, self.beta(y), self.weight)
         return x + self.out(o.flatten(-2))
 
 
@@ -144,14 +145,14 @@ def train(steps, symbols=32):
 def decode():
     """Token by token, the state handed on, against all tokens at once."""
     B, T, H, K = 1, 20, 2, 32
-    q, k, v = torch.randn(3, B, T, H, K)
-    beta, (fade, weight) = torch.randn(B, T, H), torch.randn(2, H, K)
-    whole, _ = SURPRISE(q, k, v, beta, fade, weight)
+    q, k, v, fade = torch.randn(4, B, T, H, K)
+    beta, weight = torch.randn(B, T, H), torch.randn(H, K)
+    whole, _ = SURPRISE(q, k, v, fade, beta, weight)
     state, outs = None, []
     for t in range(T):
         now = slice(t, t + 1)
         o, state = SURPRISE.decode(q[:, now], k[:, now], v[:, now],
-                                   beta[:, now], fade, weight,
+                                   fade[:, now], beta[:, now], weight,
                                    initial_state=state,
                                    output_final_state=True)
         outs.append(o)
