@@ -127,11 +127,12 @@ def errors(step, gates):
     leaves = {name: x.double().requires_grad_() for name, x in inputs.items()}
     out, _ = token_loop(small.recurrence, leaves)
     out.backward(arrays["do"].double())
+    out = out.detach()
     result = {"o": (arrays["o"].double() - out).norm() / out.norm()}
     for name, x in leaves.items():
         result["d_" + name] = ((arrays["d_" + name].double() - x.grad).norm()
                                / x.grad.norm())
-    return {name: float(x) for name, x in result.items()}
+    return {name: x.item() for name, x in result.items()}
 
 
 def measure(options):
