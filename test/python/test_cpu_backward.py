@@ -3,14 +3,17 @@
 """Operations of gradients and backward kernels on the CPU.
 
 The operations that only gradients have, in programs written by hand, against
-the evaluator (float64); what a program computes need not be a gradient.
+the evaluator (float64); what a program computes need not be a gradient. Then
+whole kernels with a checkpoint in every chunk and with fewer.
 """
 
 import itertools
+import re
 
+import numpy as np
 import pytest
 
-from test_cpu_map import Program, check, gate, masked  # noqa: F401
+from test_cpu_map import LIMIT, Program, check, gate, masked  # noqa: F401
 
 QKV = dict(q=("in", "K"), k=("in", "K"), v=("in", "V"), a=("in", "K"),
            g=("in", "K"), h=("in", "C"), beta=("in",), S=("state", "K", "V"))
@@ -113,3 +116,53 @@ def test_transposed_solve(check, m, options):
     for x in solve([p.matmul(q, "%S", acc=p.scaled(v, 1 + i)) for i in range(m)]):
         p.out(x, "V")
     check(p, "%S", options=options)
+
+
+@pytest.mark.parametrize("spec, T", [("kda", 100), ("mamba2", 37), ("iplr", 64),
+                                     ("gated_delta_product", 50), ("rwkv6", 0)])
+def test_fewer_checkpoints(tool, tmp_path, spec, T):
+    """The states between two checkpoints are computed again."""
+    B, H, sizes = 2, 3, dict(K=20, V=33, n=2)
+    done = tool("delta-compile", spec, "--emit=chunk", "--dtype=f64",
+                *(x for dim, size in sizes.items() for x in ("-D", f"{dim}={size}")
+                  if dim != "n" or spec == "gated_delta_product"))
+    (tmp_path / "chunk.mlir").write_text(done.stdout)
+    rng = np.random.default_rng(T)
+    arrays = {}
+
+    def fill(text):
+        pattern = (r'kind = (\w+), name = "(\w+)", type = \w+(?:, axes = \[([^\]]*)\])?'
+                   r'(?:, family = (\w+))?(, range = \[[^\]]*0\.0\])?')
+        for kind, name, axes, family, decay in re.findall(pattern, text):
+            shape = [sizes[a.strip()] for a in axes.split(",") if a.strip()]
+            lead = {"in": [B, T, *([sizes[family]] if family else []), H],
+                    "param": [H]}.get(kind)
+            if lead is not None and name not in arrays:
+                x = rng.normal(size=lead + shape) / 4
+                arrays[name] = -abs(x) if decay else x
+
+    def run(name, passes, **more):
+        tool("delta-opt", tmp_path / "chunk.mlir", *passes, "--delta-cpu-map", "-o",
+             tmp_path / f"{name}.mlir")
+        np.savez(tmp_path / "in.npz", **arrays, **more)
+        tool("delta-kernel", tmp_path / f"{name}.mlir", "--sizes", f"{B},{T},{H}",
+             "--input", tmp_path / "in.npz", "--output", tmp_path / "out.npz")
+        with np.load(tmp_path / "out.npz") as out:
+            return dict(out)
+
+    fill(done.stdout)
+    fill(tool("delta-opt", tmp_path / "chunk.mlir", "--delta-differentiate").stdout)
+    state, dstate = rng.normal(size=(2, B, H, sizes["K"], sizes["V"]))
+    gradients = []
+    for every in (1, 2, 3):
+        saved = run("forward", [f"--delta-save-states=every={every}"],
+                    initial_state=state)["checkpoints"]
+        assert saved.shape[2] == -(-T // (16 * every))
+        gradients.append(run(
+            "backward", [f"--delta-differentiate=save-every={every}"],
+            initial_state=dstate, checkpoints=saved))
+    for other in gradients[1:]:
+        assert other.keys() == gradients[0].keys()
+        for name, x in other.items():
+            scale = np.linalg.norm(x) or 1
+            assert np.linalg.norm(x - gradients[0][name]) <= LIMIT * scale, name

@@ -2,6 +2,9 @@
 // RUN: delta-opt %s --delta-differentiate --delta-cpu-map --delta-cpu-to-llvm | FileCheck %s --check-prefix=ENTRY
 // RUN: delta-opt %s --delta-save-states --delta-cpu-map="vector-bits=512 fma=on" | FileCheck %s --check-prefix=SAVE
 // RUN: not delta-opt %s --delta-differentiate --delta-cpu-map=panel=16 2>&1 | FileCheck %s --check-prefix=PANEL
+// RUN: delta-opt %s --delta-differentiate=save-every=4 | FileCheck %s --check-prefix=PROGRAMS
+// RUN: delta-opt %s --delta-differentiate=save-every=4 --delta-cpu-map="vector-bits=512 fma=on" | FileCheck %s --check-prefix=SEGMENTS
+// RUN: delta-opt %s --delta-differentiate=save-every=4 --delta-cpu-map --delta-cpu-to-llvm -o /dev/null
 
 // A decaying state without feedback, 32 x 32, and its gradients. The backward
 // kernel walks the chunks from the last to the first; all columns of the state
@@ -74,3 +77,20 @@ module attributes {delta.stage = "chunk", delta.signature = #delta.signature<arg
 // SAVE: vector.store %{{.*}}, %[[STATES]]
 
 // PANEL: error: the mapping's panel cannot be chosen for a backward kernel, which works on all columns of the state at a time
+
+// Where not every chunk has a checkpoint, a second program computes the states
+// behind one: the forward program without outs.
+// PROGRAMS: func.func @decaying(
+// PROGRAMS: func.func private @decaying_states(%{{.*}}: tensor<32x32xf32> {delta.arg = "S"}, %{{.*}}: index) -> tensor<32x32xf32>
+// PROGRAMS-NOT: delta.decay_gram
+// PROGRAMS: return
+
+// It runs forwards through a segment of four chunks, then the gradients go
+// backwards through it; the states lie in the arena.
+// SEGMENTS-NOT: @decaying_states
+// SEGMENTS: %[[CHUNKS:.*]] = arith.ceildivsi
+// SEGMENTS: %[[COUNT:.*]] = arith.minsi
+// SEGMENTS: scf.for %[[I:.*]] = %{{.*}} to %[[COUNT]]
+// SEGMENTS: memref.view
+// SEGMENTS: scf.if
+// SEGMENTS: scf.for %{{.*}} = %{{.*}} to %[[COUNT]]

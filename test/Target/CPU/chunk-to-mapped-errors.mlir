@@ -103,3 +103,19 @@ module attributes {delta.stage = "chunk", delta.signature = #sig} {
     return %S, %q, %s : tensor<8x8xf32>, tensor<16x8xf32>, tensor<16xf32>
   }
 }
+
+// -----
+
+#sig = #delta.signature<args = [
+    #delta.arg<kind = in, name = "q", type = f32, axes = [K]>,
+    #delta.arg<kind = checkpoint, name = "c", type = f32, axes = [K, V]>,
+    #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+    #delta.arg<kind = out, name = "o", type = f32, axes = [K]>],
+    dims = {K = 8, V = 8}, options = {fn = "backward", chunk = 16, save_every = 2}>
+// expected-error @+1 {{expects the program '@segments_states' that computes the states between two checkpoints}}
+module attributes {delta.stage = "chunk", delta.signature = #sig} {
+  func.func @segments(%q: tensor<16x8xf32> {delta.arg = "q"}, %c: tensor<8x8xf32> {delta.arg = "c"},
+      %S: tensor<8x8xf32> {delta.arg = "S"}, %valid: index) -> (tensor<8x8xf32>, tensor<16x8xf32>) {
+    return %S, %q : tensor<8x8xf32>, tensor<16x8xf32>
+  }
+}

@@ -156,8 +156,10 @@ LogicalResult DeltaDialect::verifyOperationAttribute(Operation *op,
       return op->emitOpError() << "expects exactly one 'delta.recurrence' in stage "
                                << stringifyStage(*stage);
   } else if (*stage == Stage::Chunk) {
-    auto functions = module.getOps<func::FuncOp>();
-    if (functions.empty() || !llvm::hasSingleElement(functions))
+    // Private: the program of the states between two checkpoints.
+    if (llvm::count_if(module.getOps<func::FuncOp>(), [](func::FuncOp function) {
+          return !function.isPrivate();
+        }) != 1)
       return op->emitOpError()
              << "expects exactly one 'func.func' in stage chunk";
   }

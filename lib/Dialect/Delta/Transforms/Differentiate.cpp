@@ -346,6 +346,22 @@ FailureOr<func::FuncOp> BackwardBuilder::run() {
   return function;
 }
 
+/// The forward program without outs: from a chunk's inputs and the state at its
+/// start to the state at its end.
+static func::FuncOp createStates(func::FuncOp forward) {
+  func::FuncOp states = forward.clone();
+  states.setSymName((forward.getSymName() + kStatesSuffix).str());
+  states.setPrivate();
+  Operation *terminator = states.front().getTerminator();
+  while (terminator->getNumOperands() > 1)
+    terminator->eraseOperand(terminator->getNumOperands() - 1);
+  states.removeResAttrsAttr();
+  states.setFunctionType(
+      FunctionType::get(states.getContext(), states.getArgumentTypes(),
+                        terminator->getOperandTypes()));
+  return states;
+}
+
 LogicalResult mlir::delta::differentiate(ModuleOp module,
                                          const DifferentiateOptions &options) {
   FailureOr<func::FuncOp> forward = getForwardProgram(module);
@@ -359,20 +375,29 @@ LogicalResult mlir::delta::differentiate(ModuleOp module,
       makeBackwardSignature(module, signature, options.saveEvery);
   if (failed(backward))
     return failure();
+  func::FuncOp states;
+  if (options.saveEvery > 1)
+    states = createStates(*forward);
   moveScalarFactors(*forward);
   BackwardBuilder builder(*forward, signature, *backward);
   FailureOr<func::FuncOp> function = builder.run();
-  if (failed(function))
+  if (failed(function)) {
+    if (states)
+      states.erase();
     return failure();
+  }
   forward->erase();
+  if (states)
+    module.push_back(states);
   setSignature(module, *backward);
   IRRewriter rewriter(module.getContext());
   DominanceInfo dominance;
   eliminateCommonSubExpressions(rewriter, dominance, module);
-  for (Operation &op :
-       llvm::make_early_inc_range(llvm::reverse(function->front())))
-    if (isOpTriviallyDead(&op))
-      op.erase();
+  for (auto program : module.getOps<func::FuncOp>())
+    for (Operation &op :
+         llvm::make_early_inc_range(llvm::reverse(program.front())))
+      if (isOpTriviallyDead(&op))
+        op.erase();
   return success();
 }
 

@@ -10,6 +10,7 @@
 //   s (L1 R1 + L2 R2)   =>   (s L1) R1 + (s L2) R2
 //
 // it is that of the operands with their cotangents, which are needed anyway.
+// The same holds for a number for each row.
 //
 // Test: test/Dialect/Delta/Transforms/differentiate.mlir
 //
@@ -21,25 +22,29 @@
 using namespace mlir;
 using namespace mlir::delta;
 
-/// The number that a value has everywhere, if it is no constant.
-static Value getNumber(Value value) {
+/// The number that a value has everywhere, or the vector of those of its rows;
+/// null if it is constant or anything else.
+static Value getFactor(Value value) {
   auto broadcast = value.getDefiningOp<BroadcastOp>();
-  if (!broadcast || isa<RankedTensorType>(broadcast.getInput().getType()))
+  if (!broadcast)
     return {};
-  Operation *source = broadcast.getInput().getDefiningOp();
-  return source && source->hasTrait<OpTrait::ConstantLike>()
-             ? Value()
-             : broadcast.getInput();
+  Value input = broadcast.getInput();
+  if (isa<RankedTensorType>(input.getType()) && broadcast.getDim() != 0)
+    return {};
+  Operation *source = input.getDefiningOp();
+  return source && source->hasTrait<OpTrait::ConstantLike>() ? Value() : input;
 }
 
-/// number * value, in front of `before`.
-static Value scale(OpBuilder &b, Operation *before, Value value, Value number) {
+/// factor * value, in front of `before`.
+static Value scale(OpBuilder &b, Operation *before, Value value, Value factor) {
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPoint(before);
   Location loc = before->getLoc();
-  Value factor = BroadcastOp::create(b, loc, value.getType(), number,
-                                     /*dim=*/IntegerAttr());
-  return arith::MulFOp::create(b, loc, value, factor);
+  IntegerAttr dim;
+  if (isa<RankedTensorType>(factor.getType()))
+    dim = b.getI64IntegerAttr(0);
+  Value all = BroadcastOp::create(b, loc, value.getType(), factor, dim);
+  return arith::MulFOp::create(b, loc, value, all);
 }
 
 void mlir::delta::moveScalarFactors(func::FuncOp function) {
@@ -49,23 +54,26 @@ void mlir::delta::moveScalarFactors(func::FuncOp function) {
     for (auto [sum, factor] :
          {std::make_pair(product.getLhs(), product.getRhs()),
           std::make_pair(product.getRhs(), product.getLhs())}) {
-      Value number = getNumber(factor);
+      Value number = getFactor(factor);
       auto last = sum.getDefiningOp<MatmulOp>();
       if (!number || !last || !sum.hasOneUse())
         continue;
-      // A number that is defined behind the products cannot stand before them.
+      // What is defined behind the products cannot stand before them.
       Operation *definition = number.getDefiningOp();
       Value rest = sum;
       MatmulOp first = last;
+      bool isNumber = number && !isa<RankedTensorType>(number.getType());
+      bool keepsRows = true;
       while (auto link = rest.getDefiningOp<MatmulOp>()) {
         if (!rest.hasOneUse())
           break;
+        keepsRows &= isNumber || !link.getTransposeLhs();
         first = link;
         if (!link.getAcc())
           break;
         rest = link.getAcc();
       }
-      if (definition && !definition->isBeforeInBlock(first))
+      if (!keepsRows || (definition && !definition->isBeforeInBlock(first)))
         continue;
       for (MatmulOp link = last; link;) {
         link.getLhsMutable().assign(scale(b, link, link.getLhs(), number));

@@ -17,6 +17,7 @@
 
 #include "Emitter.h"
 #include "Plan.h"
+#include "delta/Dialect/Delta/Transforms/Adjoint.h"
 #include "delta/Target/CPU/ChunkToMapped/Passes.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -56,9 +57,23 @@ LogicalResult mlir::delta::mapChunkToCpu(ModuleOp module,
   FailureOr<Plan> plan = Plan::build(function, signature, options);
   if (failed(plan))
     return failure();
+  func::FuncOp states;
+  if (signature.getOption("fn") == "backward" &&
+      signature.getIntOption("save_every").value_or(1) > 1) {
+    std::string name = (function.getSymName() + kStatesSuffix).str();
+    states = module.lookupSymbol<func::FuncOp>(name);
+    if (!states)
+      return module.emitError()
+             << "expects the program '@" << name
+             << "' that computes the states between two checkpoints";
+    if (failed(plan->addStates(states, options)))
+      return failure();
+  }
   OpBuilder builder(function);
   Emitter(*plan, builder).emitKernel();
   function.erase();
+  if (states)
+    states.erase();
 
   const Geometry &g = plan->geometry;
   auto decision = [&](StringRef name, int64_t value) {

@@ -185,7 +185,7 @@ Value Emitter::viewSlot(unsigned slot, int64_t byteInSlot, int64_t rows,
                         int64_t stride) {
   if (Value other = bound.lookup({slot, byteInSlot}))
     return other;
-  int64_t offset = plan.slots[slot].offset + byteInSlot;
+  int64_t offset = plan.slots[slot].offset + byteInSlot + arenaByte;
   Value &view = views[{offset, {rows, stride}}];
   if (!view) {
     // One view for each place, at the kernel's entry.

@@ -65,7 +65,6 @@ void Emitter::bindArguments() {
   SignatureAttr signature = plan.signature;
   unsigned next = 0;
   auto take = [&]() -> Value { return kernel.getArgument(next++); };
-  llvm::DenseMap<StringAttr, Value> byName;
   for (ArgAttr arg : getInputArrays(signature))
     byName[arg.getName()] = take();
   init = take();
@@ -83,6 +82,24 @@ void Emitter::bindArguments() {
   begin = take();
   end = take();
   vblocks = take();
+  bindProgram();
+  if (plan.states) {
+    states = std::make_unique<Emitter>(*plan.states, b, plan.statesByte);
+    states->join(*this);
+  }
+}
+
+void Emitter::join(const Emitter &main) {
+  kernel = main.kernel;
+  loc = main.loc;
+  arena = main.arena;
+  byName = main.byName;
+  numTokens = main.numTokens;
+  heads = main.heads;
+  bindProgram();
+}
+
+void Emitter::bindProgram() {
   func::FuncOp source = plan.function;
   for (BlockArgument argument : source.getArguments()) {
     ArgAttr arg = plan.getArg(argument);
@@ -172,8 +189,8 @@ void Emitter::forEachPanel(llvm::function_ref<void()> body) {
   loop(firstPanel, lastPanel, 1, ValueRange{},
        [&](Value panel, ValueRange) -> SmallVector<Value> {
          colBase = mul(panel, g.panelWidth());
-         Value shift =
-             add(mul(panel, bytes), plan.slots[plan.stateSlot].offset);
+         Value shift = add(mul(panel, bytes),
+                           plan.slots[plan.stateSlot].offset + arenaByte);
          stateView = memref::ViewOp::create(
              b, loc, MemRefType::get({g.stateRows, g.panelWidth()}, g.compute),
              arena, shift, ValueRange{});
@@ -309,6 +326,110 @@ void Emitter::emitItem(Value item) {
   firstPanel = panelOf(block);
   lastPanel = panelOf(add(block, 1));
 
+  startItem();
+  if (states) {
+    states->batchIndex = batchIndex;
+    states->headIndex = headIndex;
+    states->block = block;
+    states->firstPanel = idx(0);
+    states->lastPanel = idx(states->g.panels());
+    states->startItem();
+    states->emitUnits(Slice::Hoisted);
+  }
+  emitLoadState();
+  for (const Buffer &buffer : plan.sumBuffers)
+    emitZeroColumns(buffer, 0);
+  if (plan.isWhole)
+    stateView = viewSlot(plan.stateSlot, 0, g.stateRows, g.panelWidth());
+  emitUnits(Slice::Hoisted);
+  numChunks = arith::CeilDivSIOp::create(b, loc, numTokens, idx(g.tokens));
+  if (states) {
+    emitSegments();
+  } else {
+    // The adjoint of the state goes from the last chunk to the first.
+    loop(idx(0), numChunks, 1, ValueRange{},
+         [&](Value chunk, ValueRange) -> SmallVector<Value> {
+           emitChunk(isBackward() ? sub(sub(numChunks, idx(1)), chunk) : chunk);
+           return {};
+         });
+  }
+  emitStoreSums();
+  emitStoreState();
+}
+
+/// Segments of chunks from one checkpoint to the next, the last first: forwards
+/// for the states, which are kept in the arena, then backwards.
+void Emitter::emitSegments() {
+  int64_t every = getSaveEvery();
+  auto saved =
+      MemRefType::get({g.stateRows * states->g.paddedCols()}, g.compute);
+  Value segments = div(add(numChunks, every - 1), every);
+  loop(idx(0), segments, 1, ValueRange{},
+       [&](Value i, ValueRange) -> SmallVector<Value> {
+         Value first = mul(sub(sub(segments, idx(1)), i), every);
+         Value count = min(sub(numChunks, first), idx(every));
+         emitSegmentStates(first, count);
+         loop(idx(0), count, 1, ValueRange{},
+              [&](Value j, ValueRange) -> SmallVector<Value> {
+                Value number = sub(sub(count, idx(1)), j);
+                arrays[plan.checkpoint] = viewSaved(number, saved);
+                arrayBase[plan.checkpoint] = idx(0);
+                arrayRowStride[plan.checkpoint] = idx(states->g.paddedCols());
+                emitChunk(add(first, number));
+                return {};
+              });
+         return {};
+       });
+}
+
+Value Emitter::viewSaved(Value number, MemRefType type) {
+  int64_t bytes = type.getNumElements() * g.elementBytes();
+  return memref::ViewOp::create(b, loc, type, arena,
+                                add(mul(number, bytes), plan.savedByte),
+                                ValueRange{});
+}
+
+void Emitter::emitSegmentStates(Value first, Value count) {
+  Value array = byName.lookup(plan.getArg(plan.checkpoint).getName());
+  auto type =
+      cast<FloatType>(cast<MemRefType>(array.getType()).getElementType());
+  auto vector = VectorType::get({g.lanes}, type);
+  states->emitStateRows(getCheckpointBase(first), [&](Value row, Value col,
+                                                      Value at, Value mask) {
+    Value loaded;
+    if (mask) {
+      Value zero = arith::ConstantOp::create(
+          b, loc, DenseElementsAttr::get(vector, FloatAttr::get(type, 0.0)));
+      loaded =
+          vector::MaskedLoadOp::create(b, loc, vector, array, at, mask, zero);
+    } else {
+      loaded = vector::LoadOp::create(b, loc, vector, array, at);
+    }
+    states->storeVector(convert(loaded, g.compute), states->stateView, row,
+                        col);
+  });
+  auto saved =
+      MemRefType::get({g.stateRows, states->g.paddedCols()}, g.compute);
+  loop(idx(0), count, 1, ValueRange{},
+       [&](Value number, ValueRange) -> SmallVector<Value> {
+         Value target = viewSaved(number, saved);
+         states->emitStateRows(idx(0), [&](Value row, Value col, Value, Value) {
+           Value state = states->loadVector(states->stateView, row, col);
+           storeVector(state, target, row, add(states->colBase, col));
+         });
+         // The last one's end is the next segment's start.
+         Value goesOn = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt,
+                                              add(number, 1), count);
+         auto branch =
+             scf::IfOp::create(b, loc, goesOn, /*withElseRegion=*/false);
+         OpBuilder::InsertionGuard guard(b);
+         b.setInsertionPoint(branch.thenBlock()->getTerminator());
+         states->emitChunk(add(first, number));
+         return {};
+       });
+}
+
+void Emitter::startItem() {
   func::FuncOp source = plan.function;
   for (BlockArgument argument : source.getArguments()) {
     ArgAttr arg = plan.getArg(argument);
@@ -321,21 +442,6 @@ void Emitter::emitItem(Value item) {
           memref::LoadOp::create(b, loc, arrays.lookup(argument), headIndex),
           g.compute);
   }
-  emitLoadState();
-  for (const Buffer &buffer : plan.sumBuffers)
-    emitZeroColumns(buffer, 0);
-  if (plan.isWhole)
-    stateView = viewSlot(plan.stateSlot, 0, g.stateRows, g.panelWidth());
-  emitUnits(Slice::Hoisted);
-  numChunks = arith::CeilDivSIOp::create(b, loc, numTokens, idx(g.tokens));
-  // The adjoint of the state goes from the last chunk to the first.
-  loop(idx(0), numChunks, 1, ValueRange{},
-       [&](Value chunk, ValueRange) -> SmallVector<Value> {
-         emitChunk(isBackward() ? sub(sub(numChunks, idx(1)), chunk) : chunk);
-         return {};
-       });
-  emitStoreSums();
-  emitStoreState();
 }
 
 void Emitter::emitChunk(Value chunk) {
@@ -350,7 +456,7 @@ void Emitter::emitChunk(Value chunk) {
   func::FuncOp source = plan.function;
   for (BlockArgument argument : source.getArguments()) {
     ArgAttr arg = plan.getArg(argument);
-    if (argument == plan.checkpoint) {
+    if (argument == plan.checkpoint && !states) {
       arrayBase[argument] = getCheckpointBase(chunk);
       arrayRowStride[argument] = idx(g.stateCols);
     }

@@ -25,8 +25,9 @@ Value Emitter::lookUp(ArrayRef<int64_t> table, Value position) {
   Value &memref = tables[std::vector<int64_t>(table)];
   if (!memref) {
     OpBuilder::InsertionGuard guard(b);
+    func::FuncOp source = plan.function;
     std::string name =
-        (kernel.getName() + "_table_" + Twine(tables.size() - 1)).str();
+        (source.getName() + "_table_" + Twine(tables.size() - 1)).str();
     b.setInsertionPoint(kernel);
     auto values = DenseElementsAttr::get(
         RankedTensorType::get(type.getShape(), type.getElementType()), table);
@@ -40,7 +41,7 @@ Value Emitter::lookUp(ArrayRef<int64_t> table, Value position) {
 }
 
 int64_t Emitter::offsetOf(const Buffer &buffer) const {
-  return plan.slots[buffer.slot].offset + buffer.byteInSlot;
+  return plan.slots[buffer.slot].offset + buffer.byteInSlot + arenaByte;
 }
 
 Value Emitter::viewAt(const Buffer &like, Value offset) {

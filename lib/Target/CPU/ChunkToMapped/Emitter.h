@@ -33,9 +33,10 @@ struct Cursor {
 
 class Emitter {
 public:
-  Emitter(const Plan &plan, OpBuilder &builder)
-      : plan(plan), g(plan.geometry), b(builder), loc(builder.getUnknownLoc()) {
-  }
+  /// The plan's arena begins at byte `arenaByte` of the kernel's.
+  Emitter(const Plan &plan, OpBuilder &builder, int64_t arenaByte = 0)
+      : plan(plan), g(plan.geometry), b(builder), loc(builder.getUnknownLoc()),
+        arenaByte(arenaByte) {}
 
   /// Builds the kernel of the plan's function, before which it is inserted.
   func::FuncOp emitKernel();
@@ -53,6 +54,10 @@ private:
     return plan.signature.getIntOption("save_every").value_or(1);
   }
   void bindArguments();
+  void bindProgram();
+  /// Emits into the kernel of `main`, whose arguments it shares.
+  void join(const Emitter &main);
+  void startItem();
   void emitItem(Value item);
   void emitChunk(Value chunk);
   void emitUnits(Slice slice);
@@ -64,6 +69,10 @@ private:
   void emitLoadState();
   void emitStoreState();
   void emitSaveState(Value chunk);
+  void emitSegments();
+  void emitSegmentStates(Value first, Value count);
+  /// The state at the start of a segment's chunk `number`, in the arena.
+  Value viewSaved(Value number, MemRefType type);
   void emitStoreSums();
   Value getStateBase();
   void emitStateRows(
@@ -263,6 +272,9 @@ private:
   const Geometry &g;
   OpBuilder &b;
   Location loc;
+  int64_t arenaByte;
+  std::unique_ptr<Emitter> states; // of the plan's program between checkpoints
+  llvm::DenseMap<StringAttr, Value> byName; // arrays and numbers
 
   func::FuncOp kernel;
   llvm::DenseMap<Value, Value> arrays;  // chunk argument -> memref

@@ -15,6 +15,7 @@
 #include "delta/Target/CPU/ChunkToMapped/Passes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
+#include <memory>
 #include <vector>
 
 namespace mlir::delta::cpumap {
@@ -147,6 +148,8 @@ public:
   /// Analyses a chunk program; reports what it cannot map.
   static FailureOr<Plan> build(func::FuncOp function, SignatureAttr signature,
                                const CpuMapOptions &options);
+  /// Adds the program `states` between checkpoints.
+  LogicalResult addStates(func::FuncOp states, const CpuMapOptions &options);
 
   Geometry geometry;
   func::FuncOp function;
@@ -164,6 +167,11 @@ public:
   std::vector<Slot> slots;
   unsigned stateSlot = 0;
   int64_t arenaBytes = 0;
+  /// Backward, where not every chunk has a checkpoint: the program that goes
+  /// on from one to the chunks behind it. Its arena lies behind this one's, and
+  /// behind that the states it has computed.
+  std::shared_ptr<Plan> states;
+  int64_t statesByte = 0, savedByte = 0;
 
   Slice getSlice(Value value) const { return slices.lookup(value); }
   /// The value's buffer; null when it has none.

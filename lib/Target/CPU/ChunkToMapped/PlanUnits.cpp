@@ -597,6 +597,29 @@ void Plan::allocate() {
 // Plan::build
 //===----------------------------------------------------------------------===//
 
+LogicalResult Plan::addStates(func::FuncOp function,
+                              const CpuMapOptions &options) {
+  SmallVector<ArgAttr> args;
+  for (ArgAttr arg : signature.getAllArgs())
+    if (arg.getKind() != ArgKind::Out && arg.getKind() != ArgKind::Sum &&
+        arg.getKind() != ArgKind::Checkpoint)
+      args.push_back(arg);
+  FailureOr<Plan> plan =
+      build(function,
+            signature.withArgs(args).withOption(
+                "fn", StringAttr::get(signature.getContext(), "forward")),
+            options);
+  if (failed(plan))
+    return failure();
+  states = std::make_shared<Plan>(std::move(*plan));
+  statesByte = llvm::alignTo(arenaBytes, 64);
+  savedByte = statesByte + llvm::alignTo(states->arenaBytes, 64);
+  const Geometry &g = states->geometry;
+  arenaBytes = savedByte + signature.getIntOption("save_every").value_or(1) *
+                               g.stateRows * g.paddedCols() * g.elementBytes();
+  return success();
+}
+
 FailureOr<Plan> Plan::build(func::FuncOp function, SignatureAttr signature,
                             const CpuMapOptions &options) {
   Plan plan;

@@ -88,6 +88,10 @@ struct DifferentiateOptions {
 /// so that the numbers' gradients need no product computed again.
 void moveScalarFactors(func::FuncOp function);
 
+/// Behind a backward program's name: the name of the program that computes the
+/// state at a chunk's end, where not every chunk has a checkpoint.
+inline constexpr llvm::StringLiteral kStatesSuffix = "_states";
+
 /// Replaces the forward program of a module of stage `chunk` by the backward
 /// one (see the pass delta-differentiate).
 LogicalResult differentiate(ModuleOp module,
