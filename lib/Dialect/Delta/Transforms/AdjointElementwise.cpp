@@ -1,18 +1,22 @@
-//===- AdjointElementwise.cpp - Adjoints of arithmetic ----------------------===//
+//===- AdjointElementwise.cpp - Adjoints of arithmetic --------------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM
 // Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Rules of arith, math and the elementwise operations of the delta dialect. y is
-// the result, x (a, b) the operands, dy a cotangent.
+// Rules of arith, math and the elementwise operations of the delta dialect. y
+// is the result, x (a, b) the operands, dy a cotangent.
 //
-// Test: test/Dialect/Delta/Transforms/differentiate-elementwise.mlir
+// Test: test/Dialect/Delta/Transforms/differentiate.mlir
 //
 //===----------------------------------------------------------------------===//
 
 #include "AdjointModels.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/Math/IR/Math.h"
+#include "llvm/ADT/SetVector.h"
+
+#include <cmath>
 
 using namespace mlir;
 using namespace mlir::delta;
@@ -38,7 +42,8 @@ struct ExponentialAdjoint : UnaryAdjoint<Rule, OpTy> {
   void buildLogAdjoint(Operation *op, Cotangents &c) const {
     Location loc = op->getLoc();
     Value x = op->getOperand(0), y = op->getResult(0);
-    c.add(loc, x, c.vectors.mul(loc, c.getLog(y), Rule::logScale(c, loc, x, y)));
+    c.add(loc, x,
+          c.vectors.mul(loc, c.getLog(y), Rule::logScale(c, loc, x, y)));
   }
 };
 
@@ -59,6 +64,49 @@ struct RootAdjoint : UnaryAdjoint<Rule, OpTy> {
 
 Value number(Cotangents &c, Location loc, double value, Value like) {
   return c.vectors.splat(loc, value, like.getType());
+}
+
+/// Is it an argument whose declared range goes down to -inf, as log-decays'
+/// does?
+bool isDeclaredInfinite(BlockArgument argument) {
+  auto function =
+      dyn_cast_or_null<func::FuncOp>(argument.getOwner()->getParentOp());
+  auto module = function ? function->getParentOfType<ModuleOp>() : ModuleOp();
+  if (!module)
+    return false;
+  auto name = function.getArgAttrOfType<StringAttr>(argument.getArgNumber(),
+                                                    kArgNameAttr);
+  ArgAttr arg = name ? getSignature(module).lookup(name) : ArgAttr();
+  return arg && arg.hasRange() && std::isinf(arg.getLo());
+}
+
+/// Can an element be infinite? So can what scales or shifts one that can.
+bool mayBeInfinite(Value value) {
+  llvm::SetVector<Value> seen;
+  seen.insert(value);
+  for (size_t i = 0; i < seen.size(); ++i) {
+    Value next = seen[i];
+    if (auto argument = dyn_cast<BlockArgument>(next)) {
+      if (isDeclaredInfinite(argument))
+        return true;
+      continue;
+    }
+    Operation *op = next.getDefiningOp();
+    if (isa<arith::AddFOp, arith::SubFOp, arith::MulFOp, arith::NegFOp,
+            arith::MaximumFOp, arith::MinimumFOp, BroadcastOp, IdentityRowsOp>(
+            op))
+      seen.insert(op->operand_begin(), op->operand_end());
+  }
+  return false;
+}
+
+/// `x` as a factor of a cotangent, which is 0 behind a decay of exp(-inf) and
+/// must stay 0: with infinities replaced by the largest numbers.
+Value finiteFactor(Cotangents &c, Location loc, Value x) {
+  if (!mayBeInfinite(x))
+    return x;
+  x = arith::MaximumFOp::create(c.builder, loc, x, number(c, loc, -3e38, x));
+  return arith::MinimumFOp::create(c.builder, loc, x, number(c, loc, 3e38, x));
 }
 
 Value oneMinus(Cotangents &c, Location loc, Value x) {
@@ -160,9 +208,9 @@ struct MulAdjoint : AdjointInterface::ExternalModel<MulAdjoint, arith::MulFOp> {
     Value dy = c.get(op->getResult(0));
     Value a = op->getOperand(0), b = op->getOperand(1);
     if (!VectorBuilder::getConstant(a))
-      c.add(loc, a, c.vectors.mul(loc, dy, b));
+      c.add(loc, a, c.vectors.mul(loc, dy, finiteFactor(c, loc, b)));
     if (!VectorBuilder::getConstant(b))
-      c.add(loc, b, c.vectors.mul(loc, dy, a));
+      c.add(loc, b, c.vectors.mul(loc, dy, finiteFactor(c, loc, a)));
   }
   std::optional<SmallVector<Value>> getLogOperands(Operation *op) const {
     return SmallVector<Value>(op->getOperands());
@@ -193,7 +241,8 @@ struct ExtremumAdjoint
     Value dy = c.get(op->getResult(0));
     Value a = op->getOperand(0), b = op->getOperand(1);
     bool isMax = std::is_same_v<OpTy, arith::MaximumFOp>;
-    Value difference = isMax ? c.vectors.sub(loc, a, b) : c.vectors.sub(loc, b, a);
+    Value difference =
+        isMax ? c.vectors.sub(loc, a, b) : c.vectors.sub(loc, b, a);
     Value step = HeavisideOp::create(c.builder, loc, a.getType(), difference);
     if (!VectorBuilder::getConstant(a))
       c.add(loc, a, c.vectors.mul(loc, dy, step));
@@ -213,8 +262,13 @@ struct PowAdjoint : AdjointInterface::ExternalModel<PowAdjoint, math::PowFOp> {
       c.add(loc, x, c.vectors.mul(loc, dy, c.vectors.mul(loc, p, power)));
     }
     if (!VectorBuilder::getConstant(p)) {
-      Value log = math::LogOp::create(c.builder, loc, x);
-      c.add(loc, p, c.vectors.mul(loc, dy, c.vectors.mul(loc, y, log)));
+      // A power of 0, or of a negative number, is taken not to depend on p.
+      Value positive = arith::MaximumFOp::create(c.builder, loc, x,
+                                                 number(c, loc, 1.2e-38, x));
+      Value log = math::LogOp::create(c.builder, loc, positive);
+      Value step = HeavisideOp::create(c.builder, loc, x.getType(), x);
+      Value slope = c.vectors.mul(loc, c.vectors.mul(loc, y, step), log);
+      c.add(loc, p, c.vectors.mul(loc, dy, slope));
     }
   }
 };
