@@ -56,9 +56,13 @@ static int64_t getDistance(const SavePlan &plan) {
   return std::max<int64_t>(1, std::ceil(plan.bytesPerToken() / plan.budget));
 }
 
+int64_t getMaxSaveEvery(SignatureAttr signature) {
+  return signature.getOption("target", "cpu") == "cpu" ? 64 : 1;
+}
+
 bool fitsBudget(SignatureAttr signature, int64_t tokens,
                 const CompilerOptions &options) {
-  return getDistance(makePlan(signature, tokens, options)) <= kMaxSaveEvery;
+  return getDistance(makePlan(signature, tokens, options)) == 1;
 }
 
 FailureOr<SavePlan> planSaves(SignatureAttr signature,
@@ -66,18 +70,21 @@ FailureOr<SavePlan> planSaves(SignatureAttr signature,
                               Reporter &reporter) {
   SavePlan plan =
       makePlan(signature, signature.getIntOption("chunk").value_or(1), options);
+  int64_t most = getMaxSaveEvery(signature);
   if (options.saveEvery) {
-    if (*options.saveEvery > kMaxSaveEvery)
+    if (*options.saveEvery > most)
       return reporter.error("--save-every=" + Twine(*options.saveEvery) +
                             " is not available; states are saved every " +
-                            Twine(kMaxSaveEvery) + " chunks at most");
+                            Twine(most) + " chunks at most");
     plan.every = *options.saveEvery;
     return plan;
   }
+  // Without a budget, what is fastest.
+  if (!options.saveBudget)
+    return plan;
   int64_t distance = getDistance(plan);
-  plan.every = std::min(distance, kMaxSaveEvery);
-  // Without a budget of its own the plan does as well as it can.
-  if (distance > kMaxSaveEvery && options.saveBudget) {
+  plan.every = std::min(distance, most);
+  if (distance > most) {
     std::string least;
     raw_string_ostream(least)
         << format("%.0f", std::ceil(plan.bytesPerToken()));

@@ -21,8 +21,9 @@
 namespace delta::driver {
 
 /// The largest distance between two saved states, in chunks, that backward
-/// kernels are made for.
-inline constexpr int64_t kMaxSaveEvery = 1;
+/// kernels are made for: those of the CPU keep the states between in their
+/// workspace.
+int64_t getMaxSaveEvery(mlir::delta::SignatureAttr signature);
 
 /// What is saved, and what that costs.
 struct SavePlan {
@@ -41,13 +42,14 @@ struct SavePlan {
   }
 };
 
-/// Whether states saved by chunks of `tokens` tokens fit the budget.
+/// Whether the states of all chunks of `tokens` tokens fit the budget.
 /// Precondition: all dims are known.
 bool fitsBudget(mlir::delta::SignatureAttr signature, int64_t tokens,
                 const CompilerOptions &options);
 
 /// The plan for a forward chunk program: as the options say, or else the
-/// smallest distance that the budget allows. Reports a distance that there are
+/// smallest distance that the budget allows; without a budget, every chunk's
+/// state. Reports a distance that there are
 /// no kernels for, and a budget that no plan fits, with what would.
 llvm::FailureOr<SavePlan> planSaves(mlir::delta::SignatureAttr signature,
                                     const CompilerOptions &options,
