@@ -126,7 +126,8 @@ def _differentiate(ctx, grads, trains):
         spec, options, inputs, cotangents, final_cotangent, checkpoints, attrs,
         given)
     d_state = d_state.to(ctx.state_dtype) if ctx.has_state else None
-    return None, None, gradients, d_state, None, None
+    # torch takes a list without elements for one of tensors.
+    return None, None, gradients, d_state, None if attrs else [], None
 
 
 def _backward(ctx, grads):

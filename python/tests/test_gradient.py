@@ -205,6 +205,33 @@ def test_own_recurrence():
             assert_close("gradient", y, x, 1e-12)
 
 
+def test_decay_by_params():
+    """A rate a channel that is learned: its gradient sums over everything."""
+    made = deltac.recurrence("""
+        recurrence rates {
+          in    q: K, k: K, v: V, beta: scalar
+          param rate: K
+          state S: K x V
+          S = diag(sigmoid(rate)) * S
+          S = S + beta * k * (v - S^T * k)^T
+          out o = S^T * q
+        }""")
+    inputs = Inputs(2, 37, 2, 16, F64, V=24)
+    q, k, v = inputs.qkv()
+    beta = inputs.uniform(2, 37, 2).double()
+    rate = inputs.normal(2, 16).double()
+    do = inputs.normal(2, 37, 2, 24).double()
+    found = []
+    for run in (made, lambda q, k, v, beta, rate: naive.naive_recurrent_kda(
+            q, k, v, F.logsigmoid(rate).expand(2, 37, 2, 16), beta, scale=1)):
+        leaves = [x.detach().clone().requires_grad_()
+                  for x in (q, k, v, beta, rate)]
+        run(*leaves)[0].backward(do)
+        found.append([x.grad for x in leaves])
+    for x, y in zip(*found):
+        assert_close("gradient", y, x, 1e-12)
+
+
 def test_what_needs_none():
     """Only leaves that ask get a gradient; none is recorded without need."""
     inputs = Inputs(1, 9, 2, 16, F32)

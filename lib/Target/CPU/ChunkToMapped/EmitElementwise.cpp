@@ -274,10 +274,14 @@ void Emitter::emitElementwise(const Unit &unit) {
   bool inPanel = unit.slice == Slice::Panel;
   llvm::SetVector<Value> keys;
   for (const Root &root : unit.roots) {
-    if (root.kind == Root::Total)
-      keys.insert(getScanKey(root.value.getDefiningOp()));
-    else
+    if (root.kind == Root::Total) {
+      Operation *total = root.value.getDefiningOp();
+      keys.insert(getScanKey(total));
+      // Scans that nothing else reads run in the same loop.
+      collectScans(total->getOperand(0), false, plan, keys);
+    } else {
       collectScans(root.value, root.kind == Root::Store, plan, keys);
+    }
   }
 
   // `count` vectors of columns; the last has `tail` lanes if not 0.
