@@ -57,16 +57,19 @@ class Training:
                 f"there are no gradients on device '{kind}'; expected the CPU "
                 "or a CUDA device")
         target = made._choose_target(kind, index)
-        backward = made._make_options(dtypes, dims, target, fn="backward")
+        # A state at the start of every chunk: the fastest to read again.
+        backward = made._make_options(dtypes, dims, target, fn="backward") + [
+            ("save-every", "1")]
         self.backward = _cache.kernel(made.spec, made.name, backward,
                                       "backward", kind, index)
-        # The forward saves what the backward has been made to read.
+        # The forward saves what the backward has been made to read; with a
+        # state a chunk that is also the size of its chunks.
         self.every = next(arg["every"] for arg in
                           self.backward.bundle.args
                           if arg["kind"] == "checkpoint")
         forward = [option for option in
                    made._make_options(dtypes, dims, target, fn="forward")
-                   if option[0] not in ("chunk", "save-budget")]
+                   if option[0] != "chunk"]
         forward += [("chunk", str(self.every)), ("save-every", "1")]
         self.forward = _cache.kernel(made.spec, made.name, forward, "forward",
                                      kind, index)
