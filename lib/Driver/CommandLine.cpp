@@ -63,7 +63,7 @@ CommandLine::CommandLine()
       saveBudget("save-budget", cl::value_desc("BYTES"),
                  cl::desc("For gradients: bytes that saved states may take for "
                           "every token and head; what is not saved is computed "
-                          "again (default: about what the inputs take)"),
+                          "again (default: every chunk's state is saved)"),
                  cl::cat(compileCategory)),
       saveEvery("save-every", cl::value_desc("N"),
                 cl::desc("For gradients: the state is saved at the start of "

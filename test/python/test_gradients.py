@@ -258,3 +258,11 @@ def test_saved_states_are_reported(tool):
     assert "bytes_per_token=16 (8 * 8 * 4 / (16 * 1))" in done.stderr
     assert (f"saved states take {16 * 2 * 48 * 3} bytes: shape (2, 3, 3, 8, 8) "
             "of f32\n") in done.stderr
+
+
+def test_fewer_saved_states_are_the_same_gradients(tool, tmp_path, gradient):
+    arrays = make("kda", B=2, T=70, decay="extreme")
+    wanted = gradient("kda")(arrays)
+    got = run_npz(tool, tmp_path, "kda", arrays, "--grad", "--dtype=f64",
+                  f"--chunk={CHUNK}", "--save-every=3")
+    assert_close(got, wanted, "every third state")

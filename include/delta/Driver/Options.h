@@ -76,8 +76,8 @@ struct CompilerOptions {
   std::optional<int64_t> chunk; ///< none: chosen by the compiler
   NamedValues<std::string> mapping;
   NamedValues<int64_t> assume; ///< B, T, H for the cost model
-  /// Bytes a token and head that saved states may take; none: about as many as
-  /// the inputs take.
+  /// Bytes a token and head that saved states may take; none: the states of all
+  /// chunks are saved.
   std::optional<int64_t> saveBudget;
   /// Chunks from one saved state to the next: for a forward that saves them,
   /// and for the backward that reads them, which finds one by the budget
