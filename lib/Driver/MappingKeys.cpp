@@ -34,7 +34,8 @@ static constexpr MappingKey kGpuForward[] = {
     {"rows", "16 or 32", "columns of the state that a warp holds"},
     {"vsplit", "a positive number", "CTAs that share a head's columns"},
     {"window", "a positive number", "chunks between two barriers"},
-    {"stages", "1 or 2", "windows in shared memory"},
+    {"stages", "1, 2 or 3",
+     "windows in shared memory; with 3 the slices overlap"},
     {"kernels", "1", "kernels that the forward is made of"},
 };
 

@@ -70,8 +70,10 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
       return node.value == argument && isFree(node.form);
     });
     bool turned = program.nodes.contains({argument, Form::Turned});
-    input.late = !program.stagedForState.contains(argument);
+    input.late = !program.stagedForState.contains(argument) &&
+                 !mapping.isOverlapped();
     input.stages = mapping.stages;
+    input.forStateOnly = mapping.isOverlapped() && !free;
     if (arg.getAxes().empty()) {
       input.late = false;
       input.type = warp::SharedType::get(
@@ -96,6 +98,16 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
     inputs.push_back(input);
   }
 
+  // Transfers of one window are read while the next one's are made.
+  SmallVector<int64_t> lead{window};
+  if (mapping.isOverlapped())
+    lead.insert(lead.begin(), 2);
+  auto vectorType = [&](int64_t size) {
+    SmallVector<int64_t> shape(lead);
+    shape.push_back(size);
+    return warp::SharedType::get(builder.getContext(), shape, f32,
+                                 /*swizzle=*/false, /*pad=*/0);
+  };
   llvm::DenseSet<int64_t> taken;
   for (Node node : program.transfers) {
     TransferPlace place;
@@ -103,14 +115,15 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
     switch (node.form) {
     case Form::Wide: {
       int64_t channels = cast<RankedTensorType>(node.value.getType()).getDimSize(1);
-      place.type = getTileType({window}, tokens, getPaddedChannels(channels),
-                               policy.type);
+      place.type =
+          getTileType(lead, tokens, getPaddedChannels(channels), policy.type);
       for (auto [index, input] : llvm::enumerate(inputs)) {
         if (taken.contains(index) || input.ownColumns ||
             program.stagedForState.contains(input.argument) ||
             input.type.getRank() != 4 ||
             input.type.getElementType() != policy.type ||
-            input.type.getShape().drop_front() != place.type.getShape() ||
+            input.type.getShape().drop_front() !=
+                place.type.getShape().take_back(3) ||
             !reads(program, node.value, input.argument) ||
             getLastLoop(program, input.argument) > program.getPhase(node))
           continue;
@@ -121,34 +134,39 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
       break;
     }
     case Form::Square:
-      place.type = getTileType({window}, tokens, tokens, policy.type);
+      place.type = getTileType(lead, tokens, tokens, policy.type);
       break;
     case Form::Channels: {
       int64_t channels = cast<RankedTensorType>(node.value.getType()).getDimSize(0);
-      place.type = warp::SharedType::get(
-          builder.getContext(), {window, getPaddedChannels(channels)}, f32,
-          false, 0);
+      place.type = vectorType(getPaddedChannels(channels));
       break;
     }
     default:
-      place.type = warp::SharedType::get(builder.getContext(), {window, tokens},
-                                         f32, false, 0);
+      place.type = vectorType(tokens);
     }
     transfers.push_back(place);
   }
   // An input that is overwritten with a factor is read by the state slice.
   for (int64_t index : taken)
     inputs[index].late = false;
-  for (StagedInput &input : inputs)
-    if (input.late) {
+  for (auto [index, input] : llvm::enumerate(inputs)) {
+    // Where the slices overlap, what only one of them reads is there for it and
+    // for the copies.
+    bool both = !input.forStateOnly &&
+                (program.stagedForState.contains(input.argument) ||
+                 taken.contains(index));
+    if (input.late)
       input.stages = 1;
-      SmallVector<int64_t> shape(input.type.getShape());
-      shape[0] = 1;
-      input.type = warp::SharedType::get(builder.getContext(), shape,
-                                         input.type.getElementType(),
-                                         input.type.getSwizzle(),
-                                         input.type.getPad());
-    }
+    else if (mapping.isOverlapped() && !both)
+      input.stages = 2;
+    else
+      continue;
+    SmallVector<int64_t> shape(input.type.getShape());
+    shape[0] = input.stages;
+    input.type = warp::SharedType::get(
+        builder.getContext(), shape, input.type.getElementType(),
+        input.type.getSwizzle(), input.type.getPad());
+  }
 
   for (Node node : program.nodes)
     if (auto op = node.value.getDefiningOp<DecayGramOp>())
@@ -157,8 +175,10 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
   for (Operation *op : program.systems) {
     auto solve = cast<TriSolveOp>(op);
     int64_t blocks = solve.getBlocks().size();
+    SmallVector<int64_t> targets(lead);
+    targets.push_back(blocks);
     SystemPlace place{solve, getTileType({window, blocks}, tokens, tokens, f32),
-                      getTileType({window, blocks}, tokens, tokens, policy.type)};
+                      getTileType(targets, tokens, tokens, policy.type)};
     place.overGram = gram == place.source;
     systems.push_back(place);
   }

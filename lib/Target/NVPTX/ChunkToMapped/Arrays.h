@@ -27,18 +27,22 @@ struct StagedInput {
   /// The next window's copies are started after the free slice, into the place
   /// that it has read.
   bool late = false;
+  /// Where the slices overlap: only the state slice reads it, so that its
+  /// copies come a window later.
+  bool forStateOnly = false;
 };
 
 /// Where the state slice finds a transfer.
 struct TransferPlace {
   Node node;
-  /// [window, 16, width], [window, 16] or [window, channels]; null when it
-  /// lies over the staged input `over`.
+  /// [window, 16, width], [window, 16] or [window, channels], behind 2 stages
+  /// where the slices overlap; null when it lies over the staged input `over`.
   warp::SharedType type;
   int64_t over = -1;
 };
 
-/// One triangular system: [window, m * m, 16, 16] twice.
+/// One triangular system: [window, m * m, 16, 16] twice, the inverse behind 2
+/// stages where the slices overlap.
 struct SystemPlace {
   TriSolveOp op;
   warp::SharedType source, inverse;

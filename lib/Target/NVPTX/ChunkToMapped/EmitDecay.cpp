@@ -163,87 +163,117 @@ SmallVector<RankedTensorType> Emitter::getGramAccumulators(DecayGramOp op) {
   return types;
 }
 
-void Emitter::accumulateGram(DecayGramOp op, MutableArrayRef<Value> values) {
+Emitter::GramOperands Emitter::getGramOperands(DecayGramOp op) {
   Node decay{program.resolve(op.getDecay()), Form::Wide};
   Value w = getTables(decay, 0).w;
-  RankedTensorType type = fragment(16, 16);
-  auto times = [&](Value x, Value y) -> Value {
-    return y ? arith::MulFOp::create(b, x, y).getResult() : x;
-  };
-  // Rows with their own token's decay where it lies between the events.
-  SmallVector<Value> rows, cols, plainRows, plainCols;
+  GramOperands operands;
   for (auto [position, operand] : llvm::enumerate(op.getRows())) {
     Value x = getContracted(operand, Value());
-    plainRows.push_back(x);
-    rows.push_back(op.getRowPosition(position) == Position::After ? times(x, w)
-                                                                  : x);
+    operands.plainRows.push_back(x);
+    operands.rows.push_back(
+        op.getRowPosition(position) == Position::After
+            ? arith::MulFOp::create(b, x, w).getResult()
+            : x);
   }
   for (auto [position, operand] : llvm::enumerate(op.getCols())) {
     Value y = getContracted(operand, Value());
-    plainCols.push_back(y);
-    cols.push_back(op.getColPosition(position) == Position::Before ? times(y, w)
-                                                                   : y);
+    operands.plainCols.push_back(y);
+    operands.cols.push_back(
+        op.getColPosition(position) == Position::Before
+            ? arith::MulFOp::create(b, y, w).getResult()
+            : y);
   }
+  return operands;
+}
 
+void Emitter::getGramParts(DecayGramOp op, SmallVectorImpl<Value> &parts) {
+  Node decay{program.resolve(op.getDecay()), Form::Wide};
+  Value w = getTables(decay, 0).w;
+  auto type = cast<RankedTensorType>(w.getType());
+  auto times = [&](Value x, Value y) -> Value {
+    return y ? arith::MulFOp::create(b, x, y).getResult() : x;
+  };
+  auto [rows, cols, plainRows, plainCols] = getGramOperands(op);
   if (isAnchored(op)) {
     // One factor from the chunk's start: 1 / prefix is bounded by the range.
     Value before = getTables(decay, 4).before[4];
     Value through = arith::MulFOp::create(b, before, w);
     Value inverse = arith::DivFOp::create(b, constant(1.0, type), through);
-    SmallVector<Value> left, right;
     for (Value x : rows)
-      left.push_back(toOperand(times(x, before)));
+      parts.push_back(toOperand(times(x, before)));
     for (Value y : cols)
-      right.push_back(toOperand(times(y, inverse)));
-    unsigned next = 0;
-    for (unsigned row = 0; row < rows.size(); ++row)
-      for (unsigned col = 0; col < cols.size(); ++col)
-        if (op.getMask(row, col) != "none") {
-          values[next] = mma(left[row], right[col], values[next]);
-          ++next;
-        }
+      parts.push_back(toOperand(times(y, inverse)));
     return;
   }
 
   const unsigned pairs = std::max(rows.size(), cols.size());
-  RankedTensorType half = fragment(8, 16, policy.type);
-  Value nothing;
+  RankedTensorType eight = fragment(8, type.getDimSize(1), policy.type);
   for (int level = 0; level < 4; ++level) {
     int64_t distance = 1 << level;
     // Level by level, so that the products of one are not kept for all.
     const DyadicTables table = getTables(decay, level);
     Value right = rowHas(distance, type);
-    SmallVector<Value> rowHalves, colHalves;
+    SmallVector<Value> colHalves;
     for (unsigned i = 0; i < pairs; ++i) {
       // A row operand's right rows and a column operand's left rows travel in
       // one fragment.
       Value x = i < rows.size() ? times(rows[i], table.before[level]) : Value();
       Value y = i < cols.size() ? times(cols[i], table.behind[level]) : Value();
       Value both = !x ? y : !y ? x : select(right, x, y);
-      auto split = warp::SplitRowsOp::create(b, half, half, toOperand(both),
+      auto split = warp::SplitRowsOp::create(b, eight, eight, toOperand(both),
                                              distance);
       if (x)
-        rowHalves.push_back(split.getRight());
+        parts.push_back(split.getRight());
       if (y)
         colHalves.push_back(split.getLeft());
     }
+    parts.append(colHalves);
+  }
+}
+
+void Emitter::accumulateGram(DecayGramOp op, ArrayRef<Value> operands,
+                             MutableArrayRef<Value> values) {
+  const unsigned rows = op.getRows().size(), cols = op.getCols().size();
+  if (isAnchored(op)) {
+    unsigned next = 0;
+    for (unsigned row = 0; row < rows; ++row)
+      for (unsigned col = 0; col < cols; ++col)
+        if (op.getMask(row, col) != "none") {
+          values[next] =
+              mma(operands[row], operands[rows + col], values[next]);
+          ++next;
+        }
+    return;
+  }
+  Value nothing;
+  for (int level = 0; level < 4; ++level) {
+    ArrayRef<Value> rowHalves = operands.take_front(rows);
+    ArrayRef<Value> colHalves = operands.slice(rows, cols);
+    operands = operands.drop_front(rows + cols);
     Value rhs = colHalves[0];
     if (colHalves.size() > 1)
       rhs = warp::ConcatOp::create(
-          b, fragment(8 * cols.size(), 16, policy.type), colHalves, 0);
+          b, fragment(8 * cols, 16, policy.type), colHalves, 0);
     unsigned next = level;
-    for (unsigned row = 0; row < rows.size(); row += 2) {
-      if (!hasPair(op, row, std::min<unsigned>(row + 2, rows.size())))
+    for (unsigned row = 0; row < rows; row += 2) {
+      if (!hasPair(op, row, std::min<unsigned>(row + 2, rows)))
         continue;
-      if (row + 1 == rows.size() && !nothing)
-        nothing = constant(0.0, half);
-      Value lower = row + 1 < rows.size() ? rowHalves[row + 1] : nothing;
+      if (row + 1 == rows && !nothing)
+        nothing = constant(0.0, fragment(8, 16, policy.type));
+      Value lower = row + 1 < rows ? rowHalves[row + 1] : nothing;
       Value lhs = warp::ConcatOp::create(b, fragment(16, 16, policy.type),
                                          ValueRange{rowHalves[row], lower}, 0);
       values[next] = mma(lhs, rhs, values[next]);
       next += 4;
     }
   }
+}
+
+void Emitter::accumulateDiagonals(DecayGramOp op,
+                                  MutableArrayRef<Value> values) {
+  if (isAnchored(op))
+    return;
+  auto [rows, cols, plainRows, plainCols] = getGramOperands(op);
   SmallVector<std::pair<unsigned, unsigned>> diagonals = getDiagonals(op);
   for (auto [number, pair] : llvm::enumerate(diagonals)) {
     auto [row, col] = pair;
@@ -253,11 +283,7 @@ void Emitter::accumulateGram(DecayGramOp op, MutableArrayRef<Value> values) {
         arith::MulFOp::create(b, after && before ? rows[row] : plainRows[row],
                               plainCols[col]);
     Value &sum = values[values.size() - diagonals.size() + number];
-    RankedTensorType part = fragment(16, 8);
-    sum = arith::AddFOp::create(
-        b, sum,
-        arith::AddFOp::create(b, extract(product, {0, 0}, part),
-                              extract(product, {0, 8}, part)));
+    sum = arith::AddFOp::create(b, sum, product);
   }
 }
 

@@ -35,10 +35,13 @@ Value Emitter::maskChannels(Value value, Value original, int64_t channels,
   if (channels % 16 == 0)
     return value;
   auto type = cast<RankedTensorType>(value.getType());
-  Value position = getPositions(Axis::Cols);
-  Value left = arith::SubIOp::create(b, toI32(index(channels)), toI32(slice));
+  RankedTensorType numbers =
+      along(type.getShape().back(), Axis::Cols, b.getI32Type());
+  Value position = warp::PositionsOp::create(b, numbers);
+  Value left = arith::SubIOp::create(b, toI32(index(channels)),
+                                     toI32(getFirstChannel()));
   Value inside = compare(arith::CmpIPredicate::slt, position,
-                         splat(left, along(16, Axis::Cols, b.getI32Type())));
+                         splat(left, numbers));
   if (warp::isFragment(type))
     inside = expand(inside, type);
   return select(inside, value, constant(fill, type));
@@ -54,13 +57,18 @@ Value Emitter::getContracted(Value value, Value partner) {
   return maskChannels(result, value, channels, 0.0);
 }
 
+Value Emitter::getFirstChannel() {
+  return half > 0 ? add(slice, index(8)) : slice;
+}
+
 Value Emitter::computeFree(Node node) {
   auto [value, form] = node;
   Operation *op = value.getDefiningOp();
-  RankedTensorType type = form == Form::Wide || form == Form::Square
-                              ? fragment(16, 16)
+  const int64_t width = half < 0 ? 16 : 8;
+  RankedTensorType type = form == Form::Wide       ? fragment(16, width)
+                          : form == Form::Square   ? fragment(16, 16)
                           : form == Form::Tokens   ? along(16, Axis::Rows)
-                          : form == Form::Channels ? along(16, Axis::Cols)
+                          : form == Form::Channels ? along(width, Axis::Cols)
                                                    : RankedTensorType();
   if (form == Form::Number && program.isUniform(value))
     return getUniform(value);
@@ -69,21 +77,28 @@ Value Emitter::computeFree(Node node) {
     ArgAttr arg = program.getArg(argument);
     if (arg.getKind() == ArgKind::Param) { // one number a channel
       int64_t channels = cast<RankedTensorType>(argument.getType()).getDimSize(0);
-      Value left = arith::SubIOp::create(b, index(channels), slice);
+      Value first = getFirstChannel();
+      Value left = arith::SubIOp::create(b, index(channels), first);
       Value loaded = warp::GlobalLoadOp::create(
           b, type.clone(arg.getType()), getArray(arg),
-          add(mul(head, channels), slice), ValueRange{index(1)},
+          add(mul(head, channels), first), ValueRange{index(1)},
           ValueRange{left});
       return extend(loaded);
     }
     for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays)) {
       if (input.argument != argument)
         continue;
-      SmallVector<Value> at{getStageOf(input), chunk,
-                            index(0)};
-      if (form == Form::Wide)
+      SmallVector<Value> at{getStageOf(input), chunk, index(0)};
+      if (form != Form::Wide)
+        return extend(load(array, at, type));
+      // Both halves of a tile come with one load.
+      Value &tile = tiles[argument];
+      if (!tile) {
         at.push_back(slice);
-      return extend(load(array, at, type));
+        tile = load(array, at, fragment(16, 16));
+      }
+      return extend(extract(tile, {0, half > 0 ? 8 : 0},
+                            type.clone(arg.getType())));
     }
     llvm_unreachable("a staged argument has an array");
   }
@@ -157,6 +172,32 @@ Value Emitter::computeFree(Node node) {
 // Loops over channels
 //===----------------------------------------------------------------------===//
 
+void Emitter::getOperandParts(Operation *sum, SmallVectorImpl<Value> &parts) {
+  if (auto gram = dyn_cast<DecayGramOp>(sum))
+    return getGramParts(gram, parts);
+  auto matmul = cast<MatmulOp>(sum);
+  Value rhs = program.resolve(matmul.getRhs());
+  parts.push_back(toOperand(getContracted(matmul.getLhs(), rhs)));
+  parts.push_back(toOperand(getFree({rhs, Form::Wide})));
+}
+
+Value Emitter::join(Value left, Value right) {
+  auto type = cast<RankedTensorType>(left.getType());
+  SmallVector<int64_t> shape(type.getShape());
+  shape.back() *= 2;
+  return warp::ConcatOp::create(
+      b, RankedTensorType::get(shape, type.getElementType(),
+                               type.getEncoding()),
+      ValueRange{left, right}, shape.size() - 1);
+}
+
+void Emitter::dropSlice() {
+  for (Node node : sliceMemo)
+    memo.erase(node);
+  sliceMemo.clear();
+  tables.clear();
+}
+
 void Emitter::emitChannelLoop(int64_t channels,
                               ArrayRef<Operation *> sums,
                               ArrayRef<const TransferPlace *> stores,
@@ -167,7 +208,7 @@ void Emitter::emitChannelLoop(int64_t channels,
   for (Operation *op : sums) {
     unsigned first = initial.size();
     if (isa<SumOp>(op))
-      initial.push_back(zeros(fragment(16, 16)));
+      initial.push_back(zeros(fragment(16, 8)));
     else if (auto matmul = dyn_cast<MatmulOp>(op))
       initial.push_back(matmul.getAcc()
                             ? getFree({matmul.getAcc(), Form::Square})
@@ -185,59 +226,83 @@ void Emitter::emitChannelLoop(int64_t channels,
     b.setInsertionPointToStart(loop.getBody());
     slice = loop.getInductionVar();
     SmallVector<Value> values(loop.getRegionIterArgs());
-    for (auto [op, range] : llvm::zip_equal(sums, carried)) {
-      MutableArrayRef<Value> mine(&values[range.first], range.second);
-      if (auto sum = dyn_cast<SumOp>(op)) {
-        mine[0] = arith::AddFOp::create(
-            b, mine[0], getContracted(sum.getInput(), Value()));
-      } else if (auto matmul = dyn_cast<MatmulOp>(op)) {
-        Value rhs = program.resolve(matmul.getRhs());
-        Value lhs = toOperand(getContracted(matmul.getLhs(), rhs));
-        mine[0] = mma(lhs, toOperand(getFree({rhs, Form::Wide})), mine[0]);
-      } else {
-        accumulateGram(cast<DecayGramOp>(op), mine);
+    // Eight channels at a time, which takes half as many registers: what is
+    // left of the first eight are operands, rounded and packed.
+    SmallVector<SmallVector<Value>> parts[2];
+    SmallVector<Value> factors[2], written[2];
+    for (half = 0; half < 2; ++half) {
+      for (auto [op, range] : llvm::zip_equal(sums, carried)) {
+        MutableArrayRef<Value> mine(&values[range.first], range.second);
+        parts[half].emplace_back();
+        if (auto sum = dyn_cast<SumOp>(op)) {
+          mine[0] = arith::AddFOp::create(
+              b, mine[0], getContracted(sum.getInput(), Value()));
+          continue;
+        }
+        getOperandParts(op, parts[half].back());
+        if (auto gram = dyn_cast<DecayGramOp>(op))
+          accumulateDiagonals(gram, mine);
       }
-    }
-    // Evaluate before the first store: a factor may lie over its input.
-    for (const TransferPlace *place : stores)
-      (void)getFree(place->node);
-    for (unsigned out : wideOuts)
-      (void)getFree({program.outs[out], Form::Wide});
-    for (const TransferPlace *place : stores) {
-      unsigned position = place - arrays.transfers.data();
-      Value value = getFree(place->node);
-      if (place->node.form == Form::Wide) {
-        if (program.getPadding(place->node.value, true) != 0.0)
+      for (const TransferPlace *place : stores) {
+        Value value = getFree(place->node);
+        if (place->node.form == Form::Channels)
+          value = maskChannels(value, place->node.value, channels, 1.0);
+        else if (program.getPadding(place->node.value, true) != 0.0)
           value = maskChannels(value, place->node.value, channels, 0.0);
-        SmallVector<Value> at{chunk, index(0), slice};
-        if (place->over >= 0)
-          at.insert(at.begin(), getStageOf(arrays.inputs[place->over]));
-        store(value, transferArrays[position], at);
-      } else {
-        store(maskChannels(value, place->node.value, channels, 1.0),
-              transferArrays[position], {chunk, slice});
+        factors[half].push_back(toElement(
+            value, cast<warp::SharedType>(
+                       transferArrays[place - arrays.transfers.data()]
+                           .getType())
+                       .getElementType()));
       }
+      for (unsigned out : wideOuts)
+        written[half].push_back(toElement(
+            getFree({program.outs[out], Form::Wide}),
+            program.signature.getArgs(ArgKind::Out)[out].getType()));
+      dropSlice();
     }
-    for (unsigned out : wideOuts) {
+    half = -1;
+    tiles.clear();
+    for (auto [number, op] : llvm::enumerate(sums)) {
+      auto [first, count] = carried[number];
+      MutableArrayRef<Value> mine(&values[first], count);
+      SmallVector<Value> operands;
+      for (auto [left, right] :
+           llvm::zip_equal(parts[0][number], parts[1][number]))
+        operands.push_back(join(left, right));
+      if (isa<MatmulOp>(op))
+        mine[0] = mma(operands[0], operands[1], mine[0]);
+      else if (auto gram = dyn_cast<DecayGramOp>(op))
+        accumulateGram(gram, operands, mine);
+    }
+    // After all loads: a factor may lie over its input.
+    for (auto [number, place] : llvm::enumerate(stores)) {
+      Value value = join(factors[0][number], factors[1][number]);
+      SmallVector<Value> at = getTransferIndices();
+      if (place->over >= 0)
+        at = {getStageOf(arrays.inputs[place->over]), chunk};
+      if (place->node.form == Form::Wide)
+        at.push_back(index(0));
+      at.push_back(slice);
+      store(value, transferArrays[place - arrays.transfers.data()], at);
+    }
+    for (auto [number, out] : llvm::enumerate(wideOuts)) {
       ArgAttr arg = program.signature.getArgs(ArgKind::Out)[out];
       Value first = mul(add(mul(window, mapping.window), chunk), program.chunk);
       auto [offset, stride] = getTokenOffset(arg, 0, first);
-      Value value = getFree({program.outs[out], Form::Wide});
       Value mine = select(compare(arith::CmpIPredicate::eq, block, index(0)),
                           valid, index(0));
       warp::GlobalStoreOp::create(
-          b, toElement(value, arg.getType()), kernel.outs[out],
+          b, join(written[0][number], written[1][number]), kernel.outs[out],
           add(offset, slice), ValueRange{stride, index(1)},
           ValueRange{mine, arith::SubIOp::create(b, index(channels), slice)},
           channels % 16 ? std::gcd(channels, int64_t(16)) : 16);
     }
     scf::YieldOp::create(b, values);
   }
-  for (Node node : sliceMemo)
-    memo.erase(node);
-  sliceMemo.clear();
-  tables.clear();
   slice = Value();
+  renewLanes(window);
+  chunk = warpId;
 
   for (auto [op, range] : llvm::zip_equal(sums, carried)) {
     ValueRange results = loop.getResults().slice(range.first, range.second);
@@ -262,7 +327,8 @@ void Emitter::emitNarrow(int64_t phase) {
 void Emitter::storeNarrow(const TransferPlace &place) {
   unsigned position = &place - arrays.transfers.data();
   Value value = getFree(place.node);
-  SmallVector<Value> at{chunk, index(0)};
+  SmallVector<Value> at = getTransferIndices();
+  at.push_back(index(0));
   if (place.node.form == Form::Number)
     value = splat(value, along(16, Axis::Rows));
   else if (place.node.form == Form::Square)
@@ -279,11 +345,13 @@ void Emitter::emitSystem(unsigned position) {
     store(getFree({matrix, Form::Square}), systemSources[position],
           {chunk, index(number), index(0), index(0)});
   warp::InverseOp::create(b, systemSources[position], ValueRange{chunk},
-                          systemInverses[position], ValueRange{chunk}, steps);
+                          systemInverses[position], getTransferIndices(),
+                          steps);
 }
 
 void Emitter::emitFreeSlice() {
-  const bool some = mapping.window < mapping.warps;
+  const bool some =
+      !mapping.isOverlapped() && mapping.window < mapping.warps;
   OpBuilder::InsertionGuard guard(b);
   if (some) {
     auto mine = scf::IfOp::create(
@@ -292,6 +360,7 @@ void Emitter::emitFreeSlice() {
         /*withElseRegion=*/false);
     b.setInsertionPointToStart(mine.thenBlock());
   }
+  renewLanes(window);
   chunk = warpId;
   Value first = mul(add(mul(window, mapping.window), chunk), program.chunk);
   valid = getValidTokens(first);

@@ -190,11 +190,10 @@ Value Emitter::getUniform(Value value) {
     Value total = zeros(fragment(8, 16));
     for (int64_t first = 0; first < channels; first += 16) {
       llvm::SaveAndRestore at(slice, index(first));
+      llvm::SaveAndRestore whole(half, -1);
       Value part = maskChannels(getFree({input, Form::Channels}), input,
                                 channels, 0.0);
-      for (Node node : sliceMemo)
-        memo.erase(node);
-      sliceMemo.clear();
+      dropSlice();
       total = arith::AddFOp::create(b, total, expand(part, fragment(8, 16)));
     }
     Value rows = warp::SumOp::create(b, along(8, Axis::Rows), total);
@@ -220,8 +219,19 @@ int64_t Emitter::getMicro(Value argument) const {
   return micro ? micro.getInt() : 0;
 }
 
+Value Emitter::getStage(Value number, int64_t stages) {
+  return stages == 1 ? index(0)
+                     : b.createOrFold<arith::RemUIOp>(number, index(stages));
+}
+
 Value Emitter::getStageOf(const StagedInput &input) {
-  return input.stages == 1 ? index(0) : stage;
+  return getStage(window, input.stages);
+}
+
+SmallVector<Value> Emitter::getTransferIndices() {
+  if (mapping.isOverlapped())
+    return {getStage(window, 2), chunk};
+  return {chunk};
 }
 
 Value Emitter::getArray(ArgAttr arg) const {
@@ -261,6 +271,19 @@ Value Emitter::isNotNull(Value array) {
   return compare(arith::CmpIPredicate::ne, address, index(0));
 }
 
+Value Emitter::getWarpColumn(Value warp) {
+  // Warps that only prepare have no columns, so any will do.
+  if (mapping.isOverlapped())
+    warp = arith::MaxSIOp::create(
+        b, arith::SubIOp::create(b, warp, index(mapping.window)), index(0));
+  return mul(warp, mapping.rowsPerWarp);
+}
+
+void Emitter::renewLanes(Value round) {
+  warpId = warp::RenewLanesOp::create(b, b.getIndexType(), round);
+  warpColumn = getWarpColumn(warpId);
+}
+
 void Emitter::emitPrologue() {
   auto alloc = [&](warp::SharedType type) -> Value {
     return warp::AllocSharedOp::create(b, type, IntegerAttr());
@@ -282,9 +305,12 @@ void Emitter::emitPrologue() {
   Value sequence = b.createOrFold<arith::DivUIOp>(id, index(mapping.vBlocks));
   head = arith::RemUIOp::create(b, sequence, kernel.H);
   batch = arith::DivUIOp::create(b, sequence, kernel.H);
-  warpId = warp::WarpIdOp::create(b);
+  warpId = kernelWarp = warp::WarpIdOp::create(b);
   firstColumn = mul(block, mapping.blockCols);
-  warpColumn = mul(warpId, mapping.rowsPerWarp);
+  // Warps that prepare come first.
+  if (mapping.isOverlapped())
+    prepares = compare(arith::CmpIPredicate::ult, warpId, index(mapping.window));
+  warpColumn = getWarpColumn(warpId);
   windows = arith::CeilDivUIOp::create(b, kernel.T,
                                        index(program.chunk * mapping.window));
 
@@ -297,21 +323,21 @@ void Emitter::emitPrologue() {
     warp::FillSharedOp::create(b, gramArray);
 }
 
-void Emitter::emitLoads(Value windowNumber, Value stageIndex, bool late) {
+void Emitter::emitLoads(Value number, InputFilter which) {
   bool any = false;
   for (int64_t j = 0; j < mapping.window; ++j)
-    any |= emitChunkLoads(windowNumber, stageIndex, index(j), late);
+    any |= emitChunkLoads(number, index(j), which);
   if (any)
     warp::AsyncCommitOp::create(b);
 }
 
-bool Emitter::emitChunkLoads(Value windowNumber, Value stageIndex,
-                             Value number, bool late) {
+bool Emitter::emitChunkLoads(Value windowNumber, Value number,
+                             InputFilter which) {
   bool any = false;
   Value first =
       mul(add(mul(windowNumber, mapping.window), number), program.chunk);
   for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays)) {
-    if (input.late != late)
+    if (!which(input))
       continue;
     any = true;
     ArgAttr arg = program.getArg(input.argument);
@@ -327,10 +353,9 @@ bool Emitter::emitChunkLoads(Value windowNumber, Value stageIndex,
         alignment = std::gcd(alignment, mapping.blockCols);
       }
     }
-    Value place = input.stages == 1 ? index(0) : stageIndex;
     warp::AsyncLoadOp::create(
         b, getArray(arg), offset, stride, getValidTokens(first), array,
-        ValueRange{place, number}, program.chunk,
+        ValueRange{getStage(windowNumber, input.stages), number}, program.chunk,
         vector ? b.getI64IntegerAttr(input.width) : IntegerAttr(), alignment);
   }
   return any;
@@ -349,8 +374,10 @@ SmallVector<Value> Emitter::emitInitialState() {
   SmallVector<Type> types(slices, type);
   const int64_t A = program.stateRows, B = program.stateCols;
   Value column = add(firstColumn, warpColumn);
-  auto choice = scf::IfOp::create(b, types, isNotNull(kernel.initialState),
-                                  /*withElseRegion=*/true);
+  Value given = isNotNull(kernel.initialState);
+  if (prepares)
+    given = select(prepares, arith::ConstantIntOp::create(b, 0, 1), given);
+  auto choice = scf::IfOp::create(b, types, given, /*withElseRegion=*/true);
   {
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(choice.thenBlock());
@@ -376,8 +403,10 @@ SmallVector<Value> Emitter::emitInitialState() {
 }
 
 void Emitter::emitFinalState(ValueRange state) {
-  auto wanted = scf::IfOp::create(b, isNotNull(kernel.finalState),
-                                  /*withElseRegion=*/false);
+  Value asked = isNotNull(kernel.finalState);
+  if (prepares)
+    asked = select(prepares, arith::ConstantIntOp::create(b, 0, 1), asked);
+  auto wanted = scf::IfOp::create(b, asked, /*withElseRegion=*/false);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(wanted.thenBlock());
   const int64_t A = program.stateRows, B = program.stateCols;
@@ -393,52 +422,109 @@ void Emitter::emitFinalState(ValueRange state) {
         std::gcd(B, mapping.blockCols));
 }
 
+SmallVector<Value> Emitter::emitChunks(ValueRange state,
+                                       llvm::function_ref<void()> refill) {
+  Value left = arith::SubIOp::create(
+      b, arith::CeilDivUIOp::create(b, kernel.T, index(program.chunk)),
+      mul(window, mapping.window));
+  Value count = arith::MinSIOp::create(b, left, index(mapping.window));
+  auto chunks = scf::ForOp::create(b, index(0), count, index(1), state);
+  OpBuilder::InsertionGuard inner(b);
+  b.setInsertionPointToStart(chunks.getBody());
+  chunk = chunks.getInductionVar();
+  SmallVector<Value> next = emitStateSlice(chunks.getRegionIterArgs());
+  refill();
+  scf::YieldOp::create(b, next);
+  return chunks.getResults();
+}
+
+SmallVector<Value> Emitter::emitInTurn(Value number, ValueRange state) {
+  auto early = [](const StagedInput &input) { return !input.late; };
+  auto late = [](const StagedInput &input) { return input.late; };
+  window = number;
+  Value next = add(window, index(1));
+  const bool doubled = mapping.stages == 2;
+  warp::AsyncWaitOp::create(b, 0);
+  renewLanes(number);
+  if (doubled)
+    emitLoads(next, early);
+  emitFreeSlice();
+  renewLanes(number);
+  emitLoads(next, late);
+  return emitChunks(state, [&] {
+    // With one stage, a chunk's place is refilled as soon as all warps have
+    // left it, while the window's other chunks go on.
+    if (!doubled && emitChunkLoads(next, chunk, early))
+      warp::AsyncCommitOp::create(b);
+  });
+}
+
+SmallVector<Value> Emitter::emitOverlapped(Value number, ValueRange state) {
+  // Window `number` is prepared, the one before it is worked on.
+  warp::AsyncWaitOp::create(b, 0);
+  renewLanes(number);
+  emitLoads(number, [](const StagedInput &input) { return input.forStateOnly; });
+  emitLoads(add(number, index(1)),
+            [](const StagedInput &input) { return !input.forStateOnly; });
+  auto role = scf::IfOp::create(b, TypeRange(state), prepares,
+                                /*withElseRegion=*/true);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(role.thenBlock());
+  window = number;
+  auto some = scf::IfOp::create(
+      b, compare(arith::CmpIPredicate::ult, number, windows),
+      /*withElseRegion=*/false);
+  {
+    OpBuilder::InsertionGuard inner(b);
+    b.setInsertionPointToStart(some.thenBlock());
+    emitFreeSlice();
+  }
+  // No state here, so that it takes no registers.
+  Value zero = zeros(fragment(mapping.rowsPerWarp, 16));
+  scf::YieldOp::create(b, SmallVector<Value>(state.size(), zero));
+
+  b.setInsertionPointToStart(role.elseBlock());
+  window = arith::SubIOp::create(b, number, index(1));
+  auto started = scf::IfOp::create(
+      b, TypeRange(state), compare(arith::CmpIPredicate::ugt, number, index(0)),
+      /*withElseRegion=*/true);
+  {
+    OpBuilder::InsertionGuard inner(b);
+    b.setInsertionPointToStart(started.thenBlock());
+    renewLanes(number);
+    scf::YieldOp::create(b, emitChunks(state, [] {}));
+    b.setInsertionPointToStart(started.elseBlock());
+    scf::YieldOp::create(b, state);
+  }
+  scf::YieldOp::create(b, started.getResults());
+  return role.getResults();
+}
+
 void Emitter::emitKernel() {
   Block *body = &kernel.function.getBody().front();
   b.setInsertionPoint(body->getTerminator());
   emitPrologue();
-  emitLoads(index(0), index(0), /*late=*/false);
-  emitLoads(index(0), index(0), /*late=*/true);
+  const bool overlapped = mapping.isOverlapped();
+  emitLoads(index(0), [&](const StagedInput &input) {
+    return !input.late && !input.forStateOnly;
+  });
+  emitLoads(index(0), [](const StagedInput &input) { return input.late; });
   SmallVector<Value> initial = emitInitialState();
 
+  Value rounds = overlapped ? add(windows, index(1)) : windows;
   auto loop =
-      scf::ForOp::create(b, index(0), windows, index(1), ValueRange(initial));
+      scf::ForOp::create(b, index(0), rounds, index(1), ValueRange(initial));
   {
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(loop.getBody());
-    window = loop.getInductionVar();
-    Value next = add(window, index(1));
-    const bool doubled = mapping.stages == 2;
-    stage = doubled ? b.createOrFold<arith::RemUIOp>(window, index(2))
-                    : index(0);
-    warp::AsyncWaitOp::create(b, 0);
-    if (doubled)
-      emitLoads(next, arith::SubIOp::create(b, index(1), stage),
-                /*late=*/false);
-    emitFreeSlice();
-    emitLoads(next, index(0), /*late=*/true);
-
-    // Chunks of the window that have tokens, one after the other.
-    Value left = arith::SubIOp::create(
-        b, arith::CeilDivUIOp::create(b, kernel.T, index(program.chunk)),
-        mul(window, mapping.window));
-    Value count = arith::MinSIOp::create(b, left, index(mapping.window));
-    auto chunks = scf::ForOp::create(b, index(0), count, index(1),
-                                     loop.getRegionIterArgs());
-    {
-      OpBuilder::InsertionGuard inner(b);
-      b.setInsertionPointToStart(chunks.getBody());
-      chunk = chunks.getInductionVar();
-      SmallVector<Value> state = emitStateSlice(chunks.getRegionIterArgs());
-      // With one stage, a chunk's place is refilled as soon as all warps have
-      // left it, while the window's other chunks go on.
-      if (!doubled &&
-          emitChunkLoads(next, index(0), chunk, /*late=*/false))
-        warp::AsyncCommitOp::create(b);
-      scf::YieldOp::create(b, state);
-    }
-    scf::YieldOp::create(b, chunks.getResults());
+    Value number = loop.getInductionVar();
+    ValueRange state = loop.getRegionIterArgs();
+    SmallVector<Value> next = overlapped ? emitOverlapped(number, state)
+                                         : emitInTurn(number, state);
+    scf::YieldOp::create(b, next);
   }
+  warpId = kernelWarp;
+  warpColumn = getWarpColumn(warpId);
   // Copies of a window that does not come are still under way.
   warp::AsyncWaitOp::create(b, 0);
   emitFinalState(loop.getResults());

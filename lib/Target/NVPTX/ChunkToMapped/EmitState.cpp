@@ -22,29 +22,31 @@ using warp::Axis;
 Value Emitter::loadFactor(Value value, int64_t part, bool transpose) {
   value = program.resolve(value);
   RankedTensorType type = fragment(16, 16);
-  SmallVector<Value> at{chunk, index(0), index(16 * part)};
-  for (auto [place, array] : llvm::zip_equal(arrays.transfers, transferArrays)) {
-    if (place.node != Node{value, Form::Wide})
-      continue;
-    if (place.over >= 0)
-      at.insert(at.begin(), getStageOf(arrays.inputs[place.over]));
+  auto loadAt = [&](Value array, SmallVector<Value> at) {
+    at.append({index(0), index(16 * part)});
     return toOperand(load(array, at, type, transpose));
-  }
-  for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays)) {
-    if (input.argument != value)
-      continue;
-    at.insert(at.begin(), getStageOf(input));
-    return toOperand(load(array, at, type, transpose));
-  }
+  };
+  for (auto [place, array] : llvm::zip_equal(arrays.transfers, transferArrays))
+    if (place.node == Node{value, Form::Wide})
+      return loadAt(array, place.over >= 0
+                               ? SmallVector<Value>{getStageOf(
+                                                        arrays.inputs[place.over]),
+                                                    chunk}
+                               : getTransferIndices());
+  for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays))
+    if (input.argument == value)
+      return loadAt(array, {getStageOf(input), chunk});
   llvm_unreachable("a factor has a place");
 }
 
 Value Emitter::loadSquare(Value value) {
   value = program.resolve(value);
   for (auto [place, array] : llvm::zip_equal(arrays.transfers, transferArrays))
-    if (place.node == Node{value, Form::Square})
-      return toOperand(
-          load(array, {chunk, index(0), index(0)}, fragment(16, 16)));
+    if (place.node == Node{value, Form::Square}) {
+      SmallVector<Value> at = getTransferIndices();
+      at.append({index(0), index(0)});
+      return toOperand(load(array, at, fragment(16, 16)));
+    }
   llvm_unreachable("a square matrix has a place");
 }
 
@@ -61,8 +63,11 @@ Value Emitter::getVector(Value value, Form form, int64_t part) {
                 : form == Form::StateTokens ? Form::Tokens
                                             : Form::Channels;
   for (auto [place, array] : llvm::zip_equal(arrays.transfers, transferArrays))
-    if (place.node == Node{value, source})
-      result = load(array, {chunk, index(16 * part)}, type);
+    if (place.node == Node{value, source}) {
+      SmallVector<Value> at = getTransferIndices();
+      at.push_back(index(16 * part));
+      result = load(array, at, type);
+    }
   if (!result)
     for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays))
       if (input.argument == value)
@@ -87,7 +92,7 @@ Value Emitter::getColumns(Value value) {
   Operation *op = value.getDefiningOp();
   if (isa<BlockArgument>(value)) {
     ArgAttr arg = program.getArg(value);
-    Value column = add(firstColumn, warpColumn);
+    Value column = add(firstColumn, getWarpColumn(kernelWarp));
     Value left = arith::SubIOp::create(b, index(program.stateCols), column);
     result = extend(warp::GlobalLoadOp::create(
         b, type.clone(arg.getType()), getArray(arg),
@@ -199,10 +204,10 @@ Value Emitter::getTurned(Value value) {
     for (unsigned j = 0; j < steps; ++j) {
       Value unknown = zeros(type);
       for (unsigned l = 0; l < steps; ++l) {
+        SmallVector<Value> at = getTransferIndices();
+        at.append({index(j * steps + l), index(0), index(0)});
         Value inverse = toOperand(
-            load(systemInverses[position],
-                 {chunk, index(j * steps + l), index(0), index(0)},
-                 fragment(16, 16)));
+            load(systemInverses[position], at, fragment(16, 16)));
         Value rhs = solve.getRhs()[l];
         unknown = mma(operandOf(getTurned(rhs)), inverse, unknown);
       }

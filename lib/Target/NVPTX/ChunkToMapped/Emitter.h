@@ -41,10 +41,23 @@ public:
 private:
   // The frame (EmitKernel.cpp).
   void emitPrologue();
-  /// Starts the copies of a window's chunks, as one group.
-  void emitLoads(Value window, Value stage, bool late);
+  /// Starts the copies of a window's chunks that `which` holds for, as one
+  /// group.
+  using InputFilter = llvm::function_ref<bool(const StagedInput &)>;
+  void emitLoads(Value window, InputFilter which);
   /// Starts those of one chunk; are there any?
-  bool emitChunkLoads(Value window, Value stage, Value number, bool late);
+  bool emitChunkLoads(Value window, Value number, InputFilter which);
+  /// The loop's body where the slices take turns, and where they overlap.
+  SmallVector<Value> emitInTurn(Value number, ValueRange state);
+  /// From here to the end of the block, nothing that depends on lanes is kept
+  /// in registers from before.
+  void renewLanes(Value round);
+  Value getWarpColumn(Value warp);
+  SmallVector<Value> emitOverlapped(Value number, ValueRange state);
+  /// The chunks of the current window that have tokens, one after the other.
+  /// `refill`: started after each chunk.
+  SmallVector<Value> emitChunks(ValueRange state,
+                                llvm::function_ref<void()> refill);
   SmallVector<Value> emitInitialState();
   void emitFinalState(ValueRange state);
   Value getValidTokens(Value chunkNumber);
@@ -56,8 +69,12 @@ private:
   std::pair<Value, Value> getTokenOffset(ArgAttr arg, int64_t micro,
                                          Value token);
   int64_t getMicro(Value argument) const;
-  /// First index of the input's array for the window being worked on.
+  /// First index of an array with `stages` windows, for the given one.
+  Value getStage(Value window, int64_t stages);
+  /// That of the input's array for the window being worked on.
   Value getStageOf(const StagedInput &input);
+  /// Indices of a chunk's transfers: the stage, if there are any, and the chunk.
+  SmallVector<Value> getTransferIndices();
   /// The kernel's array for an `in` or `param`.
   Value getArray(ArgAttr arg) const;
 
@@ -101,6 +118,13 @@ private:
                        ArrayRef<Operation *> sums,
                        ArrayRef<const TransferPlace *> stores,
                        ArrayRef<unsigned> wideOuts);
+  /// The operands of a sum over channels, for the current half of the slice.
+  void getOperandParts(Operation *sum, SmallVectorImpl<Value> &parts);
+  /// Two halves of a slice side by side.
+  Value join(Value left, Value right);
+  /// Forgets what belongs to the slice, or half, that is done.
+  void dropSlice();
+  Value getFirstChannel();
   Value getFree(Node node);
   Value computeFree(Node node);
   void storeNarrow(const TransferPlace &place);
@@ -118,7 +142,18 @@ private:
   Value getDecayMask(DecayMaskOp op);
   /// Accumulators of a decay-Gram over the channels.
   SmallVector<RankedTensorType> getGramAccumulators(DecayGramOp op);
-  void accumulateGram(DecayGramOp op, MutableArrayRef<Value> accumulators);
+  /// A decay-Gram's operands for the current half of the slice, in the order in
+  /// which accumulateGram takes them.
+  void getGramParts(DecayGramOp op, SmallVectorImpl<Value> &parts);
+  /// Rows and columns of the current half, scaled by their own token's decay
+  /// where it lies between the events (`scaled`) or as they are.
+  struct GramOperands {
+    SmallVector<Value> rows, cols, plainRows, plainCols;
+  };
+  GramOperands getGramOperands(DecayGramOp op);
+  void accumulateGram(DecayGramOp op, ArrayRef<Value> operands,
+                      MutableArrayRef<Value> accumulators);
+  void accumulateDiagonals(DecayGramOp op, MutableArrayRef<Value> accumulators);
   void finishGram(DecayGramOp op, ValueRange accumulators);
   bool isAnchored(DecayGramOp op) const;
   Value rowHas(int64_t bit, RankedTensorType type);
@@ -148,15 +183,22 @@ private:
 
   // Set by the prologue.
   Value batch, head, block, warpId, windows, firstColumn, warpColumn;
+  /// The warp's number, for all of the kernel; `warpId` is the same, renewed.
+  Value kernelWarp;
+  /// Where the slices overlap: does the warp prepare chunks?
+  Value prepares;
   SmallVector<Value> inputArrays, transferArrays, systemSources,
       systemInverses;
   Value gramArray;
   int64_t slices = 0; // of the state's rows
 
-  // The window being worked on, the stage it lies in, the chunk in it.
-  Value window, stage, chunk, valid;
-  // Slice of channels in the current loop.
+  // The window being worked on, the chunk in it.
+  Value window, chunk, valid;
+  // First of the 16 channels in the current loop, and which 8 of them: 0 or 1,
+  // or -1 for all.
   Value slice;
+  int half = -1;
+  llvm::DenseMap<Value, Value> tiles; // loaded in the current slice
 
   llvm::DenseMap<Node, Value> memo;      // free slice, one chunk
   SmallVector<Node> sliceMemo;           // entries to drop after a slice

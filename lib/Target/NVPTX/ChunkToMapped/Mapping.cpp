@@ -109,11 +109,13 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
       int64_t warps = (blockCols + rows - 1) / rows;
       if (warps > 16 || (options.warps && options.warps != warps))
         continue;
-      for (int64_t window : {1, 2, 4, 8}) {
-        if (window > warps || (options.window && options.window != window))
+      for (int64_t window : {1, 2, 3, 4, 8}) {
+        if (options.window && options.window != window)
           continue;
-        for (int64_t stages : {2, 1}) {
+        for (int64_t stages : {2, 1, 3}) {
           if (options.stages && options.stages != stages)
+            continue;
+          if (stages == 3 ? warps + window > 16 : window > warps || window == 3)
             continue;
           Candidate candidate;
           GpuMapping &mapping = candidate.mapping;
@@ -128,14 +130,23 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
           // Registers: the state, and what the slices take beside it; fewer
           // than `wanted` cost little down to `needed`, then they spill. Both
           // read off the assembler's reports for the library's recurrences.
-          int64_t wanted = rows * A / 32 + std::max<int64_t>(160, 60 + 32 * operands);
-          int64_t needed = rows * A / 32 + (operands ? 115 + 16 * operands : 120);
-          int64_t most = std::min<int64_t>(255, 65536 / (warps * 32));
+          int64_t wanted = std::max<int64_t>(160, 60 + 32 * operands);
+          int64_t needed = operands ? 115 + 16 * operands : 120;
+          int64_t state = rows * A / 32;
+          if (mapping.isOverlapped()) {
+            wanted = std::max(wanted, state + 80);
+            needed = std::max(needed, state + 60);
+          } else {
+            wanted += state;
+            needed += state;
+          }
+          int64_t most = std::min<int64_t>(
+              255, target.getRegisterBudget(mapping.getThreads(), 1) + 7);
           candidate.registers = std::min(wanted, most) / 8 * 8;
           double spill = needed > most ? 1.0 + 0.02 * (needed - most) : 1.0;
           if (mapping.sharedBytes <= target.getSharedPerCta())
             candidate.ctas = target.getOccupancy(
-                warps * 32, candidate.registers, mapping.sharedBytes);
+                mapping.getThreads(), candidate.registers, mapping.sharedBytes);
           // A chunk's free slice is one warp's; every warp of a window works at
           // once, then all take the state slices of the window in turn.
           double free = sliceWork * A / 16 + 250.0;

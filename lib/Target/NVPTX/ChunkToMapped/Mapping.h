@@ -29,15 +29,20 @@ struct OperandPolicy {
 };
 
 struct GpuMapping {
-  int64_t warps = 1;
+  int64_t warps = 1;        // that hold the state
   int64_t rowsPerWarp = 16; // columns of the state, rows of a warp's fragments
   int64_t vBlocks = 1;      // CTAs that share a head's columns
   int64_t blockCols = 0;    // columns of one of them
   int64_t window = 1;       // chunks between two passes of the free slice
-  int64_t stages = 2;       // windows in shared memory
+  int64_t stages = 2;       // windows in shared memory; see isOverlapped
   int64_t sharedBytes = 0;  // estimate the choice was made with
 
-  int64_t getThreads() const { return warps * 32; }
+  /// With three stages, warps of their own prepare a window while the others
+  /// work on the one before it and the one after it is copied.
+  bool isOverlapped() const { return stages == 3; }
+  /// Warps of all kinds; those that only prepare come first.
+  int64_t getAllWarps() const { return warps + (isOverlapped() ? window : 0); }
+  int64_t getThreads() const { return getAllWarps() * 32; }
   DictionaryAttr getAttr(MLIRContext *context) const;
 };
 

@@ -102,7 +102,7 @@ LogicalResult FragmentLowering::lowerAsyncLoad(AsyncLoadOp op) {
   Value thread = getThread(), row, seg;
   {
     OpBuilder::InsertionGuard guard(b);
-    b.setInsertionPoint(firstOp);
+    b.setInsertionPoint(own.first);
     if (columnPasses > 1 || rowsAPass == 1) {
       row = i32(0);
       seg = thread;

@@ -22,13 +22,7 @@ static RankedTensorType getTensor(Value value) {
 LogicalResult FragmentLowering::lowerLayout(Operation *op) {
   Registers results;
   if (auto warpId = dyn_cast<WarpIdOp>(op)) {
-    if (!warpIndex) {
-      OpBuilder::InsertionGuard guard(b);
-      b.setInsertionPoint(firstOp);
-      warpIndex = arith::IndexCastUIOp::create(b, b.getIndexType(),
-                                               shiftRight(getThread(), 5));
-    }
-    replaceScalar(warpId, warpIndex);
+    replaceScalar(warpId, getWarp());
     return success();
   }
   if (isa<WarpBarrierOp>(op)) {

@@ -42,6 +42,7 @@ FragmentLowering::FragmentLowering(gpu::GPUFuncOp kernel, LLVM::GlobalOp shared,
     : kernel(kernel), shared(shared), capability(capability), threads(threads),
       b(kernel.getLoc(), kernel.getContext()),
       firstOp(&kernel.getBody().front().front()) {
+  own.first = firstOp;
   i32Type = b.getI32Type();
   f32Type = b.getF32Type();
 }
@@ -66,15 +67,26 @@ LogicalResult FragmentLowering::run() {
 
 LogicalResult FragmentLowering::lowerBlock(Block &block) {
   SmallVector<Operation *> ops;
-  for (Operation &op : block)
+  bool renews = false;
+  for (Operation &op : block) {
     ops.push_back(&op);
+    renews |= isa<RenewLanesOp>(op);
+  }
+  // What is computed anew holds up to the block's end.
+  LaneValues before;
+  if (renews)
+    before = own;
+  LogicalResult result = success();
   for (Operation *op : ops) {
     b.setInsertionPoint(op);
     b.setLoc(op->getLoc());
-    if (failed(lowerOp(op)))
-      return failure();
+    result = lowerOp(op);
+    if (failed(result))
+      break;
   }
-  return success();
+  if (renews)
+    own = std::move(before);
+  return result;
 }
 
 LogicalResult FragmentLowering::lowerOp(Operation *op) {
@@ -105,6 +117,8 @@ LogicalResult FragmentLowering::lowerOp(Operation *op) {
   }
   if (isa<AllocSharedOp>(op))
     return success();
+  if (auto renew = dyn_cast<RenewLanesOp>(op))
+    return lowerRenewLanes(renew), success();
   if (auto load = dyn_cast<SharedLoadOp>(op))
     return lowerSharedLoad(load), success();
   if (auto store = dyn_cast<SharedStoreOp>(op))
@@ -338,7 +352,7 @@ std::optional<int64_t> FragmentLowering::getBound(Value value, bool upper,
                                                   unsigned depth) {
   if (auto number = getConstant(value))
     return number;
-  if (value == warpIndex)
+  if (value == own.warp)
     return upper ? threads / 32 - 1 : 0;
   Operation *op = value.getDefiningOp();
   if (!op || op->getNumOperands() != 2 || depth > 6)
@@ -379,44 +393,66 @@ std::optional<int64_t> FragmentLowering::getBound(Value value, bool upper,
 // Lanes
 //===----------------------------------------------------------------------===//
 
-/// A value computed once, at the kernel's entry.
-#define DELTA_ENTRY_VALUE(name, expression)                                    \
-  if (!name) {                                                                 \
+/// A value computed once for all that follows.
+#define DELTA_LANE_VALUE(name, expression)                                     \
+  if (!own.name) {                                                             \
     OpBuilder::InsertionGuard guard(b);                                        \
-    b.setInsertionPoint(firstOp);                                              \
-    name = expression;                                                         \
+    b.setInsertionPoint(own.first);                                            \
+    own.name = expression;                                                     \
   }                                                                            \
-  return name
+  return own.name
 
 Value FragmentLowering::getThread() {
-  DELTA_ENTRY_VALUE(thread, NVVM::ThreadIdXOp::create(b, i32Type));
+  DELTA_LANE_VALUE(thread, NVVM::ThreadIdXOp::create(b, i32Type));
 }
 Value FragmentLowering::getLane() {
-  DELTA_ENTRY_VALUE(lane, bitAnd(getThread(), 31));
+  DELTA_LANE_VALUE(lane, bitAnd(getThread(), 31));
 }
 Value FragmentLowering::getR() {
-  DELTA_ENTRY_VALUE(r, shiftRight(getLane(), 2));
+  DELTA_LANE_VALUE(r, shiftRight(getLane(), 2));
 }
-Value FragmentLowering::getC() { DELTA_ENTRY_VALUE(c, bitAnd(getThread(), 3)); }
+Value FragmentLowering::getC() { DELTA_LANE_VALUE(c, bitAnd(getThread(), 3)); }
+Value FragmentLowering::getWarp() {
+  DELTA_LANE_VALUE(warp,
+                   arith::IndexCastUIOp::create(b, b.getIndexType(),
+                                                shiftRight(getThread(), 5)));
+}
+#undef DELTA_LANE_VALUE
+
 Value FragmentLowering::getSharedBase() {
-  DELTA_ENTRY_VALUE(sharedBase,
-                    LLVM::PtrToIntOp::create(
-                        b, i32Type, LLVM::AddressOfOp::create(b, shared)));
+  if (!sharedBase) {
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPoint(firstOp);
+    sharedBase = LLVM::PtrToIntOp::create(
+        b, i32Type, LLVM::AddressOfOp::create(b, shared));
+  }
+  return sharedBase;
 }
-#undef DELTA_ENTRY_VALUE
 
 Value FragmentLowering::atEntry(
     std::tuple<int, int64_t, int64_t, int64_t, int64_t> key,
     function_ref<Value()> make) {
-  Value &value = entries[key];
-  if (!value) {
-    OpBuilder::InsertionGuard guard(b);
-    b.setInsertionPoint(firstOp);
-    Value made = make();
-    entries[key] = made;
-    return made;
-  }
-  return value;
+  if (Value known = own.entries[key])
+    return known;
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPoint(own.first);
+  Value made = make();
+  own.entries[key] = made;
+  return made;
+}
+
+/// The thread's number plus a zero that no compiler sees through: the round's
+/// bits from 40 on. Another bit each time, so that no two are the same value.
+void FragmentLowering::lowerRenewLanes(RenewLanesOp op) {
+  Value original = kernelThread ? kernelThread : getThread();
+  kernelThread = original;
+  Value high = arith::ShRUIOp::create(b, toI64(op.getRound()),
+                                      i64(40 + renewals++ % 8));
+  own = LaneValues();
+  own.first = op;
+  own.thread = arith::AddIOp::create(
+      b, original, arith::TruncIOp::create(b, i32Type, high));
+  replaceScalar(op.getResult(), getWarp());
 }
 
 Value FragmentLowering::shuffle(Value value, Value offset,

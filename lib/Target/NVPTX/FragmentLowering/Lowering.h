@@ -108,13 +108,15 @@ private:
   /// A number that an index is never below, or never above.
   std::optional<int64_t> getBound(Value value, bool upper, unsigned depth = 0);
 
-  // Lanes. Computed at the kernel's entry, once.
+  // Lanes. Computed once, at the kernel's entry or where they are renewed.
   Value getThread();
   Value getLane();
   Value getR();
   Value getC();
+  Value getWarp();
   Value getSharedBase();
-  /// Runs `make` with the builder at the entry, once a key.
+  void lowerRenewLanes(warp::RenewLanesOp op);
+  /// Runs `make` with the builder where lanes are computed, once a key.
   Value atEntry(std::tuple<int, int64_t, int64_t, int64_t, int64_t> key,
                 function_ref<Value()> make);
   Value shuffle(Value value, Value offset, NVVM::ShflKind kind);
@@ -201,9 +203,17 @@ private:
   llvm::DenseMap<Value, ArrayRef<Value>> registersOf;
   llvm::BumpPtrAllocator allocator;
   SmallVector<Operation *> dead;
-  std::map<std::tuple<int, int64_t, int64_t, int64_t, int64_t>, Value> entries;
   llvm::DenseMap<int64_t, Value> constants;
-  Value thread, lane, r, c, sharedBase, warpIndex;
+  /// What is computed from the thread's number, in front of `first`.
+  struct LaneValues {
+    Operation *first = nullptr;
+    Value thread, lane, r, c, warp;
+    std::map<std::tuple<int, int64_t, int64_t, int64_t, int64_t>, Value>
+        entries;
+  };
+  LaneValues own;
+  Value sharedBase, kernelThread;
+  int64_t renewals = 0;
   Type i32Type, f32Type;
 };
 

@@ -202,7 +202,7 @@ void FragmentLowering::storeShared(Value address, ArrayRef<Value> values) {
 LaneOffset FragmentLowering::getMatrixLanes(SharedType type,
                                             const MatrixGroup &group) {
   OpBuilder::InsertionGuard guard(b);
-  b.setInsertionPoint(firstOp);
+  b.setInsertionPoint(own.first);
   Value lane = getLane(), row = bitAnd(lane, 7), col = i32(0);
   int64_t span = 16;
   for (int64_t bit = 0; (2 << bit) <= group.count; ++bit) {
@@ -250,7 +250,7 @@ void FragmentLowering::lowerMatrixTile(SharedType type, TilePosition position,
       LaneOffset lanes;
       {
         OpBuilder::InsertionGuard guard(b);
-        b.setInsertionPoint(firstOp);
+        b.setInsertionPoint(own.first);
         lanes = getLaneOffset(type, getR(), shiftLeft(getC(), 2), 16);
       }
       for (auto [matrix, block] : llvm::enumerate(blocks)) {
@@ -330,7 +330,7 @@ void FragmentLowering::lowerWordTile(SharedType type, TilePosition position,
   LaneOffset lanes[2];
   {
     OpBuilder::InsertionGuard guard(b);
-    b.setInsertionPoint(firstOp);
+    b.setInsertionPoint(own.first);
     if (!transpose)
       lanes[0] = getLaneOffset(type, getR(), shiftLeft(getC(), 3), 32);
     else
@@ -513,7 +513,7 @@ void FragmentLowering::lowerStoreLevel(StoreLevelOp op) {
   Value valid[2];
   {
     OpBuilder::InsertionGuard guard(b);
-    b.setInsertionPoint(firstOp);
+    b.setInsertionPoint(own.first);
     auto upper = [&](Value slot) { // 8 where slot & distance, else 0
       return shiftLeft(bitAnd(shiftRight(slot, llvm::Log2_64(distance)), 1), 3);
     };

@@ -11,6 +11,7 @@
 #include "Accesses.h"
 #include "delta/Target/NVPTX/Kernel.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/IR/Matchers.h"
 #include "llvm/ADT/TypeSwitch.h"
@@ -70,6 +71,12 @@ SmallVector<Access> sharedmemory::getAccesses(Operation *op) {
   return result;
 }
 
+/// The warp's own number.
+static bool isWarpId(Value value) {
+  return isa_and_nonnull<warp::WarpIdOp, warp::RenewLanesOp>(
+      value.getDefiningOp());
+}
+
 /// The variable of a loop from a warp's own number, in steps that lead over all
 /// warps' numbers: no two warps ever have the same one.
 static bool isWarpIteration(Value value) {
@@ -81,7 +88,7 @@ static bool isWarpIteration(Value value) {
   auto first = loop.getLowerBound().getDefiningOp<arith::MulIOp>();
   auto kernel = loop->getParentOfType<gpu::GPUFuncOp>();
   APInt step, factor;
-  if (!first || !kernel || !first.getLhs().getDefiningOp<warp::WarpIdOp>() ||
+  if (!first || !kernel || !isWarpId(first.getLhs()) ||
       !matchPattern(first.getRhs(), m_ConstantInt(&factor)) ||
       !matchPattern(loop.getStep(), m_ConstantInt(&step)))
     return false;
@@ -91,7 +98,7 @@ static bool isWarpIteration(Value value) {
 }
 
 bool sharedmemory::isWarpNumber(Value value) {
-  if (value.getDefiningOp<warp::WarpIdOp>() || isWarpIteration(value))
+  if (isWarpId(value) || isWarpIteration(value))
     return true;
   if (auto product = value.getDefiningOp<arith::MulIOp>()) {
     APInt factor;
@@ -103,12 +110,33 @@ bool sharedmemory::isWarpNumber(Value value) {
   return false;
 }
 
+bool sharedmemory::isSameWarpNumber(Value a, Value b) {
+  return (a == b && isWarpNumber(a)) || (isWarpId(a) && isWarpId(b));
+}
+
 bool sharedmemory::isWarpPrivate(warp::AllocSharedOp array) {
   for (Operation *user : array->getUsers())
     for (const Access &access : getAccesses(user))
       if (access.array == array &&
           (access.block || access.indices.empty() ||
-           !access.indices[0].getDefiningOp<warp::WarpIdOp>()))
+           !isWarpId(access.indices[0])))
         return false;
   return true;
+}
+
+bool sharedmemory::dependsOnWarp(Value value, unsigned depth) {
+  Operation *op = value.getDefiningOp();
+  if (!op || depth > 8)
+    return false;
+  if (isa<warp::WarpIdOp, warp::RenewLanesOp, gpu::ThreadIdOp>(op))
+    return true;
+  return llvm::any_of(op->getOperands(), [&](Value operand) {
+    return dependsOnWarp(operand, depth + 1);
+  });
+}
+
+bool sharedmemory::isSideBySide(Operation *op) {
+  auto branch = dyn_cast<scf::IfOp>(op);
+  return branch && !branch.getElseRegion().empty() &&
+         dependsOnWarp(branch.getCondition());
 }

@@ -34,6 +34,15 @@ SmallVector<Access> getAccesses(Operation *op);
 /// have different values (the number itself, or a constant multiple)?
 bool isWarpNumber(Value value);
 
+/// Are both such a number, and the same for one warp at any time?
+bool isSameWarpNumber(Value a, Value b);
+
+/// Does the value, a condition or a bound, differ between the warps of a block?
+bool dependsOnWarp(Value value, unsigned depth = 0);
+
+/// Is `op` a branch of which different warps take different sides at once?
+bool isSideBySide(Operation *op);
+
 /// Is the first index of every access to `array` the warp's number?
 bool isWarpPrivate(warp::AllocSharedOp array);
 

@@ -167,9 +167,7 @@ private:
     if (!before.block && !now.block)
       for (unsigned axis = 0;
            axis < std::min(before.indices.size(), now.indices.size()); ++axis)
-        sameWarp |= before.indices[axis] == now.indices[axis] &&
-                    isWarpNumber(now.indices[axis]) &&
-                    isFixed(now.indices[axis], pending);
+        sameWarp |= isSameWarpNumber(before.indices[axis], now.indices[axis]);
     if (!sameWarp)
       return Order::Block;
     // ldmatrix has read before the warp goes on.
@@ -214,16 +212,30 @@ private:
 
   void record(const Access &access) { pending.push_back({access, {}, false}); }
 
-  /// A condition that differs between the warps of a block.
-  static bool dependsOnWarp(Value value, unsigned depth = 0) {
-    Operation *op = value.getDefiningOp();
-    if (!op || depth > 8)
-      return false;
-    if (isa<warp::WarpIdOp, gpu::ThreadIdOp>(op))
-      return true;
-    return llvm::any_of(op->getOperands(), [&](Value operand) {
-      return dependsOnWarp(operand, depth + 1);
-    });
+  /// Some warps take one branch while others take the other: nothing orders
+  /// them, so what one writes must be nobody else's.
+  void checkSideBySide(scf::IfOp branch) {
+    auto collect = [](Region &region) {
+      SmallVector<Access> accesses;
+      region.walk([&](Operation *op) {
+        llvm::append_range(accesses, getAccesses(op));
+      });
+      return accesses;
+    };
+    SmallVector<Access> others = collect(branch.getElseRegion());
+    for (const Access &mine : collect(branch.getThenRegion()))
+      for (const Access &other : others) {
+        if (getOrder({mine, {}, false}, other) != Order::Block)
+          continue;
+        // Different windows' places.
+        auto type = cast<warp::SharedType>(mine.array.getResult().getType());
+        if (mine.array == other.array && type.getShape()[0] > 1 &&
+            !mine.indices.empty() && !other.indices.empty() &&
+            mine.indices[0] != other.indices[0])
+          continue;
+        return error(other.op, "touches shared memory that warps in the other "
+                               "branch touch at the same time");
+      }
   }
 
   void error(Operation *op, const char *what) {
@@ -309,8 +321,11 @@ private:
         continue;
       }
       bool inside = uniform;
-      if (auto branch = dyn_cast<scf::IfOp>(op))
+      if (auto branch = dyn_cast<scf::IfOp>(op)) {
         inside &= !dependsOnWarp(branch.getCondition());
+        if (isSideBySide(branch))
+          checkSideBySide(branch);
+      }
       SmallVector<Pending> entry = pending, merged;
       for (Region &region : op.getRegions())
         for (Block &nested : region) {

@@ -122,12 +122,13 @@ private:
     return loop;
   }
 
-  /// Positions of `op`, widened to the loop directly under `loop` it is in.
+  /// Positions of `op`, widened to the loop directly under `loop` it is in, and
+  /// to branches that warps take side by side.
   Range getSpan(Operation *op, Operation *loop) {
     Range span{first[op], last[op]};
     for (Operation *parent = op->getParentOp(); parent && parent != loop;
          parent = parent->getParentOp())
-      if (isa<scf::ForOp, scf::WhileOp>(parent))
+      if (isa<scf::ForOp, scf::WhileOp>(parent) || isSideBySide(parent))
         span = {first[parent], last[parent]};
     return span;
   }

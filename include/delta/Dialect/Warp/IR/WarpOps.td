@@ -39,6 +39,20 @@ def Warp_WarpIdOp : Warp_Op<"warp_id", [Pure]> {
   let assemblyFormat = "attr-dict";
 }
 
+def Warp_RenewLanesOp : Warp_Op<"renew_lanes", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "index of the warp; what depends on lanes is computed anew";
+  let description = [{
+    The value of warp_id. Up to the end of the block, nothing that is computed
+    from the warp's or the lane's number (addresses, positions, masks) is taken
+    over from before, so that it needs no registers there: compilers would move
+    all of it in front of the kernel's loops. `round` is a number that changes
+    with every iteration of the loop around, below 2^40.
+  }];
+  let arguments = (ins Index:$round);
+  let results = (outs Index:$result);
+  let assemblyFormat = "$round attr-dict";
+}
+
 def Warp_PositionsOp : Warp_Op<"positions", [Pure]> {
   let summary = "0, 1, 2, ... along an axis";
   let description = [{
