@@ -91,6 +91,10 @@ Value Emitter::computeFree(Node node) {
       SmallVector<Value> at{getStageOf(input), chunk, index(0)};
       if (form != Form::Wide)
         return extend(load(array, at, type));
+      if (mapping.tight && arrays.gram) {
+        at.push_back(getFirstChannel());
+        return extend(load(array, at, type));
+      }
       // Both halves of a tile come with one load.
       Value &tile = tiles[argument];
       if (!tile) {
@@ -198,6 +202,89 @@ void Emitter::dropSlice() {
   tables.clear();
 }
 
+/// Eight channels at a time, which takes half as many registers: what is left
+/// of the first eight are operands, rounded and packed.
+void Emitter::emitParts(int64_t channels, ArrayRef<Operation *> sums,
+                        ArrayRef<std::pair<unsigned, unsigned>> carried,
+                        ArrayRef<const TransferPlace *> stores,
+                        ArrayRef<unsigned> wideOuts,
+                        MutableArrayRef<Value> values, ChannelParts &parts) {
+  for (half = 0; half < 2; ++half) {
+    for (auto [op, range] : llvm::zip_equal(sums, carried)) {
+      MutableArrayRef<Value> mine =
+          values.slice(range.first, range.second);
+      parts.operands[half].emplace_back();
+      if (auto sum = dyn_cast<SumOp>(op)) {
+        mine[0] = arith::AddFOp::create(
+            b, mine[0], getContracted(sum.getInput(), Value()));
+        continue;
+      }
+      // Diagonals first: they take operands that nothing else does.
+      if (auto gram = dyn_cast<DecayGramOp>(op))
+        accumulateDiagonals(gram, mine);
+      getOperandParts(op, parts.operands[half].back());
+    }
+    for (const TransferPlace *place : stores) {
+      Value value = getFree(place->node);
+      if (place->node.form == Form::Channels)
+        value = maskChannels(value, place->node.value, channels, 1.0);
+      else if (program.getPadding(place->node.value, true) != 0.0)
+        value = maskChannels(value, place->node.value, channels, 0.0);
+      Value array = transferArrays[place - arrays.transfers.data()];
+      parts.factors[half].push_back(toElement(
+          value, cast<warp::SharedType>(array.getType()).getElementType()));
+    }
+    for (unsigned out : wideOuts)
+      parts.outs[half].push_back(toElement(
+          getFree({program.outs[out], Form::Wide}),
+          program.signature.getArgs(ArgKind::Out)[out].getType()));
+    dropSlice();
+  }
+  half = -1;
+  tiles.clear();
+}
+
+void Emitter::emitSlice(int64_t channels, ArrayRef<Operation *> sums,
+                        ArrayRef<std::pair<unsigned, unsigned>> carried,
+                        ArrayRef<const TransferPlace *> stores,
+                        ArrayRef<unsigned> wideOuts, const ChannelParts &parts,
+                        MutableArrayRef<Value> values) {
+  for (auto [number, op] : llvm::enumerate(sums)) {
+    MutableArrayRef<Value> mine =
+        values.slice(carried[number].first, carried[number].second);
+    SmallVector<Value> operands;
+    for (auto [left, right] : llvm::zip_equal(parts.operands[0][number],
+                                              parts.operands[1][number]))
+      operands.push_back(join(left, right));
+    if (isa<MatmulOp>(op))
+      mine[0] = mma(operands[0], operands[1], mine[0]);
+    else if (auto gram = dyn_cast<DecayGramOp>(op))
+      accumulateGram(gram, operands, mine);
+  }
+  for (auto [number, place] : llvm::enumerate(stores)) {
+    Value value = join(parts.factors[0][number], parts.factors[1][number]);
+    SmallVector<Value> at = getTransferIndices();
+    if (place->over >= 0)
+      at = {getStageOf(arrays.inputs[place->over]), chunk};
+    if (place->node.form == Form::Wide)
+      at.push_back(index(0));
+    at.push_back(slice);
+    store(value, transferArrays[place - arrays.transfers.data()], at);
+  }
+  for (auto [number, out] : llvm::enumerate(wideOuts)) {
+    ArgAttr arg = program.signature.getArgs(ArgKind::Out)[out];
+    Value first = mul(add(mul(window, mapping.window), chunk), program.chunk);
+    auto [offset, stride] = getTokenOffset(arg, 0, first);
+    Value mine = select(compare(arith::CmpIPredicate::eq, block, index(0)),
+                        valid, index(0));
+    warp::GlobalStoreOp::create(
+        b, join(parts.outs[0][number], parts.outs[1][number]),
+        kernel.outs[out], add(offset, slice), ValueRange{stride, index(1)},
+        ValueRange{mine, arith::SubIOp::create(b, index(channels), slice)},
+        channels % 16 ? std::gcd(channels, int64_t(16)) : 16);
+  }
+}
+
 void Emitter::emitChannelLoop(int64_t channels,
                               ArrayRef<Operation *> sums,
                               ArrayRef<const TransferPlace *> stores,
@@ -219,84 +306,25 @@ void Emitter::emitChannelLoop(int64_t channels,
     carried.push_back({first, initial.size() - first});
   }
 
-  auto loop = scf::ForOp::create(b, index(0), index(getPaddedChannels(channels)),
-                                 index(16), initial);
+  // Warps without a state have registers for two slices at once, whose chains
+  // of dependent operations fill each other's gaps.
+  const int64_t padded = getPaddedChannels(channels);
+  const int64_t together = mapping.isOverlapped() && padded % 32 == 0 ? 2 : 1;
+  auto loop = scf::ForOp::create(b, index(0), index(padded),
+                                 index(16 * together), initial);
   {
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(loop.getBody());
-    slice = loop.getInductionVar();
     SmallVector<Value> values(loop.getRegionIterArgs());
-    // Eight channels at a time, which takes half as many registers: what is
-    // left of the first eight are operands, rounded and packed.
-    SmallVector<SmallVector<Value>> parts[2];
-    SmallVector<Value> factors[2], written[2];
-    for (half = 0; half < 2; ++half) {
-      for (auto [op, range] : llvm::zip_equal(sums, carried)) {
-        MutableArrayRef<Value> mine(&values[range.first], range.second);
-        parts[half].emplace_back();
-        if (auto sum = dyn_cast<SumOp>(op)) {
-          mine[0] = arith::AddFOp::create(
-              b, mine[0], getContracted(sum.getInput(), Value()));
-          continue;
-        }
-        getOperandParts(op, parts[half].back());
-        if (auto gram = dyn_cast<DecayGramOp>(op))
-          accumulateDiagonals(gram, mine);
-      }
-      for (const TransferPlace *place : stores) {
-        Value value = getFree(place->node);
-        if (place->node.form == Form::Channels)
-          value = maskChannels(value, place->node.value, channels, 1.0);
-        else if (program.getPadding(place->node.value, true) != 0.0)
-          value = maskChannels(value, place->node.value, channels, 0.0);
-        factors[half].push_back(toElement(
-            value, cast<warp::SharedType>(
-                       transferArrays[place - arrays.transfers.data()]
-                           .getType())
-                       .getElementType()));
-      }
-      for (unsigned out : wideOuts)
-        written[half].push_back(toElement(
-            getFree({program.outs[out], Form::Wide}),
-            program.signature.getArgs(ArgKind::Out)[out].getType()));
-      dropSlice();
-    }
-    half = -1;
-    tiles.clear();
-    for (auto [number, op] : llvm::enumerate(sums)) {
-      auto [first, count] = carried[number];
-      MutableArrayRef<Value> mine(&values[first], count);
-      SmallVector<Value> operands;
-      for (auto [left, right] :
-           llvm::zip_equal(parts[0][number], parts[1][number]))
-        operands.push_back(join(left, right));
-      if (isa<MatmulOp>(op))
-        mine[0] = mma(operands[0], operands[1], mine[0]);
-      else if (auto gram = dyn_cast<DecayGramOp>(op))
-        accumulateGram(gram, operands, mine);
+    SmallVector<ChannelParts, 2> all(together);
+    for (auto [number, parts] : llvm::enumerate(all)) {
+      slice = add(loop.getInductionVar(), index(16 * number));
+      emitParts(channels, sums, carried, stores, wideOuts, values, parts);
     }
     // After all loads: a factor may lie over its input.
-    for (auto [number, place] : llvm::enumerate(stores)) {
-      Value value = join(factors[0][number], factors[1][number]);
-      SmallVector<Value> at = getTransferIndices();
-      if (place->over >= 0)
-        at = {getStageOf(arrays.inputs[place->over]), chunk};
-      if (place->node.form == Form::Wide)
-        at.push_back(index(0));
-      at.push_back(slice);
-      store(value, transferArrays[place - arrays.transfers.data()], at);
-    }
-    for (auto [number, out] : llvm::enumerate(wideOuts)) {
-      ArgAttr arg = program.signature.getArgs(ArgKind::Out)[out];
-      Value first = mul(add(mul(window, mapping.window), chunk), program.chunk);
-      auto [offset, stride] = getTokenOffset(arg, 0, first);
-      Value mine = select(compare(arith::CmpIPredicate::eq, block, index(0)),
-                          valid, index(0));
-      warp::GlobalStoreOp::create(
-          b, join(written[0][number], written[1][number]), kernel.outs[out],
-          add(offset, slice), ValueRange{stride, index(1)},
-          ValueRange{mine, arith::SubIOp::create(b, index(channels), slice)},
-          channels % 16 ? std::gcd(channels, int64_t(16)) : 16);
+    for (auto [number, parts] : llvm::enumerate(all)) {
+      slice = add(loop.getInductionVar(), index(16 * number));
+      emitSlice(channels, sums, carried, stores, wideOuts, parts, values);
     }
     scf::YieldOp::create(b, values);
   }

@@ -280,6 +280,8 @@ Value Emitter::getWarpColumn(Value warp) {
 }
 
 void Emitter::renewLanes(Value round) {
+  if (!mapping.tight)
+    return;
   warpId = warp::RenewLanesOp::create(b, b.getIndexType(), round);
   warpColumn = getWarpColumn(warpId);
 }

@@ -118,6 +118,22 @@ private:
                        ArrayRef<Operation *> sums,
                        ArrayRef<const TransferPlace *> stores,
                        ArrayRef<unsigned> wideOuts);
+  /// What a slice of 16 channels gives to sums (for each its operands), factors
+  /// and outs: two halves of each.
+  struct ChannelParts {
+    SmallVector<SmallVector<Value>> operands[2];
+    SmallVector<Value> factors[2], outs[2];
+  };
+  void emitParts(int64_t channels, ArrayRef<Operation *> sums,
+                 ArrayRef<std::pair<unsigned, unsigned>> carried,
+                 ArrayRef<const TransferPlace *> stores,
+                 ArrayRef<unsigned> wideOuts, MutableArrayRef<Value> values,
+                 ChannelParts &parts);
+  void emitSlice(int64_t channels, ArrayRef<Operation *> sums,
+                 ArrayRef<std::pair<unsigned, unsigned>> carried,
+                 ArrayRef<const TransferPlace *> stores,
+                 ArrayRef<unsigned> wideOuts, const ChannelParts &parts,
+                 MutableArrayRef<Value> values);
   /// The operands of a sum over channels, for the current half of the slice.
   void getOperandParts(Operation *sum, SmallVectorImpl<Value> &parts);
   /// Two halves of a slice side by side.

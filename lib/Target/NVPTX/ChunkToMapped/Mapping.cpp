@@ -98,6 +98,9 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
     if (auto gram = node.value.getDefiningOp<DecayGramOp>())
       operands = std::max<int64_t>(
           operands, gram.getRows().size() + gram.getCols().size());
+  int64_t steps = 1; // of the largest system
+  for (Operation *op : program.systems)
+    steps = std::max<int64_t>(steps, cast<TriSolveOp>(op).getRhs().size());
   SmallVector<Candidate> candidates;
   for (int64_t rows : {16, 32}) {
     if (options.rows && options.rows != rows)
@@ -142,6 +145,8 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
           }
           int64_t most = std::min<int64_t>(
               255, target.getRegisterBudget(mapping.getThreads(), 1) + 7);
+          mapping.tight = mapping.isOverlapped() ||
+                          needed + 70 * (steps - 1) > most - 7;
           candidate.registers = std::min(wanted, most) / 8 * 8;
           double spill = needed > most ? 1.0 + 0.02 * (needed - most) : 1.0;
           if (mapping.sharedBytes <= target.getSharedPerCta())

@@ -36,6 +36,9 @@ struct GpuMapping {
   int64_t window = 1;       // chunks between two passes of the free slice
   int64_t stages = 2;       // windows in shared memory; see isOverlapped
   int64_t sharedBytes = 0;  // estimate the choice was made with
+  /// Registers are short: addresses and masks are computed anew for each part
+  /// of a window instead of being kept over all of them.
+  bool tight = false;
 
   /// With three stages, warps of their own prepare a window while the others
   /// work on the one before it and the one after it is copied.

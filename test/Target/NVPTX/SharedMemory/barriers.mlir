@@ -179,3 +179,66 @@ module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container
     }
   }
 }
+
+// -----
+
+// Branches that different warps take at once: other stages are other places.
+#sig = #delta.signature<args = [
+    #delta.arg<kind = in, name = "x", type = f32, axes = [K]>,
+    #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+    #delta.arg<kind = out, name = "o", type = f32, axes = [V]>],
+    dims = {K = 16, V = 16}, options = {target = "sm_80"}>
+!f = tensor<16x16xf32, #delta_warp.fragment>
+!a = !delta_warp.shared<2x16x16xf32, swizzle>
+module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container_module} {
+  gpu.module @m [#nvvm.target<chip = "sm_80">] {
+    // CHECK-LABEL: gpu.func @apart
+    // CHECK: scf.if
+    // CHECK-NOT: barrier
+    // CHECK: gpu.return
+    gpu.func @apart(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
+        attributes {delta.kernel = {name = "apart", threads = 64, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+      %c0 = arith.constant 0 : index
+      %c1 = arith.constant 1 : index
+      %t = delta_warp.alloc_shared : !a
+      %w = delta_warp.renew_lanes %T
+      %z = arith.constant dense<0.0> : !f
+      %first = arith.cmpi eq, %w, %c0 : index
+      scf.if %first {
+        delta_warp.shared_store %z, %t[%c1, %c0, %c0] : !f, !a
+      } else {
+        %1 = delta_warp.shared_load %t[%c0, %c0, %c0] : !a -> !f
+      }
+      gpu.return
+    }
+  }
+}
+
+// -----
+
+#sig = #delta.signature<args = [
+    #delta.arg<kind = in, name = "x", type = f32, axes = [K]>,
+    #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+    #delta.arg<kind = out, name = "o", type = f32, axes = [V]>],
+    dims = {K = 16, V = 16}, options = {target = "sm_80"}>
+!f = tensor<16x16xf32, #delta_warp.fragment>
+!a = !delta_warp.shared<2x16x16xf32, swizzle>
+module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container_module} {
+  gpu.module @m [#nvvm.target<chip = "sm_80">] {
+    gpu.func @together(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
+        attributes {delta.kernel = {name = "together", threads = 64, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+      %c0 = arith.constant 0 : index
+      %t = delta_warp.alloc_shared : !a
+      %w = delta_warp.warp_id
+      %z = arith.constant dense<0.0> : !f
+      %first = arith.cmpi eq, %w, %c0 : index
+      scf.if %first {
+        delta_warp.shared_store %z, %t[%c0, %c0, %c0] : !f, !a
+      } else {
+        // expected-error @+1 {{touches shared memory that warps in the other branch touch at the same time}}
+        %1 = delta_warp.shared_load %t[%c0, %c0, %c0] : !a -> !f
+      }
+      gpu.return
+    }
+  }
+}
