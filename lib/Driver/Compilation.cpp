@@ -198,6 +198,13 @@ LogicalResult Compilation::applyOptions(bool fromSpec) {
   gpuMapping.vsplit = mapping["vsplit"];
   gpuMapping.window = mapping["window"];
   gpuMapping.stages = mapping["stages"];
+  if (options.assume.count("B") || options.assume.count("H")) {
+    auto assumed = [&](const char *name) -> int64_t {
+      auto it = options.assume.find(name);
+      return it == options.assume.end() ? 1 : it->second;
+    };
+    gpuMapping.sequences = assumed("B") * assumed("H");
+  }
   return success();
 }
 
@@ -417,6 +424,7 @@ LogicalResult Compilation::lowerOnce(Stage next) {
       map.vsplit = gpuMapping.vsplit;
       map.window = gpuMapping.window;
       map.stages = gpuMapping.stages;
+      map.sequences = gpuMapping.sequences;
       pm.addPass(mlir::delta::createDeltaGpuMap(map));
       pm.addPass(mlir::delta::createDeltaPlaceShared());
       pm.addPass(mlir::delta::createDeltaInsertBarriers());

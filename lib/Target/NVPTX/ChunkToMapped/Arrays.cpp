@@ -36,25 +36,6 @@ static bool reads(const Program &program, Value value, BlockArgument argument) {
          });
 }
 
-/// The last loop over channels that reads the argument.
-static int64_t getLastLoop(const Program &program, BlockArgument argument) {
-  int64_t last = 0;
-  for (Node node : program.nodes) {
-    Operation *op = node.value.getDefiningOp();
-    if (!op || !isFree(node.form))
-      continue;
-    bool uses = llvm::any_of(op->getOperands(), [&](Value operand) {
-      return program.resolve(operand) == argument;
-    });
-    if (!uses)
-      continue;
-    bool wide = node.form == Form::Wide || node.form == Form::Channels;
-    last = std::max(last, wide ? program.getPhase(node)
-                               : getLoopPhase(program, op));
-  }
-  return last;
-}
-
 Arrays::Arrays(const Program &program, const GpuMapping &mapping,
                const OperandPolicy &policy) {
   Builder builder(program.function.getContext());
@@ -125,7 +106,8 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
             input.type.getShape().drop_front() !=
                 place.type.getShape().take_back(3) ||
             !reads(program, node.value, input.argument) ||
-            getLastLoop(program, input.argument) > program.getPhase(node))
+            program.getLastLoop({input.argument, Form::Wide}) >
+                program.getPhase(node))
           continue;
         place.over = index;
         taken.insert(index);

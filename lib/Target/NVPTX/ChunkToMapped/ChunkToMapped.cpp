@@ -247,8 +247,9 @@ LogicalResult mlir::delta::explainGpuMapping(ModuleOp module,
     if (candidate.ctas == 0)
       os << " does not fit\n";
     else
-      os << llvm::format(" issue=%.0f latency=%.0f cost=%.0f\n",
-                         candidate.issue, candidate.latency, candidate.cost);
+      os << llvm::format(" issue=%.0f shared=%.0f latency=%.0f cost=%.0f\n",
+                         candidate.issue, candidate.shared, candidate.latency,
+                         candidate.cost);
   }
   os << "mapping warps=" << chosen->warps << " rows=" << chosen->rowsPerWarp
      << " vsplit=" << chosen->vBlocks << " window=" << chosen->window
@@ -317,6 +318,7 @@ struct GpuMap : mlir::delta::impl::DeltaGpuMapBase<GpuMap> {
     options.vsplit = vsplit;
     options.window = window;
     options.stages = stages;
+    options.sequences = sequences;
     if (failed(mapChunkToGpu(module, options)))
       signalPassFailure();
   }

@@ -10,6 +10,9 @@
 #include "Mapping.h"
 #include "Arrays.h"
 
+#include <algorithm>
+#include <cmath>
+
 using namespace mlir;
 using namespace mlir::delta;
 using namespace mlir::delta::gpumap;
@@ -86,21 +89,112 @@ static double countStateWork(const Program &program) {
   return work + 6.0;
 }
 
+/// Products with the state, or that add to it, for which a warp loads a factor
+/// of each slice.
+static int64_t countStateProducts(const Program &program) {
+  int64_t count = 0;
+  for (Operation &op : program.function.front())
+    if (auto matmul = dyn_cast<MatmulOp>(op))
+      if (program.dependsOnState(matmul.getResult()))
+        count += program.isStateShaped(matmul.getRhs()) ||
+                 matmul.getTransposeLhs();
+  return count;
+}
+
+namespace {
+/// What the estimates start from.
+struct Work {
+  double slice, state;
+  int64_t products;
+  int64_t operands = 0; // of the largest decay-Gram
+  int64_t steps = 1;    // of the largest system
+};
+} // namespace
+
+/// Registers: the state, and what the slices take beside it, addresses kept or
+/// (where the candidate is tight) computed anew. Read off the assembler's
+/// reports for the library's recurrences.
+static void estimateRegisters(const Work &work, int64_t A,
+                              const ::delta::gpu::GpuTarget &target,
+                              Candidate &candidate) {
+  GpuMapping &mapping = candidate.mapping;
+  int64_t state = mapping.rowsPerWarp * A / 32;
+  int64_t most = std::min<int64_t>(
+      255, target.getRegisterBudget(mapping.getThreads(), 1) + 7);
+  int64_t kept =
+      (work.operands ? 115 + 16 * work.operands : 120) + 70 * (work.steps - 1);
+  int64_t renewed =
+      (work.operands ? 90 + 12 * work.operands : 113) + 14 * (work.steps - 1);
+  mapping.tight = mapping.isOverlapped() || kept + state > most - 7;
+  int64_t needed = mapping.isOverlapped() ? std::max(renewed, state + 60)
+                   : mapping.tight        ? renewed + state
+                                          : kept + state;
+  candidate.spilled = std::max<int64_t>(0, needed - most);
+  int64_t wanted = mapping.tight ? most : needed + 40;
+  candidate.registers = std::min(wanted, most) / 8 * 8;
+}
+
+/// Cycles, fitted to measurements on an H200. The state slice of one CTA is
+/// bound by its chain of dependent products, or by the factors that all warps
+/// read from shared memory; a free slice by its one warp, or by the issue slots
+/// that the window's warps share.
+static void estimateTime(const Work &work, int64_t A,
+                         const ::delta::gpu::GpuTarget &target,
+                         const GpuMapOptions &options, Candidate &candidate) {
+  const GpuMapping &mapping = candidate.mapping;
+  if (mapping.sharedBytes <= target.getSharedPerCta())
+    candidate.ctas = target.getOccupancy(mapping.getThreads(),
+                                         candidate.registers,
+                                         mapping.sharedBytes);
+  const double window = mapping.window, warps = mapping.warps;
+  double free = work.slice * A / 16 + 250.0;
+  double chain = work.state * mapping.rowsPerWarp / 16 * A / 16 + 60.0;
+  candidate.issue = (free + warps * chain) / 4.0;
+  candidate.shared =
+      warps * 1.7 * (4.0 * (A / 16) * static_cast<double>(work.products) + 24.0);
+  double state = std::max(6.2 * chain, candidate.shared);
+  candidate.latency =
+      mapping.isOverlapped()
+          ? std::max(2.5 * free / window, state) + 250.0
+          : std::max(1.4 * free / window, 1.05 * free / 4.0) + state;
+  if (candidate.ctas == 0)
+    return;
+  // CTAs that a multiprocessor has at once, and how often.
+  double resident = candidate.ctas, rounds = 1.0, heads = resident;
+  if (options.sequences > 0) {
+    double each = std::ceil(static_cast<double>(options.sequences) *
+                            mapping.vBlocks / target.getNumSMs());
+    resident = std::min(resident, each);
+    rounds = std::ceil(each / resident);
+    heads = static_cast<double>(options.sequences) * mapping.vBlocks /
+            target.getNumSMs();
+  }
+  double bounds[] = {resident * candidate.issue, resident * candidate.shared,
+                     candidate.latency};
+  double time = *std::max_element(bounds, bounds + 3) + 0.2 * bounds[0];
+  // Another share of the columns repeats the free slice and its loads; with one
+  // stage, copies are waited for.
+  candidate.cost = rounds * time / heads * mapping.vBlocks *
+                   (1.0 + 0.25 * (mapping.vBlocks - 1)) *
+                   (mapping.stages == 1 ? 1.15 : 1.0);
+  if (candidate.spilled)
+    candidate.cost *= 1.5 + 0.02 * candidate.spilled;
+}
+
 SmallVector<Candidate>
 gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
                           const ::delta::gpu::GpuTarget &target,
                           const GpuMapOptions &options) {
   const int64_t A = getPaddedChannels(program.stateRows), B = program.stateCols;
-  const double sliceWork = countSliceWork(program);
-  const double stateWork = countStateWork(program);
-  int64_t operands = 0; // of the largest decay-Gram
+  Work work{countSliceWork(program), countStateWork(program),
+            countStateProducts(program)};
   for (Node node : program.nodes)
     if (auto gram = node.value.getDefiningOp<DecayGramOp>())
-      operands = std::max<int64_t>(
-          operands, gram.getRows().size() + gram.getCols().size());
-  int64_t steps = 1; // of the largest system
+      work.operands = std::max<int64_t>(
+          work.operands, gram.getRows().size() + gram.getCols().size());
   for (Operation *op : program.systems)
-    steps = std::max<int64_t>(steps, cast<TriSolveOp>(op).getRhs().size());
+    work.steps = std::max<int64_t>(work.steps,
+                                   cast<TriSolveOp>(op).getRhs().size());
   SmallVector<Candidate> candidates;
   for (int64_t rows : {16, 32}) {
     if (options.rows && options.rows != rows)
@@ -130,41 +224,8 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
           mapping.stages = stages;
           mapping.sharedBytes = Arrays(program, mapping, policy).getBytes();
 
-          // Registers: the state, and what the slices take beside it; fewer
-          // than `wanted` cost little down to `needed`, then they spill. Both
-          // read off the assembler's reports for the library's recurrences.
-          int64_t wanted = std::max<int64_t>(160, 60 + 32 * operands);
-          int64_t needed = operands ? 115 + 16 * operands : 120;
-          int64_t state = rows * A / 32;
-          if (mapping.isOverlapped()) {
-            wanted = std::max(wanted, state + 80);
-            needed = std::max(needed, state + 60);
-          } else {
-            wanted += state;
-            needed += state;
-          }
-          int64_t most = std::min<int64_t>(
-              255, target.getRegisterBudget(mapping.getThreads(), 1) + 7);
-          mapping.tight = mapping.isOverlapped() ||
-                          needed + 70 * (steps - 1) > most - 7;
-          candidate.registers = std::min(wanted, most) / 8 * 8;
-          double spill = needed > most ? 1.0 + 0.02 * (needed - most) : 1.0;
-          if (mapping.sharedBytes <= target.getSharedPerCta())
-            candidate.ctas = target.getOccupancy(
-                mapping.getThreads(), candidate.registers, mapping.sharedBytes);
-          // A chunk's free slice is one warp's; every warp of a window works at
-          // once, then all take the state slices of the window in turn.
-          double free = sliceWork * A / 16 + 250.0;
-          double chain = (stateWork * rows / 16 * A / 16 + 60.0) * spill;
-          candidate.issue = vBlocks * (free + warps * chain) / 4.0;
-          if (candidate.ctas > 0)
-            candidate.latency = vBlocks *
-                                (2.5 * free / window + 3.0 * chain) /
-                                candidate.ctas;
-          // Several small CTAs overlap better than one large one.
-          candidate.cost = (std::max(candidate.issue, candidate.latency) +
-                            0.2 * std::min(candidate.issue, candidate.latency)) *
-                           (stages == 1 ? 1.15 : 1.0) * (1.0 + 0.02 * warps);
+          estimateRegisters(work, A, target, candidate);
+          estimateTime(work, A, target, options, candidate);
           candidates.push_back(candidate);
         }
       }

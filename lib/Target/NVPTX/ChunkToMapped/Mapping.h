@@ -54,10 +54,12 @@ struct GpuMapping {
 struct Candidate {
   GpuMapping mapping;
   int64_t registers = 0; // a thread
+  int64_t spilled = 0;   // registers that are missing
   int64_t ctas = 0;      // on a multiprocessor; 0 does not fit
-  double issue = 0.0;    // of instructions, all warps together
-  double latency = 0.0;  // of a chunk's chain, shared by the CTAs
-  double cost = 0.0;
+  double issue = 0.0;    // of instructions, all warps of a CTA together
+  double shared = 0.0;   // of shared memory, the same
+  double latency = 0.0;  // of a CTA that is alone
+  double cost = 0.0;     // with others beside it, for one head
 };
 
 /// All mappings that the options leave.

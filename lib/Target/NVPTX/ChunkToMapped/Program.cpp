@@ -462,6 +462,27 @@ void Program::findPhases() {
     if (node.form == Form::Wide || node.form == Form::Channels)
       phaseCount = std::max(phaseCount, phase + 1);
   }
+
+  // Users come behind what they use.
+  for (Node node : llvm::reverse(nodes)) {
+    if (!isFree(node.form))
+      continue;
+    auto isLoop = [](Node node) {
+      return node.form == Form::Wide || node.form == Form::Channels;
+    };
+    int64_t last = 0;
+    if (isLoop(node))
+      last = lastLoops[node] = std::max(lastLoops[node], phases[node]);
+    else
+      forEachSource(node, [&](Node source) {
+        if (isLoop(source))
+          last = std::max(last, phases.lookup(source));
+      });
+    forEachSource(node, [&](Node source) {
+      if (isLoop(source))
+        lastLoops[source] = std::max(lastLoops.lookup(source), last);
+    });
+  }
 }
 
 FailureOr<Program> Program::build(func::FuncOp function,

@@ -111,6 +111,9 @@ public:
   /// available, or before which a narrow node of the free slice is.
   int64_t getPhase(Node node) const { return phases.lookup(node); }
   int64_t numPhases() const { return phaseCount; }
+  /// The last loop over channels that computes a Wide or Channels node: each
+  /// loop computes anew what it needs of earlier ones.
+  int64_t getLastLoop(Node node) const { return lastLoops.lookup(node); }
 
   /// Skips maskings that change nothing: rows behind the end hold the masked
   /// value already, since the arrays' copies are filled with zeros.
@@ -140,7 +143,7 @@ private:
   void forEachSource(Node node, llvm::function_ref<void(Node)> fn) const;
 
   llvm::DenseSet<Value> dependent, stateShaped, perToken;
-  llvm::DenseMap<Node, int64_t> phases;
+  llvm::DenseMap<Node, int64_t> phases, lastLoops;
   int64_t phaseCount = 0;
   mutable llvm::DenseMap<std::pair<Value, int>, std::optional<double>> padding;
 };
