@@ -101,6 +101,16 @@ def manifest_from_ir(recurrence, target, fn, K, V, mapped):
                              "workspace_bytes")}}]}
 
 
+def assumed(recurrence, fn, K, V):
+    """How many heads the choice of a mapping reckons with: those of the first
+    problem that runs the kernel."""
+    for problem in (p for g in problems.GROUPS for p in problems.in_group(g)):
+        if (problem.recurrence, problem.fn, problem.K, problem.V) == (
+                recurrence, fn, K, V):
+            return [f"--assume=B={problem.B},H={problem.H}"]
+    return []
+
+
 def compile_kernel(options, recurrence, fn, K, V, promise):
     """Compiles one kernel; its name, and what went wrong or an empty string."""
     spec, bound = recurrence, PROMISES[promise]
@@ -114,7 +124,8 @@ def compile_kernel(options, recurrence, fn, K, V, promise):
             spec.write_text(text)
         command = [options.build / "bin" / "delta-compile", spec, f"--fn={fn}",
                    f"--target={options.target}", "--dtype=bf16", "-D", f"K={K}",
-                   "-D", f"V={V}", *options.options]
+                   "-D", f"V={V}", *assumed(recurrence, fn, K, V),
+                   *options.options]
 
         def run(emit, output):
             result = subprocess.run(

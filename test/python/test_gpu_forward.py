@@ -194,10 +194,12 @@ def test_no_decay_makes_nan(tool, tmp_path, decay):
 @pytest.mark.parametrize("dim", [64, 128])
 @pytest.mark.parametrize("spec", LIBRARY)
 def test_assembled_without_spills(tool, spec, dim, target):
-    """No spills, and four CTAs a multiprocessor at K = V = 64."""
+    """No spills; four CTAs a multiprocessor at K = V = 64, two at 128."""
     done = tool("delta-compile", spec, *options(spec), "-D", f"K={dim}", "-D",
                 f"V={dim}", "--dtype=bf16", f"--target={target}",
                 "--emit=cubin", "--explain", "-o", "/dev/null")
     report = dict(re.findall(r"(\w+)=(\d+)", done.stderr.splitlines()[-1]))
     assert report["spill_bytes"] == "0"
-    assert int(report["ctas_per_sm"]) >= (4 if dim == 64 else 1)
+    # Two rows and two columns of decay-Grams leave no room for a second CTA.
+    two = 1 if spec in ("dplr", "rwkv7") else 2
+    assert int(report["ctas_per_sm"]) >= (4 if dim == 64 else two)
