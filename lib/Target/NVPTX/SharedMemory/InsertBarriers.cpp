@@ -96,7 +96,9 @@ private:
   static bool inOneWarp(Operation *before, Operation *now) {
     for (auto branch = now->getParentOfType<scf::IfOp>(); branch;
          branch = branch->getParentOfType<scf::IfOp>()) {
-      if (!branch->isAncestor(before))
+      Region &taken = branch.getThenRegion();
+      if (!taken.isAncestor(before->getParentRegion()) ||
+          !taken.isAncestor(now->getParentRegion()))
         continue;
       auto compare = branch.getCondition().getDefiningOp<arith::CmpIOp>();
       int64_t number;
