@@ -27,6 +27,13 @@ using namespace llvm;
 
 namespace delta::driver {
 
+/// cl::desc keeps a reference.
+static StringRef getMappingDescription() {
+  static const std::string text =
+      "Pin choices of the mapping. " + describeMappingKeys();
+  return text;
+}
+
 CommandLine::CommandLine()
     : ioCategory("Input and output"), compileCategory("Compilation"),
       inspectCategory("Looking inside"), mlirCategory("Printing of IR (MLIR)"),
@@ -54,7 +61,7 @@ CommandLine::CommandLine()
             cl::desc("Tokens in a chunk (default: auto)"),
             cl::cat(compileCategory)),
       mapping("mapping", cl::value_desc("NAME=VALUE,..."),
-              cl::desc("Pin choices of the mapping. " + describeMappingKeys()),
+              cl::desc(getMappingDescription()),
               cl::cat(compileCategory)),
       assume("assume", cl::value_desc("B=N,T=N,H=N"),
              cl::desc("Sizes that the cost model reckons with (default: a "
