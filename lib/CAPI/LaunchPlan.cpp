@@ -10,6 +10,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "DTypes.h"
 #include "LaunchPlan.h"
 
 #include <cmath>
@@ -19,19 +20,6 @@ using namespace delta;
 using namespace delta::capi;
 using runtime::ArgKind;
 using runtime::Argument;
-
-static delta_dtype toC(runtime::DType dtype) {
-  switch (dtype) {
-  case runtime::DType::F64:
-    return DELTA_F64;
-  case runtime::DType::F16:
-    return DELTA_F16;
-  case runtime::DType::BF16:
-    return DELTA_BF16;
-  default:
-    return DELTA_F32;
-  }
-}
 
 static size_t bytesOf(delta_dtype dtype) {
   return dtype == DELTA_F64 ? 8 : dtype == DELTA_F32 ? 4 : 2;
@@ -43,7 +31,7 @@ bool LaunchPlan::add(const runtime::Signature &signature, const Argument &arg,
   if (axes.size() > kMaxRank)
     return false;
   Array array;
-  array.dtype = toC(arg.dtype);
+  array.dtype = fromDType(arg.dtype);
   array.rank = axes.size();
   for (size_t i = 0; i < axes.size(); ++i) {
     if (!arg.isDim(i)) {

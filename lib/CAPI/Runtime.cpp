@@ -12,6 +12,7 @@
 
 #include "delta-c/Runtime.h"
 
+#include "DTypes.h"
 #include "LaunchPlan.h"
 
 #include "delta/Runtime/Device.h"
@@ -28,6 +29,8 @@
 #include <new>
 
 using namespace delta;
+using capi::fromDType;
+using capi::toDType;
 using runtime::ArgKind;
 using runtime::Argument;
 using runtime::ArrayView;
@@ -115,33 +118,6 @@ delta_status writeInfo(Info *info, Info &&values, char **error) {
   values.struct_size = info->struct_size;
   std::memcpy(info, &values, size);
   return DELTA_OK;
-}
-
-std::optional<runtime::DType> toDType(delta_dtype dtype) {
-  switch (dtype) {
-  case DELTA_F64:
-    return runtime::DType::F64;
-  case DELTA_F32:
-    return runtime::DType::F32;
-  case DELTA_F16:
-    return runtime::DType::F16;
-  case DELTA_BF16:
-    return runtime::DType::BF16;
-  }
-  return std::nullopt;
-}
-
-delta_dtype fromDType(runtime::DType dtype) {
-  switch (dtype) {
-  case runtime::DType::F64:
-    return DELTA_F64;
-  case runtime::DType::F16:
-    return DELTA_F16;
-  case runtime::DType::BF16:
-    return DELTA_BF16;
-  default:
-    return DELTA_F32;
-  }
 }
 
 delta_kernel_info describe(const BundleKernel &kernel) {

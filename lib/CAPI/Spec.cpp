@@ -11,6 +11,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "CompilerCall.h"
+#include "DTypes.h"
 
 #include "delta/Driver/Compilation.h"
 #include "delta/Driver/Execution.h"
@@ -30,6 +31,7 @@
 using namespace llvm;
 using namespace delta;
 using namespace delta::driver;
+using capi::fromDType;
 using runtime::ArgKind;
 
 /// A signature and what the questions about it are answered with.
@@ -44,19 +46,6 @@ struct delta_spec {
   std::vector<std::string> dims;
   std::string warnings;
 };
-
-static delta_dtype toC(runtime::DType dtype) {
-  switch (dtype) {
-  case runtime::DType::F64:
-    return DELTA_F64;
-  case runtime::DType::F16:
-    return DELTA_F16;
-  case runtime::DType::BF16:
-    return DELTA_BF16;
-  default:
-    return DELTA_F32;
-  }
-}
 
 /// Evaluates the defaults of attrs as far as the dims that they need are known.
 static LogicalResult evaluateDefaults(Compilation &compilation,
@@ -217,7 +206,7 @@ delta_status delta_spec_get_arg(const delta_spec *spec, size_t index,
   values.struct_size = info->struct_size;
   values.name = arg.name.c_str();
   values.kind = static_cast<delta_arg_kind>(arg.kind);
-  values.dtype = toC(arg.dtype);
+  values.dtype = fromDType(arg.dtype);
   values.rank = texts.axes.size();
   values.axes = texts.axes.data();
   values.sizes = texts.sizes.data();

@@ -21,18 +21,38 @@ using namespace mlir;
 using namespace mlir::delta;
 using namespace mlir::delta::cpumap;
 
+Emitter::Tile Emitter::loadSolveTile(TriSolveOp solve, Value token,
+                                     int64_t tokens, Value col,
+                                     int64_t vectors, bool inPanel) {
+  Tile tile;
+  for (int64_t t = 0; t < tokens; ++t)
+    for (Value rhs : solve.getRhs())
+      for (int64_t v = 0; v < vectors; ++v)
+        tile.push_back(loadOperand(getOperand(rhs, inPanel, true),
+                                   add(token, t), add(col, v * g.lanes)));
+  return tile;
+}
+
+void Emitter::storeSolveTile(const Tile &tile, TriSolveOp solve, Value token,
+                             int64_t tokens, Value col, int64_t vectors,
+                             bool inPanel) {
+  int64_t m = solve.getRhs().size();
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t j = 0; j < m; ++j) {
+      Operand unknown = getOperand(solve.getUnknowns()[j], inPanel, true);
+      for (int64_t v = 0; v < vectors; ++v)
+        storeVector(tile[(t * m + j) * vectors + v], unknown.memref,
+                    add(token, t), add(col, v * g.lanes));
+    }
+}
+
 void Emitter::emitSolveTile(TriSolveOp solve, Value token, int64_t tokens,
                             Value col, int64_t vectors, bool inPanel) {
   int64_t m = solve.getRhs().size();
   auto block = [&](int64_t j, int64_t l) {
     return getOperand(solve.getBlocks()[j * m + l], inPanel, false).memref;
   };
-  Tile tile;
-  for (int64_t t = 0; t < tokens; ++t)
-    for (int64_t j = 0; j < m; ++j)
-      for (int64_t v = 0; v < vectors; ++v)
-        tile.push_back(loadOperand(getOperand(solve.getRhs()[j], inPanel, true),
-                                   add(token, t), add(col, v * g.lanes)));
+  Tile tile = loadSolveTile(solve, token, tokens, col, vectors, inPanel);
   for (int64_t l = 0; l < m; ++l) {
     SmallVector<LeftRow> left;
     for (int64_t t = 0; t < tokens; ++t)
@@ -53,13 +73,7 @@ void Emitter::emitSolveTile(TriSolveOp solve, Value token, int64_t tokens,
                                           tile[later * vectors + v]);
       }
     }
-  for (int64_t t = 0; t < tokens; ++t)
-    for (int64_t j = 0; j < m; ++j) {
-      Operand unknown = getOperand(solve.getUnknowns()[j], inPanel, true);
-      for (int64_t v = 0; v < vectors; ++v)
-        storeVector(tile[(t * m + j) * vectors + v], unknown.memref,
-                    add(token, t), add(col, v * g.lanes));
-    }
+  storeSolveTile(tile, solve, token, tokens, col, vectors, inPanel);
 }
 
 /// As emitSolveTile for (I - A)^T: the tile takes in all later tokens.
@@ -69,12 +83,7 @@ void Emitter::emitTransposedTile(TriSolveOp solve, Value token, int64_t tokens,
   auto block = [&](int64_t l, int64_t j) {
     return getOperand(solve.getBlocks()[l * m + j], inPanel, false).memref;
   };
-  Tile tile;
-  for (int64_t t = 0; t < tokens; ++t)
-    for (int64_t j = 0; j < m; ++j)
-      for (int64_t v = 0; v < vectors; ++v)
-        tile.push_back(loadOperand(getOperand(solve.getRhs()[j], inPanel, true),
-                                   add(token, t), add(col, v * g.lanes)));
+  Tile tile = loadSolveTile(solve, token, tokens, col, vectors, inPanel);
   for (int64_t l = 0; l < m; ++l) {
     SmallVector<LeftRow> left;
     for (int64_t t = 0; t < tokens; ++t)
@@ -94,12 +103,7 @@ void Emitter::emitTransposedTile(TriSolveOp solve, Value token, int64_t tokens,
         tile[earlier * vectors + v] = fma(number, tile[solved * vectors + v],
                                           tile[earlier * vectors + v]);
     }
-  for (int64_t i = 0; i < size; ++i) {
-    Operand unknown = getOperand(solve.getUnknowns()[i % m], inPanel, true);
-    for (int64_t v = 0; v < vectors; ++v)
-      storeVector(tile[i * vectors + v], unknown.memref, add(token, i / m),
-                  add(col, v * g.lanes));
-  }
+  storeSolveTile(tile, solve, token, tokens, col, vectors, inPanel);
 }
 
 /// A tile holds some of one token's unknowns. It takes in all unknowns of the

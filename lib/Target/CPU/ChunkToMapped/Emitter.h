@@ -263,6 +263,11 @@ private:
   void emitTranspose(const Unit &unit);
   void emitLongSolve(TriSolveOp solve, Value col, int64_t vectors,
                      bool inPanel);
+  /// A tile of a solve's right-hand sides: by token, then unknown, then vector.
+  Tile loadSolveTile(TriSolveOp solve, Value token, int64_t tokens, Value col,
+                     int64_t vectors, bool inPanel);
+  void storeSolveTile(const Tile &tile, TriSolveOp solve, Value token,
+                      int64_t tokens, Value col, int64_t vectors, bool inPanel);
   void emitSolveTile(TriSolveOp solve, Value token, int64_t tokens, Value col,
                      int64_t vectors, bool inPanel);
   void emitTransposedTile(TriSolveOp solve, Value token, int64_t tokens,

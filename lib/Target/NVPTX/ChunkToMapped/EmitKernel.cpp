@@ -172,17 +172,9 @@ Value Emitter::getUniform(Value value) {
   Operation *op = value.getDefiningOp();
   if (isa<BlockArgument>(value)) {
     ArgAttr arg = program.getArg(value);
-    unsigned position = 0;
-    if (arg.getKind() == ArgKind::Attr) {
-      for (ArgAttr other : program.signature.getArgs(ArgKind::Attr)) {
-        if (other == arg)
-          break;
-        ++position;
-      }
-      result = kernel.attrs[position];
-    } else {
-      result = extend(memref::LoadOp::create(b, getArray(arg), head));
-    }
+    result = arg.getKind() == ArgKind::Attr
+                 ? kernel.getAttr(program.signature, arg)
+                 : extend(memref::LoadOp::create(b, getArray(arg), head));
   } else if (auto sum = dyn_cast<SumOp>(op)) {
     // Of a parameter's channels, in slices of 16.
     Value input = program.resolve(sum.getInput());
@@ -235,14 +227,7 @@ SmallVector<Value> Emitter::getTransferIndices() {
 }
 
 Value Emitter::getArray(ArgAttr arg) const {
-  unsigned position = 0;
-  for (ArgAttr other : program.signature.getAllArgs()) {
-    if (other == arg)
-      break;
-    position += other.getKind() == ArgKind::In ||
-                other.getKind() == ArgKind::Param;
-  }
-  return kernel.inputs[position];
+  return kernel.getInput(program.signature, arg);
 }
 
 std::pair<Value, Value> Emitter::getTokenOffset(ArgAttr arg, int64_t micro,
