@@ -14,6 +14,8 @@
 #include "delta/Reference/Reference.h"
 #include "delta/Spec/Evaluate.h"
 
+#include "llvm/ADT/StringSwitch.h"
+
 using namespace llvm;
 namespace delta::driver {
 
@@ -166,11 +168,11 @@ void addTo(const runtime::Argument &arg, runtime::NdArray &array,
 
 } // namespace
 
-FailureOr<runtime::Results> runReference(mlir::ModuleOp module,
-                                         const runtime::Signature &signature,
-                                         const runtime::BoundArrays &arrays,
-                                         ArrayRef<double> attrs,
-                                         unsigned threads, Reporter &reporter) {
+static FailureOr<runtime::Results>
+evaluate(mlir::ModuleOp module, reference::Operands operands,
+         const runtime::Signature &signature,
+         const runtime::BoundArrays &arrays, ArrayRef<double> attrs,
+         unsigned threads, Reporter &reporter) {
   runtime::Expected<runtime::Results> results =
       runtime::makeResults(signature, arrays, /*asF64=*/true);
   if (!results)
@@ -179,8 +181,10 @@ FailureOr<runtime::Results> runReference(mlir::ModuleOp module,
   if (failed(wide.widen(reporter)))
     return failure();
   for (const runtime::Sequence &sequence : runtime::sequencesOf(arrays)) {
+    reference::Problem problem = wide.makeProblem(sequence);
+    problem.operands = operands;
     reference::Result result;
-    if (failed(reference::evaluate(module, wide.makeProblem(sequence), result)))
+    if (failed(reference::evaluate(module, problem, result)))
       return failure();
     size_t index = 0;
     for (const runtime::Argument *out : signature.ofKind(runtime::ArgKind::Out))
@@ -189,6 +193,46 @@ FailureOr<runtime::Results> runReference(mlir::ModuleOp module,
           result.finalState);
   }
   return std::move(*results);
+}
+
+FailureOr<runtime::Results> runReference(mlir::ModuleOp module,
+                                         const runtime::Signature &signature,
+                                         const runtime::BoundArrays &arrays,
+                                         ArrayRef<double> attrs,
+                                         unsigned threads, Reporter &reporter) {
+  return evaluate(module, reference::Operands::Exact, signature, arrays, attrs,
+                  threads, reporter);
+}
+
+FailureOr<runtime::Results> runEmulation(mlir::ModuleOp module,
+                                         StringRef precision,
+                                         const runtime::Signature &signature,
+                                         const runtime::BoundArrays &arrays,
+                                         ArrayRef<double> attrs,
+                                         unsigned threads, Reporter &reporter) {
+  auto operands = StringSwitch<reference::Operands>(precision)
+                      .Case("f32", reference::Operands::F32)
+                      .Case("tf32", reference::Operands::Tf32)
+                      .Case("f16", reference::Operands::F16)
+                      .Case("bf16", reference::Operands::Bf16)
+                      .Case("bf16x3", reference::Operands::Bf16x3)
+                      .Default(reference::Operands::Exact);
+  FailureOr<runtime::Results> results =
+      evaluate(module, operands, signature, arrays, attrs, threads, reporter);
+  if (failed(results))
+    return failure();
+  runtime::Expected<runtime::Results> stored =
+      runtime::makeResults(signature, arrays, /*asF64=*/false);
+  if (!stored)
+    return reporter.error(stored.message());
+  for (auto [wide, narrow] : zip_equal(*results, *stored)) {
+    runtime::Expected<runtime::NdArray> converted =
+        wide.second.convertTo(narrow.second.dtype());
+    if (!converted)
+      return reporter.error(converted.message());
+    narrow.second = std::move(*converted);
+  }
+  return std::move(*stored);
 }
 
 FailureOr<runtime::Results>

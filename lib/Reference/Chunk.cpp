@@ -55,6 +55,94 @@ static Matrix decayGram(const Matrix &a, const Matrix &b, const Matrix &w,
   return result;
 }
 
+/// Products of w over the tokens that lie between a row, or a column, and the
+/// place at which its operand is scaled: `distance` tokens' halves for one
+/// level of a halving, or the start of its leaf. Rows stand behind that place,
+/// columns before it.
+namespace {
+struct Factors {
+  Matrix rows, cols;
+};
+} // namespace
+
+/// One level: rows in the right halves of blocks of 2 * distance, columns in
+/// the left ones; elsewhere 0.
+static Factors halvingFactors(const Matrix &w, int64_t distance, Position row,
+                              Position col) {
+  int64_t C = w.rows();
+  Factors factors{Matrix::dense(C, w.cols()), Matrix::dense(C, w.cols())};
+  for (int64_t d = 0; d < w.cols(); ++d)
+    for (int64_t i = 0; i < C; ++i) {
+      bool right = i / distance % 2;
+      double product = 1;
+      if (right) {
+        for (int64_t t = i / distance * distance; t < i; ++t)
+          product *= w(t, d);
+        factors.rows(i, d) =
+            row == Position::After ? product * w(i, d) : product;
+      } else {
+        for (int64_t t = i + 1; t < std::min((i / distance + 1) * distance, C);
+             ++t)
+          product *= w(t, d);
+        factors.cols(i, d) =
+            col == Position::Before ? product * w(i, d) : product;
+      }
+    }
+  return factors;
+}
+
+/// One factor from the start of each leaf to the row; a column's divides by it.
+static Factors anchoredFactors(const Matrix &w, int64_t leaf, Position row,
+                               Position col) {
+  Factors factors{Matrix::dense(w.rows(), w.cols()),
+                  Matrix::dense(w.rows(), w.cols())};
+  for (int64_t d = 0; d < w.cols(); ++d) {
+    double product = 1;
+    for (int64_t i = 0; i < w.rows(); ++i) {
+      double before = i % leaf ? product : 1;
+      product = before * w(i, d);
+      factors.rows(i, d) = row == Position::After ? product : before;
+      factors.cols(i, d) = 1 / (col == Position::After ? product : before);
+    }
+  }
+  return factors;
+}
+
+/// As kernels compute it: a matrix product of rounded, scaled operands for the
+/// leaves and for each level above them, the diagonal in f32.
+static Matrix emulatedGram(const Rounding &rounding, const Matrix &a,
+                           const Matrix &b, const Matrix &w, Position row,
+                           Position col, bool diagonal, int64_t anchoredLeaf) {
+  int64_t C = w.rows();
+  Matrix result = Matrix::dense(C, C);
+  auto add = [&](const Factors &factors,
+                 llvm::function_ref<bool(int64_t, int64_t)> keep) {
+    Matrix rows = rounding.result(Matrix::times(a, factors.rows));
+    Matrix cols = rounding.result(Matrix::times(b, factors.cols));
+    Matrix product = rounding.product(rows, cols.transposed());
+    for (int64_t i = 0; i < C; ++i)
+      for (int64_t j = 0; j < i; ++j)
+        if (keep(i, j))
+          result(i, j) = product(i, j);
+  };
+  if (anchoredLeaf > 1)
+    add(anchoredFactors(w, anchoredLeaf, row, col), [&](int64_t i, int64_t j) {
+      return i / anchoredLeaf == j / anchoredLeaf;
+    });
+  for (int64_t distance = anchoredLeaf; distance < C; distance *= 2)
+    add(halvingFactors(w, distance, row, col), [&](int64_t i, int64_t j) {
+      return i / distance != j / distance &&
+             i / (2 * distance) == j / (2 * distance);
+    });
+  if (diagonal)
+    for (int64_t d = 0; d < w.cols(); ++d)
+      forEachInterval(w, d, row, col, [&](int64_t i, int64_t j, double p) {
+        if (i == j)
+          result(i, i) += a(i, d) * b(i, d) * p;
+      });
+  return result;
+}
+
 /// Substitution, token by token and unknown by unknown:
 /// E_j[i] = R_j[i] + sum over l of A_jl[i, :] E_l as far as it is known.
 static std::vector<Matrix> triSolve(const std::vector<Matrix> &blocks,
@@ -86,6 +174,27 @@ static std::vector<Matrix> triSolveTransposed(const std::vector<Matrix> &blocks,
           for (int64_t v = 0; v < V; ++v)
             unknowns[j](p, v) += factor * unknowns[l](i, v);
         }
+  return unknowns;
+}
+
+/// By the inverse of the system, an f32 array and a product's operand.
+static std::vector<Matrix> emulatedSolve(const Rounding &rounding,
+                                         const std::vector<Matrix> &blocks,
+                                         const std::vector<Matrix> &rhs) {
+  size_t m = rhs.size();
+  int64_t C = rhs[0].rows();
+  std::vector<Matrix> unknowns;
+  for (const Matrix &side : rhs)
+    unknowns.push_back(Matrix::dense(side.rows(), side.cols()));
+  for (size_t l = 0; l < m; ++l) {
+    std::vector<Matrix> units(m, Matrix::dense(C, C));
+    for (int64_t i = 0; i < C; ++i)
+      units[l](i, i) = 1;
+    std::vector<Matrix> inverse = triSolve(blocks, std::move(units));
+    for (size_t j = 0; j < m; ++j)
+      unknowns[j] =
+          rounding.product(rounding.result(inverse[j]), rhs[l], &unknowns[j]);
+  }
   return unknowns;
 }
 
@@ -172,9 +281,16 @@ std::optional<llvm::LogicalResult> Program::compileChunk(Operation *op,
             unsigned x = slot(op.getRows()[a]), y = slot(op.getCols()[b]);
             Position row = op.getRowPosition(a), col = op.getColPosition(b);
             bool diagonal = op.getMask(a, b) == "diagonal";
-            code.push_back([=](Frame &f) {
-              f[result] = decayGram(f[x].densified(), f[y].densified(),
-                                    f[w].densified(), row, col, diagonal);
+            int64_t leaf = op.getScheme() == DecayScheme::Anchored
+                               ? static_cast<int64_t>(op.getLeaf())
+                               : 1;
+            code.push_back([=, rounding = rounding](Frame &f) {
+              Matrix rows = f[x].densified(), cols = f[y].densified();
+              Matrix decay = f[w].densified();
+              f[result] = rounding.isExact()
+                              ? decayGram(rows, cols, decay, row, col, diagonal)
+                              : emulatedGram(rounding, rows, cols, decay, row,
+                                             col, diagonal, leaf);
             });
           }
         return success();
@@ -183,15 +299,16 @@ std::optional<llvm::LogicalResult> Program::compileChunk(Operation *op,
         auto blocks = slotsOf(op.getBlocks()), rhs = slotsOf(op.getRhs());
         auto unknowns = slotsOf(op.getUnknowns());
         bool transpose = op.getTranspose();
-        code.push_back([=](Frame &f) {
+        code.push_back([=, rounding = rounding](Frame &f) {
           std::vector<Matrix> A, R;
           for (unsigned block : blocks)
             A.push_back(f[block].densified());
           for (unsigned side : rhs)
             R.push_back(f[side].densified());
-          std::vector<Matrix> E = transpose
-                                      ? triSolveTransposed(A, std::move(R))
-                                      : triSolve(A, std::move(R));
+          std::vector<Matrix> E =
+              transpose            ? triSolveTransposed(A, std::move(R))
+              : rounding.isExact() ? triSolve(A, std::move(R))
+                                   : emulatedSolve(rounding, A, R);
           for (size_t j = 0; j < unknowns.size(); ++j)
             f[unknowns[j]] = std::move(E[j]);
         });
@@ -205,11 +322,11 @@ std::optional<llvm::LogicalResult> Program::compileChunk(Operation *op,
           acc = slot(op.getAcc());
         bool transposeLhs = op.getTransposeLhs();
         bool transposeRhs = op.getTransposeRhs();
-        code.push_back([=](Frame &f) {
-          Matrix value =
-              Matrix::product(transposeLhs ? f[lhs].transposed() : f[lhs],
-                              transposeRhs ? f[rhs].transposed() : f[rhs]);
-          f[result] = acc ? Matrix::add(f[*acc], value, 1) : std::move(value);
+        code.push_back([=, rounding = rounding](Frame &f) {
+          f[result] =
+              rounding.product(transposeLhs ? f[lhs].transposed() : f[lhs],
+                               transposeRhs ? f[rhs].transposed() : f[rhs],
+                               acc ? &f[*acc] : nullptr);
         });
         return success();
       })

@@ -255,11 +255,10 @@ static void runSequence(const Kernel &kernel, const Problem &problem, int64_t b,
       for (int64_t i = 0; i < valid; ++i)
         std::copy(
             value.data() + i * out.size, value.data() + (i + 1) * out.size,
-            out.data +
-                (((b * problem.T + t + i) * out.family + out.micro) *
-                     problem.H +
-                 h) *
-                    out.size);
+            out.data + (((b * problem.T + t + i) * out.family + out.micro) *
+                            problem.H +
+                        h) *
+                           out.size);
     }
     for (const Sum &sum : kernel.sums) {
       Matrix value = frame[sum.slot].densified();
@@ -314,8 +313,8 @@ static LogicalResult prepareResults(mlir::ModuleOp module,
       return failure();
     std::vector<double> &data = result.outs[sum.getName()];
     data.assign(problem.B * problem.H * *size, 0);
-    kernel.sums.push_back({program.slot(terminator->getOperand(number++)),
-                           data.data(), *size});
+    kernel.sums.push_back(
+        {program.slot(terminator->getOperand(number++)), data.data(), *size});
   }
   return success();
 }
@@ -373,7 +372,13 @@ LogicalResult delta::reference::evaluate(mlir::ModuleOp module,
   if (failed(checkDims(module, problem)))
     return failure();
 
-  Program program(problem.dims);
+  if (problem.operands != Operands::Exact &&
+      (*stage != Stage::Chunk || signature.getOption("fn") == "backward"))
+    return mlir::emitError(module.getLoc(),
+                           "a target's precision is emulated for a forward "
+                           "program of stage chunk only");
+
+  Program program(problem.dims, Rounding(problem.operands));
   Kernel kernel;
   mlir::Operation *terminator;
   if (*stage == Stage::Chunk) {

@@ -52,7 +52,9 @@ static double minimum(double x, double y) {
 static Unary lookupUnary(llvm::StringRef name) {
   return llvm::StringSwitch<Unary>(name)
       .Case("delta.heaviside",
-            [](double x) { return x > 0 ? 1.0 : x < 0 ? 0.0 : 0.5; })
+            [](double x) { return x > 0   ? 1.0
+                                  : x < 0 ? 0.0
+                                          : 0.5; })
       .Case("math.exp", [](double x) { return std::exp(x); })
       .Case("math.exp2", [](double x) { return std::exp2(x); })
       .Case("math.expm1", [](double x) { return std::expm1(x); })
@@ -262,11 +264,18 @@ std::optional<LogicalResult> Program::compileShared(Operation *op, Code &code) {
 //===----------------------------------------------------------------------===//
 
 LogicalResult Program::compile(Operation *op, Code &code) {
-  for (auto compileOne :
-       {&Program::compileElementwise, &Program::compileShared,
-        &Program::compileStep, &Program::compileEvents, &Program::compileChunk, &Program::compileGradientOps})
-    if (Maybe done = (this->*compileOne)(op, code))
-      return *done;
+  for (auto compileOne : {&Program::compileElementwise, &Program::compileShared,
+                          &Program::compileStep, &Program::compileEvents,
+                          &Program::compileChunk, &Program::compileGradientOps})
+    if (Maybe done = (this->*compileOne)(op, code)) {
+      if (failed(*done) || rounding.isExact())
+        return *done;
+      for (mlir::Value value : op->getResults())
+        code.push_back([rounding = rounding, result = slot(value)](Frame &f) {
+          f[result] = rounding.result(f[result]);
+        });
+      return success();
+    }
   return op->emitOpError("is not known to the reference evaluator");
 }
 

@@ -11,6 +11,7 @@
 #define DELTA_LIB_REFERENCE_PROGRAM_H
 
 #include "Matrix.h"
+#include "Rounding.h"
 #include "mlir/IR/Operation.h"
 #include "mlir/IR/Value.h"
 #include "llvm/ADT/DenseMap.h"
@@ -32,7 +33,9 @@ inline void run(const Code &code, Frame &frame) {
 
 class Program {
 public:
-  explicit Program(const llvm::StringMap<int64_t> &dims) : dims(dims) {}
+  explicit Program(const llvm::StringMap<int64_t> &dims,
+                   Rounding rounding = Rounding())
+      : dims(dims), rounding(rounding) {}
 
   /// Appends the operations of `block` but its terminator to `code`. Fails with
   /// a diagnostic at the first operation that is not known.
@@ -70,6 +73,7 @@ private:
   Maybe compileGradientOps(mlir::Operation *op, Code &code);
 
   const llvm::StringMap<int64_t> &dims;
+  const Rounding rounding;
   llvm::DenseMap<mlir::Value, unsigned> slots;
   unsigned count = 0;
 };

@@ -47,6 +47,27 @@ def test_library(tool, spec, target):
         f"--target={target}", "--check")
 
 
+def errors(done):
+    return {name: float(error) for name, error in
+            re.findall(r"^(\w+) rel_err=(\S+)", done.stdout, re.M)}
+
+
+@pytest.mark.parametrize("sizes, target", [
+    ("B=1,T=128,H=2,K=64,V=64", "sm_90a"), ("B=1,T=41,H=1,K=20,V=12", "sm_80")])
+@pytest.mark.parametrize("spec", LIBRARY)
+def test_errors_of_the_same_precision(tool, spec, sizes, target):
+    """At most three times the error of an emulation of the chunk program with
+    bf16 operands, f32 elsewhere: an evaluator that shares no code with the
+    lowering or the simulator."""
+    command = [tool, spec, sizes, "--dtype=bf16", f"--target={target}", "--check"]
+    kernel = errors(run(*command))
+    emulation = errors(run(*command, "--emulate"))
+    assert kernel.keys() == emulation.keys() >= {"o", "final_state"}
+    for name in kernel:
+        assert 1e-8 < emulation[name] < 1e-2
+        assert kernel[name] <= 3 * emulation[name]
+
+
 @pytest.mark.parametrize("sizes", [
     "T=20,K=8,V=8", "T=20,K=60,V=100", "T=20,K=96,V=60", "T=20,K=9,V=17",
     "T=33,K=128,V=128", "T=17,K=256,V=256", "T=0,K=16,V=16", "T=1,K=16,V=16"])

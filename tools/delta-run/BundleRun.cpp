@@ -70,6 +70,7 @@ constexpr OptionInfo kOptions[] = {
     {"attr", OptionKind::Value, false},
     {"D", OptionKind::Value, false},
     {"reference", OptionKind::Flag, false},
+    {"emulate", OptionKind::Flag, false},
     {"check", OptionKind::Flag, false},
     {"bench", OptionKind::Flag, false},
     {"grad", OptionKind::Flag, false},
@@ -198,6 +199,7 @@ Status readOption(const std::string &name,
       return {};
     }
   for (auto [option, flag] : {std::pair("reference", &flags.reference),
+                              {"emulate", &flags.emulate},
                               {"check", &flags.check},
                               {"bench", &flags.bench},
                               {"grad", &flags.grad}})
@@ -235,8 +237,11 @@ Expected<Request> readRequest(const ParsedArguments &arguments) {
   if (!options)
     return options.error();
   request.options = std::move(*options);
-  if (request.options.check || request.options.reference)
-    return Status::error(request.options.check ? "--check" : "--reference",
+  if (request.options.check || request.options.reference ||
+      request.options.emulate)
+    return Status::error(request.options.check       ? "--check"
+                         : request.options.reference ? "--reference"
+                                                     : "--emulate",
                          " needs what the recurrence means, and a bundle does "
                          "not say; give the spec");
   if (request.options.grad)

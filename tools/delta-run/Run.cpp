@@ -61,6 +61,8 @@ private:
   LogicalResult prepareArrays();
   LogicalResult checkTarget();
   LogicalResult compileAndRun();
+  /// The chunk program by the evaluator, in the kernel's precision.
+  LogicalResult emulate();
   /// The forward kernel, which saves states, then the backward one.
   LogicalResult compileAndRunGradients();
   LogicalResult runKernel(Compilation &kernel, const std::string &name,
@@ -111,6 +113,11 @@ double limitFor(SignatureAttr signature) {
                   of(signature.getOption("precision")));
 }
 
+/// Whether a kernel is run, and not only what it should compute.
+bool runsKernel(const RunOptions &options) {
+  return !options.emulate && (!options.reference || options.check);
+}
+
 /// Where the arrays came from, for messages.
 std::string describeSource(const RunOptions &options) {
   return options.random ? "--random" : options.input;
@@ -122,6 +129,9 @@ LogicalResult Session::checkFunction() {
                           "has no gradients");
   if (options.grad)
     return success();
+  if (options.emulate && compiler.fn == Fn::Decode)
+    return reporter.error("--emulate evaluates the chunked form; --fn=decode "
+                          "has no matrix products whose operands are rounded");
   if (compiler.fn == Fn::Backward)
     return reporter.error("--fn=backward needs states that the forward saves; "
                           "--grad runs both");
@@ -209,6 +219,26 @@ LogicalResult Session::compileAndRun() {
     return failure();
   results = invocation->takeResults();
   return success();
+}
+
+LogicalResult Session::emulate() {
+  if (failed(compilation.lowerTo(Stage::Chunk)))
+    return failure();
+  mlir::OwningOpRef<mlir::ModuleOp> program = compilation.getModule().clone();
+  // On a GPU the mapping decides what the operands are rounded to.
+  if (compilation.isForGpu() && failed(compilation.lowerTo(Stage::Mapped)))
+    return failure();
+  SignatureAttr made = compilation.getSignature();
+  return compilation.timed("emulation", [&]() -> LogicalResult {
+    FailureOr<runtime::Results> computed = runEmulation(
+        *program, made.getOption("precision", made.getOption("compute")),
+        signature, arrays, attrs, pool.numThreads(), reporter);
+    if (failed(computed))
+      return failure();
+    results = std::move(*computed);
+    computedLimit = limitFor(made);
+    return success();
+  });
 }
 
 LogicalResult Session::compileAndRunGradients() {
@@ -382,7 +412,7 @@ LogicalResult Session::write() {
 }
 
 FailureOr<Exit> Session::run() {
-  bool wantsKernel = !options.reference || options.check;
+  bool wantsKernel = runsKernel(options);
   if (failed(checkFunction()) || failed(compilation.load()) ||
       (wantsKernel && failed(checkTarget())) || failed(bind()))
     return failure();
@@ -394,6 +424,12 @@ FailureOr<Exit> Session::run() {
   if (!options.grad && compilation.getFn() == Fn::Backward)
     return reporter.error("a backward program needs states that the forward "
                           "saves; --grad runs both, from the spec");
+  if (options.emulate && compilation.getStage() > Stage::Chunk)
+    return reporter.error("--emulate evaluates the chunk program, and a module "
+                          "of stage '" +
+                          mlir::delta::stringifyStage(compilation.getStage()) +
+                          "' has none; give the spec, or a module of stage "
+                          "'step' to 'chunk'");
   if (options.reference || options.check) {
     if (compilation.getStage() > Stage::Chunk)
       return reporter.error(
@@ -407,6 +443,8 @@ FailureOr<Exit> Session::run() {
     return failure();
   if (wantsKernel &&
       failed(options.grad ? compileAndRunGradients() : compileAndRun()))
+    return failure();
+  if (options.emulate && failed(emulate()))
     return failure();
   if (meaning) {
     if (failed(compilation.timed("reference", [&]() -> LogicalResult {
@@ -445,8 +483,9 @@ FailureOr<Exit> run(const CompilerOptions &compiler, const RunOptions &options,
       return reporter.error("cannot read '-': " + text.getError().message());
     chosen.standardInput = (*text)->getBuffer().str();
   }
-  if (options.device == DeviceKind::Cpu ||
-      (options.reference && !options.check))
+  if (options.emulate && options.device != DeviceKind::Cpu)
+    chosen.defaultTarget = "sm_90a";
+  if (options.device == DeviceKind::Cpu || !runsKernel(options))
     return Session(chosen, options, nullptr, reporter).run();
   Outcome outcome;
   std::unique_ptr<runtime::Device> device = openDevice(options, outcome);

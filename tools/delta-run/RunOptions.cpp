@@ -92,6 +92,7 @@ runtime::Expected<RunOptions> readRunOptions(const RunFlags &flags,
   options.input = flags.input.value_or("");
   options.output = flags.output.value_or("");
   options.reference = flags.reference;
+  options.emulate = flags.emulate;
   options.grad = flags.grad;
   options.check = flags.check;
   options.bench = flags.bench;
@@ -103,6 +104,14 @@ runtime::Expected<RunOptions> readRunOptions(const RunFlags &flags,
   if (options.reference && options.bench)
     return Status::error("--bench measures the kernel, which --reference does "
                          "not run");
+  if (options.emulate && options.reference)
+    return Status::error("--emulate and --reference exclude each other; "
+                         "--emulate --check compares the two");
+  if (options.emulate && (options.bench || !options.stats.empty()))
+    return Status::error(options.bench ? "--bench" : "--stats",
+                         " is about the kernel, which --emulate does not run");
+  if (options.emulate && options.grad)
+    return Status::error("--emulate is of the forward; --grad has none");
   if (flags.random) {
     runtime::Expected<runtime::RandomOptions> parsed =
         runtime::parseRandomOptions(*flags.random);

@@ -23,7 +23,8 @@ namespace delta::run {
 /// The texts of the command line; unset: not given.
 struct RunFlags {
   std::optional<std::string> input, output, device, tolerance, random, stats;
-  bool reference = false, grad = false, check = false, bench = false;
+  bool reference = false, emulate = false, grad = false, check = false,
+       bench = false;
 };
 
 enum class DeviceKind { Cpu, Sim, Cuda };
@@ -38,7 +39,8 @@ struct RunOptions {
   DeviceKind device = DeviceKind::Cpu;
   std::string stats; ///< empty: no counters are written
   bool reference = false;
-  bool grad = false; ///< gradients, not outs
+  bool emulate = false; ///< the chunk program in the target's precision
+  bool grad = false;    ///< gradients, not outs
   bool check = false;
   bool bench = false;
   std::optional<double> tolerance;

@@ -26,7 +26,7 @@ namespace {
 struct Flags {
   cl::OptionCategory category{"Running"};
   cl::opt<std::string> input, output, device, tolerance, random, stats;
-  cl::opt<bool> reference, grad, check, bench;
+  cl::opt<bool> reference, emulate, grad, check, bench;
 
   explicit Flags(cl::OptionCategory &io)
       : input("input", cl::value_desc("FILE.npz"),
@@ -52,6 +52,11 @@ struct Flags {
                   cl::desc("Compute the reference instead: float64, token by "
                            "token, from the stage 'step'"),
                   cl::cat(category)),
+        emulate("emulate",
+                cl::desc("Compute the chunk program instead, rounded as the "
+                         "target's kernel rounds: operands of matrix products "
+                         "to the precision's type, the rest to f32"),
+                cl::cat(category)),
         grad("grad",
              cl::desc("Compute gradients: of the ins, params, attrs and the "
                       "initial state, from the cotangents d<out> and dht"),
@@ -78,6 +83,7 @@ FailureOr<run::RunOptions> readOptions(const Flags &flags, Reporter &reporter) {
   texts.random = textOf(flags.random);
   texts.stats = textOf(flags.stats);
   texts.reference = flags.reference;
+  texts.emulate = flags.emulate;
   texts.grad = flags.grad;
   texts.check = flags.check;
   texts.bench = flags.bench;

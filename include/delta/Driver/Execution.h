@@ -42,6 +42,15 @@ runReference(mlir::ModuleOp module, const runtime::Signature &signature,
              const runtime::BoundArrays &arrays, llvm::ArrayRef<double> attrs,
              unsigned threads, Reporter &reporter);
 
+/// Evaluates a forward module of stage `chunk` as a kernel would round that
+/// takes operands of matrix products in `precision` (a name of --precision) and
+/// everything else in f32; exactly for f64. Results are of the kernel's types.
+llvm::FailureOr<runtime::Results>
+runEmulation(mlir::ModuleOp module, llvm::StringRef precision,
+             const runtime::Signature &signature,
+             const runtime::BoundArrays &arrays, llvm::ArrayRef<double> attrs,
+             unsigned threads, Reporter &reporter);
+
 /// Differentiates a module of stage `step` or `events` on `arrays`, which hold
 /// cotangents and are widened to double. Results are those of
 /// `runtime::makeGradients`, in f64.

@@ -20,6 +20,12 @@
 
 namespace delta::reference {
 
+/// How an evaluation rounds. `Exact`: every value is a double. With a type,
+/// as kernels do that take their matrix products' operands in it: operands are
+/// rounded to it (for `Bf16x3` to a high and a low part, whose product is left
+/// out), products add up in f32, and every other result is an f32.
+enum class Operands { Exact, F32, Tf32, F16, Bf16, Bf16x3 };
+
 /// What a module is evaluated on. Arrays are dense and row-major:
 /// an `in` is [B, T, H, dim] ([B, T, H] for a scalar), of a micro-step family
 /// [B, T, n, H, dim]; a `param` is [H, dim] ([H]); the state is [B, H, A, A'].
@@ -36,6 +42,10 @@ struct Problem {
   /// Threads over the B * H independent sequences; 0: one a processor. The
   /// result does not depend on it.
   unsigned threads = 0;
+  /// Other than exact in the stage `chunk` only, and not for a backward
+  /// program. Decay-Grams are then halved down to single tokens or anchored,
+  /// as the operation says, and a system is solved by its f32 inverse.
+  Operands operands = Operands::Exact;
 };
 
 /// The arrays computed: each out as [B, T, H, dim] ([B, T, H]), of a
@@ -57,7 +67,7 @@ struct Result {
 ///
 /// Fails with a diagnostic at the operation or the module: an operation that
 /// is not known, another stage, a missing or misshaped array, a missing dim or
-/// attr, a dim that contradicts the signature.
+/// attr, a dim that contradicts the signature, rounding where there is none.
 llvm::LogicalResult evaluate(mlir::ModuleOp module, const Problem &problem,
                              Result &result);
 
