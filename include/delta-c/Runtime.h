@@ -35,7 +35,7 @@ extern "C" {
 #endif
 
 /* Grows when functions are added. */
-#define DELTA_API_VERSION 2
+#define DELTA_API_VERSION 3
 
 typedef enum delta_status {
   DELTA_OK = 0,
@@ -136,6 +136,12 @@ typedef struct delta_kernel_info {
 size_t delta_bundle_num_kernels(const delta_bundle *bundle);
 delta_status delta_bundle_get_kernel(const delta_bundle *bundle, size_t index,
                                      delta_kernel_info *info, char **error);
+
+/* What a kernel was compiled with, "chunk" or "save_every" for example, as a
+ * text that lives as long as the bundle; NULL when the manifest has no such
+ * option, or the bundle no such kernel. */
+const char *delta_bundle_get_kernel_option(const delta_bundle *bundle,
+                                           size_t index, const char *name);
 
 /*===--- Devices ----------------------------------------------------------===*/
 

@@ -284,6 +284,17 @@ delta_status delta_bundle_get_kernel(const delta_bundle *bundle, size_t index,
   });
 }
 
+const char *delta_bundle_get_kernel_option(const delta_bundle *bundle,
+                                           size_t index, const char *name) {
+  const auto &kernels = bundle->loaded->bundle.kernels;
+  if (index >= kernels.size() || !name)
+    return nullptr;
+  for (const auto &[key, value] : kernels[index].options)
+    if (key == name)
+      return value.c_str();
+  return nullptr;
+}
+
 //===----------------------------------------------------------------------===//
 // Devices
 //===----------------------------------------------------------------------===//

@@ -12,10 +12,11 @@ flash-linear-attention library by name, `deltac.ops.naive` plain PyTorch to
 compare them with.
 """
 
+from ._bundle import load
 from ._cache import cache_dir
 from ._errors import (AbsentError, CompileError, Error, FindingError,
                       SpecError, StrictError)
-from ._recurrence import (Recurrence, Support, is_supported, load, recurrence)
+from ._recurrence import Recurrence, Support, is_supported, recurrence
 from ._runtime import version as _version
 from ._spec import library
 

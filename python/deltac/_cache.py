@@ -22,7 +22,7 @@ import threading
 import warnings
 
 from . import _runtime
-from ._errors import CompileError, Error, StrictError
+from ._errors import AbsentError, CompileError, Error, StrictError
 
 _FORMAT = 1
 
@@ -34,6 +34,18 @@ _warned = False
 
 #: What happened so far in this process; for tests and the curious.
 counters = {"compiled": 0, "read": 0, "written": 0}
+
+
+def load_compiler():
+    """The compiler's native module, which brings LLVM with it."""
+    try:
+        from . import _compiler
+    except ImportError as error:
+        raise AbsentError(
+            "compiling needs LLVM and MLIR 22, which cannot be loaded here "
+            f"({error}); bundles that deltac.load() reads run without them"
+        ) from None
+    return _compiler
 
 
 def cache_dir():
@@ -62,7 +74,7 @@ def warming():
 
 
 def _key(text, options):
-    from . import _compiler
+    _compiler = load_compiler()
     on_cpu = ("target", "cpu") in options
     facts = [_FORMAT, _compiler.build_id(),
              _compiler.host_cpu() if on_cpu else "", text, options]
@@ -117,7 +129,7 @@ def bundle_bytes(text, name, options):
         raise StrictError(
             f"DELTA_STRICT forbids compiling {_describe(name, options)}; "
             "call warmup() for these sizes and types first")
-    from . import _compiler
+    _compiler = load_compiler()
     try:
         data = _compiler.compile(text, options)
     except Error as error:

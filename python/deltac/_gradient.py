@@ -9,8 +9,6 @@ everything else anew.
 
 import torch
 
-from . import _cache
-
 DTYPES = {"f32": torch.float32, "f64": torch.float64, "f16": torch.float16,
           "bf16": torch.bfloat16}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -52,27 +50,10 @@ class Training:
     """The kernels for fixed types and sizes. Made by `find`."""
 
     def __init__(self, made, dtypes, dims, kind, index):
-        if kind not in ("cpu", "cuda"):
-            raise NotImplementedError(
-                f"there are no gradients on device '{kind}'; expected the CPU "
-                "or a CUDA device")
-        target = made._choose_target(kind, index)
-        # A state at the start of every chunk: the fastest to read again.
-        backward = made._make_options(dtypes, dims, target, fn="backward") + [
-            ("save-every", "1")]
-        self.backward = _cache.kernel(made.spec, made.name, backward,
-                                      "backward", kind, index)
-        # The forward saves what the backward has been made to read; with a
-        # state a chunk that is also the size of its chunks.
-        self.every = next(arg["every"] for arg in
-                          self.backward.bundle.args
+        self.forward, self.backward = made._load_training(dtypes, dims, kind,
+                                                          index)
+        self.every = next(arg["every"] for arg in self.backward.bundle.args
                           if arg["kind"] == "checkpoint")
-        forward = [option for option in
-                   made._make_options(dtypes, dims, target, fn="forward")
-                   if option[0] != "chunk"]
-        forward += [("chunk", str(self.every)), ("save-every", "1")]
-        self.forward = _cache.kernel(made.spec, made.name, forward, "forward",
-                                     kind, index)
         args = {arg["name"]: arg for arg in self.forward.bundle.args}
         self.outs = [DTYPES[args[arg.name]["dtype"]]
                      for arg in made.signature.outs]
@@ -116,8 +97,8 @@ def run_forward(made, inputs, initial_state, attrs):
                                   dtype=kernels.state)
     checkpoints = first.new_empty(kernels.checkpoint_shape(signature, sizes),
                                   dtype=kernels.state)
-    kernels.forward.launch(
-        [x.detach().contiguous() for x in inputs],
+    made._caller.stats = kernels.forward.launch(
+        [_dense(x, x.dtype) for x in inputs],
         _dense(initial_state, kernels.state), outs, final_state, [],
         checkpoints, attrs)
     return [*outs, final_state, checkpoints]
@@ -149,8 +130,8 @@ def run_backward(made, inputs, cotangents, final_cotangent, checkpoints,
              for arg in kernels.backward.bundle.args if arg["kind"] == "sum"]
     d_initial_state = first.new_empty(shape_of(signature.state, sizes),
                                       dtype=kernels.state)
-    kernels.backward.launch(
-        [x.detach().contiguous() for x in inputs]
+    made._caller.stats = kernels.backward.launch(
+        [_dense(x, x.dtype) for x in inputs]
         + [_dense(x, dtype) for x, dtype in zip(cotangents, kernels.outs)],
         _dense(final_cotangent, kernels.state), gradients, d_initial_state,
         [summed[name] for name in order], checkpoints, attrs)
@@ -162,4 +143,10 @@ def run_backward(made, inputs, cotangents, final_cotangent, checkpoints,
 
 
 def _dense(tensor, dtype):
-    return None if tensor is None else tensor.detach().to(dtype).contiguous()
+    """Row-major without gaps, and on a GPU aligned as kernels read it."""
+    if tensor is None:
+        return None
+    tensor = tensor.detach().to(dtype).contiguous()
+    if tensor.is_cuda and tensor.data_ptr() % 16:
+        tensor = tensor.clone()
+    return tensor

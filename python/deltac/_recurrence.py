@@ -4,42 +4,16 @@
 
 import os
 import sys
-import threading
 from collections.abc import Mapping
 
-from . import _arrays, _cache, _runtime
+from . import _bundle, _cache, _runtime
+from ._callable import (DEVICES, LONG, Callable, check_choice, dtype_name, lock,
+                        registry)
 from ._errors import CompileError, Error, SpecError, nearest
-from ._spec import Signature, describe, find_text, make_signature
+from ._spec import Signature, describe, find_text
 
-_DEVICES = (None, "cpu", "cuda", "sim")
 _FNS = ("forward", "decode")
 _PRECISIONS = (None, "bf16", "f16", "tf32", "bf16x3", "f32", "f64")
-_LONG = {"f32": "float32", "f64": "float64", "f16": "float16",
-         "bf16": "bfloat16"}
-_SHORT = {"float32": "f32", "float64": "f64", "float16": "f16",
-          "bfloat16": "bf16", "f32": "f32", "f64": "f64", "f16": "f16",
-          "bf16": "bf16"}
-
-# Replaced by torch.compiler.is_compiling when torch is there.
-_is_compiling = bool
-
-
-def dtype_name(dtype):
-    """"f32" for float32 of NumPy or torch, or for a name; a TypeError else."""
-    text = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", None)
-    if text is None:
-        text = str(getattr(dtype, "name", dtype))
-    short = _SHORT.get(text.removeprefix("torch."))
-    if short is None:
-        raise TypeError(f"dtype {dtype!r} is not known; expected float32, "
-                        "bfloat16, float16 or float64")
-    return short
-
-
-def _check_choice(name, value, choices):
-    if value not in choices:
-        wanted = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"argument '{name}' is {value!r}; expected {wanted}")
 
 
 def cuda_target(index=0):
@@ -58,7 +32,7 @@ class Specialization:
         self.text, self.name, self.options = text, name, options
 
     def _emit(self, artefact, options, explain=False):
-        from . import _compiler
+        _compiler = _cache.load_compiler()
         try:
             return _compiler.emit(self.text, artefact, options, explain)
         except Error as error:
@@ -112,67 +86,6 @@ class Artefacts(Mapping):
         return len(self._TEXTS) + len(self._BYTES)
 
 
-class Callable:
-    """What recurrences and loaded bundles have in common: the call."""
-
-    def __init__(self, signature, target=""):
-        self.signature = signature
-        self._target = target
-        self._make_caller()
-        adopt_torch()
-
-    def _make_caller(self):
-        signature = self.signature
-        self._caller = _runtime.Caller(
-            [(arg.name, arg.axes) for arg in signature.inputs],
-            signature.state.axes,
-            [(arg.name, arg.axes) for arg in signature.outs],
-            [arg.name for arg in signature.attrs], self._target, self._build,
-            _arrays.convert)
-
-    @property
-    def name(self):
-        """The recurrence's name."""
-        return self.signature.name
-
-    def __call__(self, *args, **kwargs):
-        """Run the recurrence over the tokens.
-
-        Ins and params by position, in declared order, or by name; attrs,
-        `initial_state` and `output_final_state` by name. Arrays are NumPy's or
-        torch's, of one kind and on one device, in fla's layouts: tokens
-        `[B, T, H, dim]`, `[B, T, H]` for scalars, `[B, T, n, H, dim]` for
-        micro-steps, params `[H, dim]`, the state `[B, H, K, V]`. Any strides
-        are taken.
-
-        Returns the outs and the final state, which is None unless
-        `output_final_state` is true, as one tuple. Outs have the type of the
-        first vector input, states are float32, or float64 with float64 inputs.
-        """
-        if _is_compiling():
-            return self._traced(args, kwargs)
-        result = self._caller.call(args, kwargs)
-        if result is None:
-            result = self._watched(*self._caller.bind(args, kwargs))
-        return result
-
-    def _traced(self, args, kwargs):
-        raise NotImplementedError(
-            f"'{self.name}' was loaded from a bundle, which torch.compile does "
-            "not take; make it with deltac.recurrence")
-
-    def _watched(self, inputs, initial_state, attrs, output_final_state):
-        raise NotImplementedError(
-            f"'{self.name}' was loaded from a bundle: there are no gradients "
-            "through it, nor is it seen by torch's modes; call it under "
-            "torch.no_grad(), or make it with deltac.recurrence")
-
-    @property
-    def stats(self):
-        """The simulator's counters of the last call on it, as JSON."""
-        return self._caller.stats
-
-
 class Recurrence(Callable):
     """A recurrence, compiled for the types and sizes it is called with.
 
@@ -180,11 +93,11 @@ class Recurrence(Callable):
     """
 
     def __init__(self, spec, *, fn="forward", device=None, target=None,
-                 precision=None, chunk=None, mapping=None):
-        _check_choice("fn", fn, _FNS)
-        _check_choice("device", device, _DEVICES)
-        _check_choice("precision", precision, _PRECISIONS)
-        _check_choice("chunk", chunk, (None, 16, 32, 64))
+                 precision=None, chunk=None, mapping=None, save_budget=None):
+        check_choice("fn", fn, _FNS)
+        check_choice("device", device, DEVICES)
+        check_choice("precision", precision, _PRECISIONS)
+        check_choice("chunk", chunk, (None, 16, 32, 64))
         if target is not None and target not in ("cpu", "sm_80", "sm_90a"):
             raise ValueError(f"argument 'target' is {target!r}; expected "
                              "'cpu', 'sm_80' or 'sm_90a'")
@@ -193,7 +106,13 @@ class Recurrence(Callable):
             raise ValueError(f"argument 'target' is {target!r}, which device "
                              f"'{device}' does not run")
         self.spec, self.place = find_text(spec)
-        self.fn, self.device = fn, device
+        if save_budget is not None and (
+                isinstance(save_budget, bool) or not isinstance(save_budget, int)
+                or save_budget < 1):
+            raise ValueError(f"argument 'save_budget' is {save_budget!r}; "
+                             "expected None or a number of bytes for every "
+                             "token and head")
+        self.fn, self.device, self.save_budget = fn, device, save_budget
         self._chosen_target = target
         self._extra = [(key, str(value)) for key, value in
                        (("precision", precision), ("chunk", chunk),
@@ -204,8 +123,8 @@ class Recurrence(Callable):
         self.options = ";".join(
             [f"fn={fn}"] + ([f"device={device}"] if device else [])
             + ([f"target={target}"] if target else [])
-            + [f"{key}={value}" for key, value in self._extra])
-        self._trainings = {}
+            + [f"{key}={value}" for key, value in self._extra]
+            + ([f"save_budget={save_budget}"] if save_budget else []))
         self._sibling = None
         super().__init__(signature, "sim" if device == "sim" else "")
 
@@ -242,7 +161,7 @@ class Recurrence(Callable):
             other = next(i for i, dtype in enumerate(dtypes) if dtype != "f64")
             raise TypeError(
                 f"argument '{inputs[other].name}' has dtype "
-                f"{_LONG[dtypes[other]]}, but "
+                f"{LONG[dtypes[other]]}, but "
                 f"'{doubled}' is float64; either all arrays are float64 or none")
         options = [("target", target), ("fn", fn or self.fn)]
         options += [("D", f"{name}={size}") for name, size in
@@ -254,13 +173,6 @@ class Recurrence(Callable):
                         for arg, dtype in zip(inputs, dtypes)]
         return options + self._extra
 
-    def _main_dtype(self, dtypes):
-        """The type of the outs: that of the first vector."""
-        for arg, dtype in zip(self.signature.inputs, dtypes):
-            if arg.kind == "in" and arg.is_vector:
-                return dtype
-        return dtypes[0]
-
     def _build(self, dtypes, dims, kind, index):
         if self.device is not None and kind != self.device:
             raise ValueError(
@@ -271,6 +183,31 @@ class Recurrence(Callable):
         self._latest = options
         return _cache.kernel(self.spec, self.name, options, self.fn, kind,
                              index)
+
+    def _compile_training(self, dtypes, dims, target):
+        """Options of the two kernels of a gradient: a forward that saves
+        states, and the backward that reads them."""
+        # Every chunk's state is the fastest to read again.
+        saves = (("save-budget", str(self.save_budget)) if self.save_budget
+                 else ("save-every", "1"))
+        backward = self._make_options(dtypes, dims, target, fn="backward") + [
+            saves]
+        # The forward saves what the backward has been made to read.
+        _, bundle = _cache.bundle_bytes(self.spec, self.name, backward)
+        (made,) = [kernel["options"] for kernel in bundle.kernels]
+        forward = [option for option in
+                   self._make_options(dtypes, dims, target, fn="forward")
+                   if option[0] != "chunk"]
+        forward += [("chunk", str(made["chunk"])),
+                    ("save-every", str(made["save_every"]))]
+        return forward, backward
+
+    def _load_training(self, dtypes, dims, kind, index):
+        """The same, loaded."""
+        options = self._compile_training(dtypes, dims,
+                                         self._choose_target(kind, index))
+        return [_cache.kernel(self.spec, self.name, chosen, fn, kind, index)
+                for chosen, fn in zip(options, ("forward", "backward"))]
 
     def _read_shapes(self, shapes):
         """Dims and types from sizes by dim, and from shapes or arrays by
@@ -324,7 +261,7 @@ class Recurrence(Callable):
         """
         dims, dtypes = self._read_shapes(shapes)
         device = device or self.device or "cpu"
-        _check_choice("device", device, _DEVICES)
+        check_choice("device", device, DEVICES)
         target = target or self._choose_target(device, 0)
         return Specialization(
             self.spec, self.name,
@@ -360,7 +297,7 @@ class Recurrence(Callable):
         `gradients` also the kernels for training with torch.
         """
         device = device or self.device or "cpu"
-        _check_choice("device", device, _DEVICES)
+        check_choice("device", device, DEVICES)
         for given in shapes:
             dims, dtypes = self._read_shapes(given)
             missing = [dim for dim in self.signature.dims if dim not in dims]
@@ -376,112 +313,64 @@ class Recurrence(Callable):
                     from ._gradient import find
                     find(self, types, dims, torch.device(device))
 
-    def save(self, path, *, fns=None, targets=("cpu",), dtype=None, **shapes):
+    def save(self, path, *, fns=None, targets=("cpu",), dtype=None,
+             gradients=False, **shapes):
         """Write a bundle: kernels of several functions and targets in a file.
 
         `deltac.load`, `delta-run` and the C API run it without the compiler.
+        With `gradients` the file is a zip archive that also has the kernels for
+        training, which `deltac.load` reads.
         """
         dims, dtypes = self._read_shapes(shapes)
-        options = self._make_options(self._types(dtype, dtypes), dims, "cpu")
-        options = [(key, value) for key, value in options
+        types = self._types(dtype, dtypes)
+
+        def compile(options):
+            with _cache.warming():
+                return _cache.bundle_bytes(self.spec, self.name, options)[0]
+
+        options = [(key, value) for key, value in
+                   self._make_options(types, dims, "cpu")
                    if key not in ("target", "fn")]
-        options += [("target", ",".join(targets)),
-                    ("fn", ",".join(fns or (self.fn,)))]
-        with _cache.warming():
-            data, _ = _cache.bundle_bytes(self.spec, self.name, options)
+        data = compile(options + [("target", ",".join(targets)),
+                                  ("fn", ",".join(fns or (self.fn,)))])
+        if gradients:
+            members = {_bundle.KERNELS: data}
+            for target in targets:
+                with _cache.warming():
+                    pair = self._compile_training(types, dims, target)
+                for fn, chosen in zip(("forward", "backward"), pair):
+                    members[_bundle.TRAINING.format(fn, target)] = compile(
+                        chosen)
+            data = _bundle.pack(members)
         temporary = f"{os.fspath(path)}.{os.getpid()}"
         with open(temporary, "wb") as file:
             file.write(data)
         os.replace(temporary, path)
 
-    # --- torch ---------------------------------------------------------------
-
-    def _traced(self, args, kwargs):
-        """The call as torch.compile sees it: argument binding in Python, then
-        one operator."""
-        from ._torch import call_traced
-        return call_traced(self, args, kwargs)
-
-    def _watched(self, inputs, initial_state, attrs, output_final_state):
-        from ._torch import call_operator
-        return call_operator(self, inputs, initial_state, attrs,
-                             output_final_state)
-
-
-class LoadedBundle(Callable):
-    """A bundle as a callable: sizes and types are those it was made for."""
-
-    def __init__(self, bundle, path, fn=None, device=None):
-        _check_choice("device", device, _DEVICES)
-        self._bundle, self.path, self.device = bundle, path, device
-        fns = list(dict.fromkeys(kernel["fn"] for kernel in bundle.kernels))
-        if fn is None:
-            fn = "forward" if "forward" in fns else fns[0]
-        if fn not in fns:
-            raise ValueError(f"argument 'fn' is {fn!r}, but '{path}' has "
-                             + ", ".join(fns))
-        self.fn = fn
-        self.dims = dict(bundle.dims)
-        self._dtypes = tuple(arg["dtype"] for arg in bundle.args
-                             if arg["kind"] in ("in", "param"))
-        self._loaded = {}
-        super().__init__(make_signature(bundle.name, bundle.args, self.dims),
-                         "sim" if device == "sim" else "")
-
-    def __repr__(self):
-        return (f"<deltac bundle {self.name} of '{self.path}', fn={self.fn}, "
-                + ", ".join(f"{k}={v}" for k, v in self.dims.items()) + ">")
-
-    @property
-    def kernels(self):
-        """The kernels in the file, as dicts."""
-        return list(self._bundle.kernels)
-
-    def _build(self, dtypes, dims, kind, index):
-        for name, size in dims.items():
-            if self.dims.get(name, size) != size:
-                raise ValueError(
-                    f"dim '{name}' is {size}, but the bundle was compiled for "
-                    f"{self.dims[name]}")
-        for arg, given, made in zip(self.signature.inputs, dtypes,
-                                    self._dtypes):
-            if given != made:
-                raise TypeError(
-                    f"argument '{arg.name}' has dtype {_LONG[given]}, but "
-                    f"the bundle was compiled for {_LONG[made]}")
-        if self.device is not None and kind != self.device:
-            raise ValueError(f"the arrays are on device '{kind}', but the "
-                             f"bundle was loaded for '{self.device}'")
-        key = (kind, index)
-        if key not in self._loaded:
-            self._loaded[key] = _runtime.Kernel(
-                self._bundle, _cache.device(kind, index), self.fn)
-        return self._loaded[key]
-
-
-_lock = threading.Lock()
-_registry = {}
-
 
 def get(text, options):
     """The recurrence of a text and an options text, one for each pair."""
-    found = _registry.get((text, options))
+    found = registry.get((text, options))
     if found is None:
+        if text.startswith("bundle "):
+            raise Error(f"a graph runs the {text}, which has not been loaded in "
+                        "this process; deltac.load() its file first")
         made = _remake(text, options)
-        with _lock:
-            found = _registry.setdefault((text, options), made)
+        with lock:
+            found = registry.setdefault((text, options), made)
     return found
 
 
 def _remake(text, options):
     chosen = dict(part.split("=", 1) for part in options.split(";"))
-    if "chunk" in chosen:
-        chosen["chunk"] = int(chosen["chunk"])
+    for name in ("chunk", "save_budget"):
+        if name in chosen:
+            chosen[name] = int(chosen[name])
     return Recurrence(text, **chosen)
 
 
 def recurrence(spec, *, fn="forward", device=None, target=None, precision=None,
-               chunk=None, mapping=None):
+               chunk=None, mapping=None, save_budget=None):
     """A callable from a spec: a library name, a file, or the text itself.
 
     fn: "forward", chunk by chunk, or "decode", token by token.
@@ -490,22 +379,18 @@ def recurrence(spec, *, fn="forward", device=None, target=None, precision=None,
     precision: what products are computed in, "f32", "tf32", "bf16"...;
         None: by the arrays' types.
     chunk, mapping: choices pinned, as in `delta-compile`.
+    save_budget: for gradients, bytes that saved states may take for every token
+        and head; what is not saved is computed again. None: the state of every
+        chunk is saved, which is fastest.
 
     A spec with mistakes is a `deltac.SpecError`, which shows them.
     """
     made = Recurrence(spec, fn=fn, device=device, target=target,
-                      precision=precision, chunk=chunk, mapping=mapping)
-    with _lock:
-        _registry.setdefault((made.spec, made.options), made)
+                      precision=precision, chunk=chunk, mapping=mapping,
+                      save_budget=save_budget)
+    with lock:
+        registry.setdefault((made.spec, made.options), made)
     return made
-
-
-def load(path, *, fn=None, device=None):
-    """A callable from a bundle that `save` or `delta-compile` wrote."""
-    with open(path, "rb") as file:
-        data = file.read()
-    bundle = _runtime.read_bundle(data, os.fspath(path))
-    return LoadedBundle(bundle, os.fspath(path), fn, device)
 
 
 class Support:
@@ -549,11 +434,5 @@ def is_supported(spec, *, fn="forward", device="cpu", target=None, dtype=None,
         return Support(False, str(error))
 
 
-def adopt_torch():
-    """Let torch see recurrences when the program uses it."""
-    if "torch" in sys.modules:
-        from . import _torch  # noqa: F401  (registers itself)
-
-
-__all__ = ["Recurrence", "LoadedBundle", "Signature", "Specialization",
-           "Support", "dtype_name", "get", "is_supported", "load", "recurrence"]
+__all__ = ["Recurrence", "Signature", "Specialization",
+           "Support", "get", "is_supported", "recurrence"]

@@ -7,6 +7,7 @@ import functools
 import os
 import warnings
 
+from ._cache import load_compiler
 from ._errors import Error, SpecError, nearest
 
 
@@ -68,7 +69,7 @@ def make_signature(name, described, dims, warnings=""):
 
 def library():
     """Names of the recurrences that come with delta, sorted."""
-    from . import _compiler
+    _compiler = load_compiler()
     return list(_compiler.library_specs())
 
 
@@ -85,7 +86,7 @@ def find_text(spec):
                         + type(spec).__name__)
     if any(c in spec for c in "\n{}"):
         return spec, "<spec>"
-    from . import _compiler
+    _compiler = load_compiler()
     text = _compiler.library_spec(spec)
     if text is not None:
         return text, f"{spec}.delta"
@@ -103,7 +104,7 @@ def find_text(spec):
 
 @functools.lru_cache(maxsize=1024)
 def _describe(text, place):
-    from . import _compiler
+    _compiler = load_compiler()
     try:
         described = _compiler.describe(text, [])
     except Error as error:

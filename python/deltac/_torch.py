@@ -11,7 +11,7 @@ a mode.
 
 import torch
 
-from . import _gradient, _recurrence, _runtime
+from . import _callable, _gradient, _runtime
 from ._errors import CompileError
 from ._recurrence import get
 
@@ -257,4 +257,4 @@ def _empty(shape, dtype, index):
 
 _runtime.set_torch(torch.Tensor, torch.nn.Parameter, torch.is_grad_enabled,
                    _make_watcher(), _empty)
-_recurrence._is_compiling = torch.compiler.is_compiling
+_callable._is_compiling = torch.compiler.is_compiling

@@ -199,8 +199,9 @@ Kind ArrayReader::read(PyObject *object, const char *name, ArrayView &view) {
   if (!toDType(array.dtype().code, array.dtype().bits, array.dtype().lanes,
                view.dtype))
     refuse(object, name);
-  view.data = const_cast<char *>(static_cast<const char *>(array.data_handle())) +
-              array.byte_offset();
+  view.data =
+      const_cast<char *>(static_cast<const char *>(array.data_handle())) +
+      array.byte_offset();
   view.rank = array.ndim();
   view.place = {plainTorch ? Framework::Torch : Framework::NumPy,
                 {array.device_type(), array.device_id()}};

@@ -10,6 +10,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Caller.h"
+#include "Simulate.h"
 
 #include <nanobind/stl/shared_ptr.h>
 
@@ -508,7 +509,7 @@ nb::object Caller::run(Arguments &arguments) {
 
   nb::object workspace;
   if (target == "sim") {
-    simulate(entry, launch);
+    stats = simulate(*entry.kernel, launch);
     return result;
   }
   char *error = nullptr;
@@ -530,80 +531,6 @@ nb::object Caller::run(Arguments &arguments) {
   }
   check(status, &error);
   return result;
-}
-
-/// The simulator's memory goes with its device, so that each call has its own.
-void Caller::simulate(Entry &entry, delta_launch &launch) {
-  auto device = std::make_shared<Device>("sim", 0, 0);
-  Kernel kernel(entry.kernel->bundle, device, entry.kernel->fn);
-  delta_device *handle = device->handle.get();
-  char *error = nullptr;
-  auto bytesOf = [](const delta_array &array) {
-    size_t count = sizeOf(array.dtype);
-    for (size_t i = 0; i < array.rank; ++i)
-      count *= static_cast<size_t>(array.shape[i]);
-    return count;
-  };
-  auto place = [&](const delta_array &array, const char *name, bool copies) {
-    delta_array there = array;
-    check(delta_device_allocate(handle, bytesOf(array), name, &there.data,
-                                &error),
-          &error);
-    if (copies)
-      check(delta_device_copy_in(handle, there.data, array.data, bytesOf(array),
-                                 &error),
-            &error);
-    return there;
-  };
-  delta_launch there = launch;
-  std::vector<delta_array> in, out;
-  for (size_t i = 0; i < launch.num_inputs; ++i)
-    in.push_back(place(launch.inputs[i], inputs[i].name.c_str(), true));
-  for (size_t i = 0; i < launch.num_outputs; ++i)
-    out.push_back(place(launch.outputs[i], outs[i].name.c_str(), false));
-  delta_array initial, final;
-  if (launch.initial_state) {
-    initial = place(*launch.initial_state, "initial_state", true);
-    there.initial_state = &initial;
-  }
-  if (launch.final_state) {
-    final = place(*launch.final_state, "final_state", false);
-    there.final_state = &final;
-  }
-  there.inputs = in.data();
-  there.outputs = out.data();
-  int64_t batch = 0, heads = 0, bytes = 0;
-  for (size_t i = 0; i < outs[0].codes.size(); ++i) {
-    if (outs[0].codes[i] == kB)
-      batch = out[0].shape[i];
-    if (outs[0].codes[i] == kH)
-      heads = out[0].shape[i];
-  }
-  check(delta_kernel_workspace_bytes(kernel.handle.get(), batch, heads, &bytes,
-                                     &error),
-        &error);
-  if (bytes > 0)
-    check(delta_device_allocate(handle, static_cast<size_t>(bytes), "workspace",
-                                &there.workspace, &error),
-          &error);
-  there.workspace_bytes = static_cast<size_t>(bytes);
-  delta_status status;
-  {
-    nb::gil_scoped_release release;
-    status = delta_kernel_launch(kernel.handle.get(), &there, &error);
-  }
-  check(status, &error);
-  auto copyBack = [&](const delta_array &to, const delta_array &from) {
-    check(
-        delta_device_copy_out(handle, to.data, from.data, bytesOf(to), &error),
-        &error);
-  };
-  for (size_t i = 0; i < launch.num_outputs; ++i)
-    copyBack(launch.outputs[i], out[i]);
-  if (launch.final_state)
-    copyBack(*launch.final_state, final);
-  stats = nb::cast<std::string>(
-      nb::module_::import_("deltac._arrays").attr("read_stats")(device));
 }
 
 } // namespace deltac

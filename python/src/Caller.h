@@ -81,7 +81,6 @@ private:
                   std::vector<const char *> &from) const;
   Entry &findEntry(const std::vector<ArrayView> &views,
                    const std::vector<int64_t> &sizes, const Place &place);
-  void simulate(Entry &entry, delta_launch &launch);
   std::string listAxes(const ArrayArg &arg,
                        const std::vector<int64_t> &sizes) const;
   ArrayArg makeArg(const std::string &name, nb::tuple axes);

@@ -61,8 +61,8 @@ inline const char *nameOf(delta_dtype dtype) {
 }
 
 inline const char *nameOf(delta_arg_kind kind) {
-  static const char *const names[] = {
-      "in", "param", "attr", "state", "out", "checkpoint", "sum"};
+  static const char *const names[] = {"in",  "param",      "attr", "state",
+                                      "out", "checkpoint", "sum"};
   return kind >= DELTA_IN && kind <= DELTA_SUM ? names[kind] : "other";
 }
 

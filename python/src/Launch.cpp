@@ -11,21 +11,24 @@
 //===----------------------------------------------------------------------===//
 
 #include "Launch.h"
+#include "Simulate.h"
 
 #include <deque>
 
 namespace deltac {
 
-void launchKernel(Kernel &kernel, nb::list inputs, nb::object initialState,
-                  nb::list outputs, nb::object finalState, nb::list sums,
-                  nb::object checkpoints, std::vector<double> attrs) {
+std::string launchKernel(Kernel &kernel, nb::list inputs,
+                         nb::object initialState, nb::list outputs,
+                         nb::object finalState, nb::list sums,
+                         nb::object checkpoints, std::vector<double> attrs) {
   ArrayReader reader;
   std::deque<ArrayView> views; // descriptions of arrays point into it
   auto read = [&](nb::handle object, const char *name) {
     ArrayView &view = views.emplace_back();
     if (reader.read(object.ptr(), name, view) != Kind::Array || !view.isDense())
       throw nb::value_error(
-          (std::string("argument '") + name + "' is not a dense array").c_str());
+          (std::string("argument '") + name + "' is not a dense array")
+              .c_str());
     return delta_array{view.data, view.dtype, view.rank, view.shape};
   };
   auto readAll = [&](nb::list objects, const char *name) {
@@ -60,6 +63,8 @@ void launchKernel(Kernel &kernel, nb::list inputs, nb::object initialState,
     saved = read(checkpoints, "checkpoints");
     launch.checkpoints = &saved;
   }
+  if (kernel.device->kind == "sim")
+    return simulate(kernel, launch);
   char *error = nullptr;
   nb::object workspace;
   const Place &place = views.front().place;
@@ -82,6 +87,7 @@ void launchKernel(Kernel &kernel, nb::list inputs, nb::object initialState,
     status = delta_kernel_launch(kernel.handle.get(), &launch, &error);
   }
   check(status, &error);
+  return "";
 }
 
 } // namespace deltac

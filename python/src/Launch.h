@@ -18,10 +18,12 @@
 
 namespace deltac {
 
-/// Launches a kernel; what does not fit is a ValueError in the run time's words.
-void launchKernel(Kernel &kernel, nb::list inputs, nb::object initialState,
-                  nb::list outputs, nb::object finalState, nb::list sums,
-                  nb::object checkpoints, std::vector<double> attrs);
+/// Launches a kernel; what does not fit is an error in the run time's words.
+/// Returns the simulator's counters as JSON, "" of other devices.
+std::string launchKernel(Kernel &kernel, nb::list inputs,
+                         nb::object initialState, nb::list outputs,
+                         nb::object finalState, nb::list sums,
+                         nb::object checkpoints, std::vector<double> attrs);
 
 } // namespace deltac
 

@@ -71,6 +71,12 @@ nb::list kernels(const Bundle &bundle) {
     kernel["shared_bytes"] = info.shared_bytes;
     kernel["v_blocks"] = info.v_blocks;
     kernel["workspace_bytes"] = info.workspace_bytes;
+    nb::dict options;
+    for (const char *name : {"chunk", "save_every"})
+      if (const char *value =
+              delta_bundle_get_kernel_option(bundle.handle.get(), i, name))
+        options[name] = std::stoll(value);
+    kernel["options"] = options;
     result.append(kernel);
   }
   return result;
@@ -115,8 +121,7 @@ NB_MODULE(_runtime, m) {
       .def(nb::init<std::shared_ptr<Bundle>, std::shared_ptr<Device>,
                     const std::string &>(),
            nb::arg("bundle"), nb::arg("device"), nb::arg("fn"))
-      .def_prop_ro("bundle",
-                   [](const Kernel &kernel) { return kernel.bundle; })
+      .def_prop_ro("bundle", [](const Kernel &kernel) { return kernel.bundle; })
       .def("launch", &launchKernel, nb::arg("inputs"),
            nb::arg("initial_state").none(), nb::arg("outputs"),
            nb::arg("final_state").none(), nb::arg("sums"),
@@ -136,7 +141,7 @@ NB_MODULE(_runtime, m) {
            nb::arg("output_final_state"))
       .def("clear", &Caller::clear)
       .def_prop_ro("num_kernels", &Caller::numKernels)
-      .def_ro("stats", &Caller::stats);
+      .def_rw("stats", &Caller::stats);
 
   m.def("set_torch", &setTorch);
   m.def("version", &delta_version);

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Gradients of every operator against autograd through the naive references."""
 
+import pickle
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -356,13 +358,58 @@ def test_strict(monkeypatch):
     assert q.grad is not None
 
 
+@pytest.mark.parametrize("rule, dtype, ratio", [
+    ("gated_delta_rule", F32, 5e-5), ("kda", BF16, .01), ("rwkv7", F16, .005)])
+def test_simulator(rule, dtype, ratio):
+    """The backward kernels of the GPU, forward with saved states included."""
+    made = deltac.recurrence({"gated_delta_rule": "gated_delta_rule",
+                              "kda": "kda", "rwkv7": "dplr"}[rule],
+                             device="sim")
+    inputs = Inputs(1, 37, 2, 16, dtype, V=32)
+    arrays = draw(rule, inputs)
+    if rule == "rwkv7":
+        arrays = {{"r": "q", "w": "gk"}.get(name, name): x
+                  for name, x in arrays.items()}
+        rule = "dplr_delta_rule"
+    compare(made, getattr(naive, f"naive_recurrent_{rule}"), arrays, inputs,
+            ratio)
+    assert '"global_load_bytes"' in made.stats
+
+
 def test_gradients_that_cannot_be():
-    """The forward runs; asking for the gradient says why there is none."""
+    """Asking for the gradient says why there is none."""
     made = deltac.recurrence("gla", device="sim")
-    q = torch.randn(1, 3, 1, 16, requires_grad=True)
-    with pytest.raises(NotImplementedError, match="no gradients on device 'sim'"
-                       "; expected the CPU or a CUDA device"):
+    q = torch.randn(1, 3, 1, 16, dtype=F64, requires_grad=True)
+    with pytest.raises(NotImplementedError, match="'q' has type f64, which "
+                       "target 'sm_90a' does not take; target 'cpu' does"):
         made(q, q, q, -q.abs())
+
+
+def test_save_budget():
+    """Fewer saved states, the same gradients."""
+    spec = deltac.recurrence("gated_delta_rule").spec
+    inputs = Inputs(1, 300, 1, 16, F32, V=32)
+    arrays = draw("gated_delta_rule", inputs)
+    for budget, most in ((None, 600), (8, 8)):
+        made = deltac.recurrence(spec, save_budget=budget)
+        compare(made, naive.naive_recurrent_gated_delta_rule, arrays, inputs,
+                1e-5)
+        saved = torch.ops.deltac.training_forward.default(
+            made.spec, made.options, list(arrays.values()), None, [0.5], 1)[-1]
+        assert saved.shape[:2] == (1, 1) and saved.shape[3:] == (16, 32)
+        (training,) = made._trainings.values()
+        assert saved.shape[2] == -(-300 // training.every)
+        assert 16 * 32 * 4 / training.every <= most
+    copy = pickle.loads(pickle.dumps(made))
+    assert copy.save_budget == 8 and "save_budget=8" in repr(copy)
+    few = draw("gated_delta_rule", Inputs(1, 3, 1, 16, F32, V=256))
+    o, _ = deltac.recurrence(spec, save_budget=1)(
+        *(x.requires_grad_() for x in few.values()))
+    with pytest.raises(deltac.CompileError, match="give --save-budget="):
+        o.sum().backward()
+    with pytest.raises(ValueError, match="^argument 'save_budget' is 0; expected"
+                       " None or a number of bytes for every token and head$"):
+        deltac.recurrence(spec, save_budget=0)
 
 
 def _has_kernels():

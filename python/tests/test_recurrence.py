@@ -349,8 +349,8 @@ def test_threads(fading):
 def test_garbage():
     made = deltac.recurrence(FADING + " ")
     made(**make_inputs())
-    from deltac import _recurrence
-    _recurrence._registry.pop((made.spec, made.options))
+    from deltac import _callable
+    _callable.registry.pop((made.spec, made.options))
     reference = weakref.ref(made)
     del made
     gc.collect()

@@ -5,6 +5,8 @@
 import copy
 import pickle
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -225,15 +227,83 @@ def test_pickle_and_copy(gdn):
         assert torch.equal(again(*inputs)[0], expected)
 
 
-def test_bundles_have_no_gradients(tmp_path, gdn):
+def test_bundles(tmp_path, gdn):
+    """Without kernels for gradients they say so; all else is as it was."""
     path = tmp_path / "gdn.bundle"
     gdn.save(path, K=16, V=24)
     loaded = deltac.load(path)
+    assert not loaded.has_gradients
     inputs = make_inputs()
-    assert torch.equal(loaded(*inputs)[0], gdn(*inputs)[0])
+    expected = gdn(*inputs)[0]
+    assert torch.equal(loaded(*inputs)[0], expected)
+    compiled = torch.compile(lambda *x: loaded(*x)[0], backend="eager",
+                             fullgraph=True)
+    assert torch.equal(compiled(*inputs), expected)
     inputs[0].requires_grad_()
     with pytest.raises(NotImplementedError, match=re.escape(
-            "call it under torch.no_grad()")):
+            f"'{path}' has no kernels for gradients; make it with "
+            "save(gradients=True), or call it under torch.no_grad()")):
         loaded(*inputs)
     with torch.no_grad():
         loaded(*inputs)
+    with pytest.raises(deltac.Error, match="a graph runs the bundle 00, which "
+                       "has not been loaded in this process"):
+        torch.ops.deltac.forward.default("bundle 00", "fn=forward", inputs,
+                                         None, [0.5], 1, False)
+
+
+# Run where the compiler cannot be loaded: the kernels are all in the file.
+WITHOUT_COMPILER = """
+import sys
+sys.modules["deltac._compiler"] = None
+import torch
+import deltac
+loaded = deltac.load(sys.argv[1])
+arrays = torch.load(sys.argv[2])
+inputs = [x.requires_grad_() for x in arrays["inputs"]]
+o, state = loaded(*inputs, scale=0.5, output_final_state=True)
+(o.sum() + state.sum()).backward()
+for x, gradient in zip(inputs, arrays["gradients"]):
+    assert torch.equal(x.grad, gradient)
+try:
+    deltac.recurrence("kda")
+except deltac.AbsentError as error:
+    print(error)
+"""
+
+
+def test_bundles_for_training(tmp_path, gdn):
+    """One file has what a training step needs, the compiler is not."""
+    path, arrays = tmp_path / "gdn.zip", tmp_path / "arrays.pt"
+    gdn.save(path, K=16, V=24, fns=("forward", "decode"), gradients=True)
+    again = tmp_path / "again.zip"
+    gdn.save(again, K=16, V=24, fns=("forward", "decode"), gradients=True)
+    assert path.read_bytes() == again.read_bytes()
+    loaded = deltac.load(path)
+    assert loaded.has_gradients
+    found = []
+    for made in (gdn, loaded):
+        inputs = [x.requires_grad_() for x in make_inputs()]
+        o, state = made(*inputs, scale=0.5, output_final_state=True)
+        (o.sum() + state.sum()).backward()
+        found.append([o, state, *(x.grad for x in inputs)])
+    assert all(torch.equal(x, y) for x, y in zip(*found))
+    assert torch.equal(deltac.load(path, fn="decode")(*make_inputs())[0],
+                       gdn.decode(*make_inputs())[0])
+    torch.save({"inputs": make_inputs(), "gradients": found[0][2:]}, arrays)
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_COMPILER, str(path), str(arrays)],
+        text=True, capture_output=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("compiling needs LLVM and MLIR 22, which "
+                                    "cannot be loaded here")
+    with pytest.raises(ValueError, match="^dim 'V' is 16, but the bundle was "
+                       "compiled for 24$"):
+        loaded(*(x.requires_grad_() for x in make_inputs(V=16)))
+    with pytest.raises(NotImplementedError, match=re.escape(
+            f"'{path}' has no kernels for gradients on device 'sim': save it "
+            "with targets=('sm_90a',)")):
+        deltac.load(path, device="sim")(*inputs)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(deltac.Error, match="it is a damaged archive"):
+        deltac.load(path)

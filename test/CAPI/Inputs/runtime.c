@@ -84,6 +84,11 @@ static void query(const delta_bundle *bundle) {
   require(delta_bundle_get_kernel(bundle, 0, &kernel_info, &error), &error);
   printf("kernel %s %s alignment %d\n", kernel_info.target, kernel_info.fn,
          (int)kernel_info.alignment);
+  name = delta_bundle_get_kernel_option(bundle, 0, "fn");
+  printf("compiled with fn=%s\n", name ? name : "?");
+  if (delta_bundle_get_kernel_option(bundle, 0, "colour") ||
+      delta_bundle_get_kernel_option(bundle, 1, "fn"))
+    exit(1);
   refused("no kernel", delta_bundle_get_kernel(bundle, 1, &kernel_info, &error),
           &error);
 }

@@ -1,0 +1,159 @@
+# Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Bundles as callables: what runs without the compiler.
+
+A file for training is a zip archive, not compressed, of bundles: the kernels of
+plain calls, and for every target the pair of a gradient, since a forward that
+saves states is another kernel than one that does not.
+"""
+
+import io
+import os
+import sys
+
+from . import _cache, _runtime
+from ._callable import (DEVICES, LONG, Callable, check_choice, lock, registry)
+from ._errors import Error
+from ._spec import make_signature
+
+KERNELS = "kernels.bundle"
+TRAINING = "training-{}-{}.bundle"  # function, target
+
+
+def pack(members):
+    """The bytes of an archive; they depend on the members alone."""
+    import zipfile
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return buffer.getvalue()
+
+
+def unpack(data, path):
+    """The members of an archive; of a bundle itself, the one that it is."""
+    if not data.startswith(b"PK"):
+        return {KERNELS: data}
+    import zipfile
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise Error(f"'{path}': it is a damaged archive: {error}") from None
+    if KERNELS not in members:
+        raise Error(f"'{path}' is an archive without '{KERNELS}'; expected one "
+                    "that save(gradients=True) wrote")
+    return members
+
+
+class LoadedBundle(Callable):
+    """A bundle as a callable: sizes and types are those it was made for."""
+
+    def __init__(self, members, path, fn=None, device=None):
+        check_choice("device", device, DEVICES)
+        bundle = _runtime.read_bundle(members[KERNELS], path)
+        self._bundle, self.path, self.device = bundle, path, device
+        self._members = members
+        fns = list(dict.fromkeys(kernel["fn"] for kernel in bundle.kernels))
+        if fn is None:
+            fn = "forward" if "forward" in fns else fns[0]
+        if fn not in fns:
+            raise ValueError(f"argument 'fn' is {fn!r}, but '{path}' has "
+                             + ", ".join(fns))
+        self.fn = fn
+        self.dims = dict(bundle.dims)
+        #: What stands for it in torch's graphs.
+        self.spec = f"bundle {bundle.id}"
+        self.options = f"fn={fn}" + (f";device={device}" if device else "")
+        self._dtypes = tuple(arg["dtype"] for arg in bundle.args
+                             if arg["kind"] in ("in", "param"))
+        self._loaded = {}
+        super().__init__(make_signature(bundle.name, bundle.args, self.dims),
+                         "sim" if device == "sim" else "")
+
+    def __repr__(self):
+        return (f"<deltac bundle {self.name} of '{self.path}', fn={self.fn}, "
+                + ", ".join(f"{k}={v}" for k, v in self.dims.items()) + ">")
+
+    def __reduce__(self):
+        return LoadedBundle, (self._members, self.path, self.fn, self.device)
+
+    @property
+    def kernels(self):
+        """The kernels in the file, as dicts."""
+        return list(self._bundle.kernels)
+
+    @property
+    def has_gradients(self):
+        """Whether the file has kernels for training."""
+        return len(self._members) > 1
+
+    def _check(self, dtypes, dims, kind):
+        for name, size in dims.items():
+            if self.dims.get(name, size) != size:
+                raise ValueError(
+                    f"dim '{name}' is {size}, but the bundle was compiled for "
+                    f"{self.dims[name]}")
+        for arg, given, made in zip(self.signature.inputs, dtypes,
+                                    self._dtypes):
+            if given != made:
+                raise TypeError(
+                    f"argument '{arg.name}' has dtype {LONG[given]}, but "
+                    f"the bundle was compiled for {LONG[made]}")
+        if self.device is not None and kind != self.device:
+            raise ValueError(f"the arrays are on device '{kind}', but the "
+                             f"bundle was loaded for '{self.device}'")
+
+    def _build(self, dtypes, dims, kind, index):
+        self._check(dtypes, dims, kind)
+        key = (kind, index)
+        if key not in self._loaded:
+            self._loaded[key] = _runtime.Kernel(
+                self._bundle, _cache.device(kind, index), self.fn)
+        return self._loaded[key]
+
+    def _load_training(self, dtypes, dims, kind, index):
+        self._check(dtypes, dims, kind)
+        if not self.has_gradients:
+            raise NotImplementedError(
+                f"'{self.path}' has no kernels for gradients; make it with "
+                "save(gradients=True), or call it under torch.no_grad()")
+        targets = _targets(kind, index)
+        for target in targets:
+            names = [TRAINING.format(fn, target)
+                     for fn in ("forward", "backward")]
+            if all(name in self._members for name in names):
+                return [_runtime.Kernel(
+                    _runtime.read_bundle(self._members[name], self.path),
+                    _cache.device(kind, index), fn)
+                    for name, fn in zip(names, ("forward", "backward"))]
+        raise NotImplementedError(
+            f"'{self.path}' has no kernels for gradients on device '{kind}': "
+            f"save it with targets=('{targets[0]}',)")
+
+
+def _targets(kind, index):
+    """Targets that a device runs, the best first."""
+    if kind == "cpu":
+        return ["cpu"]
+    hopper = kind == "sim" or sys.modules[
+        "torch"].cuda.get_device_capability(index) == (9, 0)
+    return ["sm_90a", "sm_80"] if hopper else ["sm_80"]
+
+
+def load(path, *, fn=None, device=None):
+    """A callable from a bundle that `save` or `delta-compile` wrote.
+
+    fn: "forward", "decode"; None: the first of them that is there.
+    device: "cpu", "cuda" or "sim"; None: where the arrays are.
+    """
+    with open(path, "rb") as file:
+        data = file.read()
+    path = os.fspath(path)
+    made = LoadedBundle(unpack(data, path), path, fn, device)
+    with lock:
+        registry[made.spec, made.options] = made
+    return made
+
+
+__all__ = ["KERNELS", "LoadedBundle", "TRAINING", "load", "pack", "unpack"]
