@@ -255,6 +255,16 @@ def _empty(shape, dtype, index):
                        device="cpu" if index < 0 else f"cuda:{index}")
 
 
-_runtime.set_torch(torch.Tensor, torch.nn.Parameter, torch.is_grad_enabled,
-                   _make_watcher(), _empty)
+def _stream(index):
+    return torch.cuda.current_stream(index).cuda_stream
+
+
+def introduce(uses_table=True):
+    """Tell the native module of torch; without the table of C functions that
+    releases from 2.10 on have, it looks at tensors more slowly."""
+    _runtime.set_torch(torch.Tensor, torch.nn.Parameter, torch.is_grad_enabled,
+                       _make_watcher(), _empty, _stream, uses_table)
+
+
+introduce()
 _callable._is_compiling = torch.compiler.is_compiling

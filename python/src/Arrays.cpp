@@ -23,12 +23,13 @@ Torch &torch() {
 }
 
 void setTorch(nb::object tensorType, nb::object parameterType,
-              nb::object isGradEnabled, nb::object isWatched,
-              nb::object empty) {
+              nb::object isGradEnabled, nb::object isWatched, nb::object empty,
+              nb::object stream, bool usesTable) {
   Torch &known = torch();
   nb::object capsule =
       nb::getattr(tensorType, "__dlpack_c_exchange_api__", nb::none());
-  if (!capsule.is_none())
+  known.table = nullptr;
+  if (usesTable && !capsule.is_none())
     for (auto *header = static_cast<dl::ExchangeHeader *>(
              PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
          header; header = header->previous)
@@ -42,6 +43,7 @@ void setTorch(nb::object tensorType, nb::object parameterType,
   known.isGradEnabled = isGradEnabled.release().ptr();
   known.isWatched = isWatched.release().ptr();
   known.empty = empty.release().ptr();
+  known.stream = stream.release().ptr();
 }
 
 size_t sizeOf(delta_dtype dtype) {
@@ -304,8 +306,13 @@ nb::object makeArray(const Place &place, delta_dtype dtype,
 void *currentStream(int32_t index) {
   Torch &known = torch();
   void *stream = nullptr;
-  if (known.table && known.table->currentStream(dl::CUDA, index, &stream) != 0)
-    throw nb::python_error();
+  if (known.table) {
+    if (known.table->currentStream(dl::CUDA, index, &stream) != 0)
+      throw nb::python_error();
+  } else if (known.stream) {
+    stream = reinterpret_cast<void *>(
+        nb::cast<uintptr_t>(nb::borrow(known.stream)(index)));
+  }
   return stream;
 }
 

@@ -85,11 +85,14 @@ struct Torch {
   PyObject *tensorType = nullptr, *parameterType = nullptr;
   PyObject *isGradEnabled = nullptr, *isWatched = nullptr;
   PyObject *empty = nullptr; ///< empty(shape, dtype name, device index)
+  PyObject *stream =
+      nullptr; ///< stream(device index): the current one's address
   dl::ExchangeTable *table = nullptr;
 };
 Torch &torch();
 void setTorch(nb::object tensorType, nb::object parameterType,
-              nb::object isGradEnabled, nb::object isWatched, nb::object empty);
+              nb::object isGradEnabled, nb::object isWatched, nb::object empty,
+              nb::object stream, bool usesTable);
 
 /// Whether an operator of torch has to be called rather than the kernel: a
 /// gradient is wanted, or a mode or transformation is active.

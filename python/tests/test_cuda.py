@@ -189,8 +189,19 @@ def test_strides():
     assert torch.equal(odd.grad, plain.grad)
 
 
-def test_streams():
-    """A launch goes to torch's current stream, behind what is there."""
+@pytest.mark.parametrize("uses_table", [True, False])
+def test_streams(uses_table):
+    """A launch goes to torch's current stream, behind what is there; also in
+    releases of torch without a table of C functions."""
+    from deltac import _torch
+    _torch.introduce(uses_table)
+    try:
+        check_streams()
+    finally:
+        _torch.introduce()
+
+
+def check_streams():
     arrays, _ = draw("gdn64")
     with torch.no_grad():
         expected = find("gdn64")(*arrays.values())[0]

@@ -52,6 +52,26 @@ def test_no_copy(gdn):
     assert all(torch.equal(x, y) for x, y in zip(inputs, before))
 
 
+@pytest.fixture
+def without_table():
+    """torch as before release 2.10."""
+    from deltac import _torch
+    _torch.introduce(uses_table=False)
+    yield
+    _torch.introduce()
+
+
+def test_older_torch(gdn, without_table):
+    inputs = make_inputs(dtype=torch.bfloat16)
+    o, final = gdn(*inputs, output_final_state=True)
+    assert o.dtype == torch.bfloat16 and final.dtype == torch.float32
+    strided = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in inputs]
+    assert torch.equal(gdn(*strided)[0], o)
+    q = inputs[0].requires_grad_()
+    gdn(*inputs)[0].sum().backward()
+    assert q.grad.norm() > 0
+
+
 def test_views(gdn):
     """Slices of a packed projection, other axes first, expanded gates."""
     q, k, v, g, beta = make_inputs()
