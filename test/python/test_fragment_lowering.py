@@ -471,24 +471,32 @@ def test_inverse(run, steps, element, suffix):
     if suffix and steps in (3, 8):
         pytest.skip("covered by the other numbers of steps")
     m, n = steps, 16 * steps
-    source = f"!delta_warp.shared<{m * m}x16x16xf32{suffix}>"
-    target = f"!delta_warp.shared<{m * m}x16x16x{element}{suffix}>"
+    source = f"!delta_warp.shared<{m}x16x{n}xf32{suffix}>"
+    target = f"!delta_warp.shared<{m}x16x{n}x{element}{suffix}>"
     rows = m * m * 16
     body = f"""
   %a = delta_warp.alloc_shared : {source}
   %t = delta_warp.alloc_shared : {target}
   %last = arith.constant {m * m} : index
   %area = arith.constant 256 : index
+  %m = arith.constant {m} : index
+  %leaf = arith.constant 16 : index
   scf.for %i = %c0 to %last step %c1 {{
     %at = arith.muli %i, %area : index
+    %j = arith.divui %i, %m : index
+    %l = arith.remui %i, %m : index
+    %col = arith.muli %l, %leaf : index
     %f = delta_warp.global_load %u[%at] strides(%c16, %c1) valid(%c16, %c16) : memref<?xf32> -> {frag(16, 16, "f32")}
-    delta_warp.shared_store %f, %a[%i, %c0, %c0] : {frag(16, 16, "f32")}, {source}
+    delta_warp.shared_store %f, %a[%j, %c0, %col] : {frag(16, 16, "f32")}, {source}
   }}
   delta_warp.inverse %a[] to %t[] steps {m} : {source}, {target}
   delta_warp.warp_barrier
   scf.for %i = %c0 to %last step %c1 {{
     %at = arith.muli %i, %area : index
-    %f = delta_warp.shared_load %t[%i, %c0, %c0] : {target} -> {frag(16, 16, element)}
+    %j = arith.divui %i, %m : index
+    %l = arith.remui %i, %m : index
+    %col = arith.muli %l, %leaf : index
+    %f = delta_warp.shared_load %t[%j, %c0, %col] : {target} -> {frag(16, 16, element)}
     delta_warp.global_store %f, %{'p' if element == 'bf16' else 'o'}[%at] strides(%c16, %c1) valid(%c16, %c16) {{alignment = 8}} : {frag(16, 16, element)}, memref<?x{element}>
   }}
 """

@@ -317,10 +317,11 @@ LogicalResult InverseOp::verify() {
   for (auto [array, indices] : {std::pair(source, getSourceIndices()),
                                 std::pair(target, getTargetIndices())}) {
     ArrayRef<int64_t> shape = array.getShape();
-    if (!holdsLeaves(array) || shape.size() < 3 ||
-        shape[shape.size() - 3] != steps * steps) // inverse_c1
-      return emitOpError() << "expects arrays of " << steps * steps
-                           << " 16x16 matrices, but got " << Type(array);
+    if (shape.size() < 3 ||
+        shape.take_back(3) !=
+            ArrayRef<int64_t>{steps, 16, 16 * steps}) // inverse_c1
+      return emitOpError() << "expects arrays of " << steps << " matrices 16x"
+                           << 16 * steps << ", but got " << Type(array);
     if (failed(expectIndices(*this, array.getRank() - 3, indices))) // c1
       return failure();
   }

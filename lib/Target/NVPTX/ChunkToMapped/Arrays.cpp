@@ -79,6 +79,19 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
     inputs.push_back(input);
   }
 
+  for (Node node : program.nodes) {
+    auto argument = dyn_cast<BlockArgument>(node.value);
+    if (!argument || node.form != Form::Channels ||
+        program.getArg(argument).getKind() != ArgKind::Param)
+      continue;
+    int64_t channels = cast<RankedTensorType>(argument.getType()).getDimSize(0);
+    params.push_back(
+        {argument, warp::SharedType::get(argument.getContext(),
+                                         {1, getPaddedChannels(channels)},
+                                         program.getArg(argument).getType(),
+                                         /*swizzle=*/false, /*pad=*/0)});
+  }
+
   // Transfers of one window are read while the next one's are made.
   SmallVector<int64_t> lead{window};
   if (mapping.isOverlapped())
@@ -156,11 +169,12 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
         gram = getTileType({window, 1}, tokens, tokens, f32);
   for (Operation *op : program.systems) {
     auto solve = cast<TriSolveOp>(op);
-    int64_t blocks = solve.getBlocks().size();
+    int64_t steps = solve.getRhs().size();
     SmallVector<int64_t> targets(lead);
-    targets.push_back(blocks);
-    SystemPlace place{solve, getTileType({window, blocks}, tokens, tokens, f32),
-                      getTileType(targets, tokens, tokens, policy.type)};
+    targets.push_back(steps);
+    SystemPlace place{
+        solve, getTileType({window, steps}, tokens, steps * tokens, f32),
+        getTileType(targets, tokens, steps * tokens, policy.type)};
     place.overGram = gram == place.source;
     systems.push_back(place);
   }
@@ -174,6 +188,8 @@ int64_t Arrays::getBytes() const {
   };
   for (const StagedInput &input : inputs)
     add(input.type);
+  for (const StagedParam &param : params)
+    add(param.type);
   for (const TransferPlace &place : transfers)
     if (place.over < 0)
       add(place.type);

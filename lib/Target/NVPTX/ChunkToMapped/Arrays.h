@@ -32,6 +32,13 @@ struct StagedInput {
   bool forStateOnly = false;
 };
 
+/// A head's numbers of a param, one a channel: [1, width]. They are copied
+/// once.
+struct StagedParam {
+  BlockArgument argument;
+  warp::SharedType type;
+};
+
 /// Where the state slice finds a transfer.
 struct TransferPlace {
   Node node;
@@ -41,7 +48,7 @@ struct TransferPlace {
   int64_t over = -1;
 };
 
-/// One triangular system: [window, m * m, 16, 16] twice, the inverse behind 2
+/// One triangular system: [window, m, 16, 16 m] twice, the inverse behind 2
 /// stages where the slices overlap.
 struct SystemPlace {
   TriSolveOp op;
@@ -56,6 +63,7 @@ struct Arrays {
          const OperandPolicy &policy);
 
   std::vector<StagedInput> inputs;
+  std::vector<StagedParam> params;
   std::vector<TransferPlace> transfers;
   std::vector<SystemPlace> systems;
   /// Where decay-Grams are put together from their levels, one after the

@@ -75,16 +75,20 @@ Value Emitter::computeFree(Node node) {
 
   if (auto argument = dyn_cast<BlockArgument>(value)) {
     ArgAttr arg = program.getArg(argument);
-    if (arg.getKind() == ArgKind::Param) { // one number a channel
+    if (arg.getKind() == ArgKind::Param && beforeWindows) {
+      // Its copy in shared memory is still on the way.
       int64_t channels = cast<RankedTensorType>(argument.getType()).getDimSize(0);
       Value first = getFirstChannel();
       Value left = arith::SubIOp::create(b, index(channels), first);
-      Value loaded = warp::GlobalLoadOp::create(
+      return extend(warp::GlobalLoadOp::create(
           b, type.clone(arg.getType()), getArray(arg),
           add(mul(head, channels), first), ValueRange{index(1)},
-          ValueRange{left});
-      return extend(loaded);
+          ValueRange{left}));
     }
+    for (auto [param, array] : llvm::zip_equal(arrays.params, paramArrays))
+      if (param.argument == argument)
+        return extend(load(array, {index(0), getFirstChannel()},
+                           type.clone(arg.getType())));
     for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays)) {
       if (input.argument != argument)
         continue;
@@ -366,12 +370,11 @@ void Emitter::storeNarrow(const TransferPlace &place) {
 
 void Emitter::emitSystem(unsigned position) {
   TriSolveOp op = arrays.systems[position].op;
-  int64_t blocks = op.getBlocks().size(), steps = 1;
-  while (steps * steps < blocks)
-    ++steps;
+  int64_t steps = op.getRhs().size();
   for (auto [number, matrix] : llvm::enumerate(op.getBlocks()))
     store(getFree({matrix, Form::Square}), systemSources[position],
-          {chunk, index(number), index(0), index(0)});
+          {chunk, index(number / steps), index(0),
+           index(number % steps * program.chunk)});
   warp::InverseOp::create(b, systemSources[position], ValueRange{chunk},
                           systemInverses[position], getTransferIndices(),
                           steps);

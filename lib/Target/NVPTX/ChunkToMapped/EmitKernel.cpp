@@ -180,6 +180,8 @@ Value Emitter::getUniform(Value value) {
     Value input = program.resolve(sum.getInput());
     int64_t channels = cast<RankedTensorType>(input.getType()).getDimSize(0);
     Value total = zeros(fragment(8, 16));
+    llvm::SaveAndRestore once(beforeWindows, true);
+    dropSlice();
     for (int64_t first = 0; first < channels; first += 16) {
       llvm::SaveAndRestore at(slice, index(first));
       llvm::SaveAndRestore whole(half, -1);
@@ -277,6 +279,8 @@ void Emitter::emitPrologue() {
   };
   for (const StagedInput &input : arrays.inputs)
     inputArrays.push_back(alloc(input.type));
+  for (const StagedParam &param : arrays.params)
+    paramArrays.push_back(alloc(param.type));
   for (const TransferPlace &place : arrays.transfers)
     transferArrays.push_back(place.over >= 0 ? inputArrays[place.over]
                                              : alloc(place.type));
@@ -304,6 +308,10 @@ void Emitter::emitPrologue() {
   // Padding channels are never copied: they are zero from the start.
   for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays))
     if (input.type.getRank() == 4 && input.type.getShape()[3] > input.width)
+      warp::FillSharedOp::create(b, array);
+  for (auto [param, array] : llvm::zip_equal(arrays.params, paramArrays))
+    if (param.type.getShape()[1] >
+        cast<RankedTensorType>(param.argument.getType()).getDimSize(0))
       warp::FillSharedOp::create(b, array);
   // Levels write below the diagonal only; what is above is read, not used.
   if (gramArray)
@@ -346,6 +354,20 @@ bool Emitter::emitChunkLoads(Value windowNumber, Value number,
         vector ? b.getI64IntegerAttr(input.width) : IntegerAttr(), alignment);
   }
   return any;
+}
+
+void Emitter::emitParamLoads() {
+  if (arrays.params.empty())
+    return;
+  for (auto [param, array] : llvm::zip_equal(arrays.params, paramArrays)) {
+    int64_t channels =
+        cast<RankedTensorType>(param.argument.getType()).getDimSize(0);
+    warp::AsyncLoadOp::create(b, getArray(program.getArg(param.argument)),
+                              mul(head, channels), index(channels), index(1),
+                              array, ValueRange{}, /*rows=*/1,
+                              b.getI64IntegerAttr(channels), channels);
+  }
+  warp::AsyncCommitOp::create(b);
 }
 
 Value Emitter::getOwnColumns(Value column) {
@@ -492,6 +514,7 @@ void Emitter::emitKernel() {
   b.setInsertionPoint(body->getTerminator());
   emitPrologue();
   const bool overlapped = mapping.isOverlapped();
+  emitParamLoads();
   emitLoads(index(0), [&](const StagedInput &input) {
     return !input.late && !input.forStateOnly;
   });

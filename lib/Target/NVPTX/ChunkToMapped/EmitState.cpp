@@ -205,7 +205,7 @@ Value Emitter::getTurned(Value value) {
       Value unknown = zeros(type);
       for (unsigned l = 0; l < steps; ++l) {
         SmallVector<Value> at = getTransferIndices();
-        at.append({index(j * steps + l), index(0), index(0)});
+        at.append({index(j), index(0), index(l * program.chunk)});
         Value inverse = toOperand(
             load(systemInverses[position], at, fragment(16, 16)));
         Value rhs = solve.getRhs()[l];

@@ -58,6 +58,8 @@ private:
   /// `refill`: started after each chunk.
   SmallVector<Value> emitChunks(ValueRange state,
                                 llvm::function_ref<void()> refill);
+  /// Starts the copies of what a head's params are.
+  void emitParamLoads();
   SmallVector<Value> emitInitialState();
   void emitFinalState(ValueRange state);
   Value getValidTokens(Value chunkNumber);
@@ -203,7 +205,7 @@ private:
   Value kernelWarp;
   /// Where the slices overlap: does the warp prepare chunks?
   Value prepares;
-  SmallVector<Value> inputArrays, transferArrays, systemSources,
+  SmallVector<Value> inputArrays, paramArrays, transferArrays, systemSources,
       systemInverses;
   Value gramArray;
   int64_t slices = 0; // of the state's rows
@@ -214,6 +216,8 @@ private:
   // or -1 for all.
   Value slice;
   int half = -1;
+  /// Is what is emitted now computed once, for all windows?
+  bool beforeWindows = false;
   llvm::DenseMap<Value, Value> tiles; // loaded in the current slice
 
   llvm::DenseMap<Node, Value> memo;      // free slice, one chunk

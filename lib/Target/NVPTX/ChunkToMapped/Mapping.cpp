@@ -51,8 +51,11 @@ warp::SharedType gpumap::getTileType(ArrayRef<int64_t> lead, int64_t rows,
   int64_t bytes = elementType.getIntOrFloatBitWidth() / 8;
   int64_t segments = cols * bytes / 16;
   bool swizzle = segments >= 2 && (segments & (segments - 1)) == 0;
-  // Otherwise an odd number of segments keeps neighbouring rows apart.
-  int64_t pad = !swizzle && segments % 2 == 0 ? 16 / bytes : 0;
+  // Otherwise the distance of rows keeps 8 of them apart in single segments, or
+  // 4 in pairs of segments.
+  int64_t period = bytes == 4 ? 4 : 2, pad = 0;
+  while (!swizzle && (segments + pad * bytes / 16) % period != period / 2)
+    pad += 16 / bytes;
   return warp::SharedType::get(elementType.getContext(), shape, elementType,
                                swizzle, pad);
 }

@@ -8,6 +8,9 @@
 //
 //   T_u = e_u + sum over w < u of A_uw T_w,      u = (token, step)
 //
+// Row u = (t, j) of A and of T is row t of matrix j, and column w = (s, l) is
+// its column 16 l + s: lanes side by side have columns side by side.
+//
 // Systems of up to 32 unknowns are unrolled with the column in registers, rows
 // of A are broadcast from shared memory. Larger ones run in loops, and row u of
 // T takes the place of row u of A, which nobody needs afterwards.
@@ -54,7 +57,7 @@ void FragmentLowering::invertInRegisters(InverseOp op, Value source,
   int64_t steps = op.getSteps(), count = 16 * steps;
   int64_t fromMatrix = 16 * from.getRowBytes(),
           toMatrix = 16 * to.getRowBytes();
-  int64_t bytes = to.getElementBytes();
+  int64_t bytes = to.getElementBytes(), toRow = to.getRowBytes();
   bool wideRows = from.getRowBytes() % 16 == 0;
   auto swizzleOf = [](SharedType type, int64_t row) {
     return 16 * type.getSwizzledSegment(0, row);
@@ -84,9 +87,8 @@ void FragmentLowering::invertInRegisters(InverseOp op, Value source,
         Registers part;
         int64_t needed = std::min<int64_t>(4, t - first + (l < j ? 1 : 0));
         if (needed > 0) {
-          int64_t place = (j * steps + l) * fromMatrix +
-                          t * from.getRowBytes() +
-                          ((first * 4) ^ swizzleOf(from, t));
+          int64_t place = j * fromMatrix + t * from.getRowBytes() +
+                          (((16 * l + first) * 4) ^ swizzleOf(from, t));
           if (wideRows) {
             Value row = loadShared(add(source, place),
                                    VectorType::get({4}, f32Type), 16);
@@ -115,31 +117,30 @@ void FragmentLowering::invertInRegisters(InverseOp op, Value source,
 
   Value odd = compare(arith::CmpIPredicate::ne, bitAnd(lane, 1), i32(0));
   Value upper = compare(arith::CmpIPredicate::ne, half, i32(0));
+  // The address of this lane's column in row t of matrix j.
+  auto addressOf = [&](Value mine, Value column, int64_t t, int64_t j) {
+    return add(add(mine, bitXor(column, i32(swizzleOf(to, t)))),
+               j * toMatrix + t * toRow);
+  };
   if (bytes == 4) {
-    Value column = shiftLeft(token, 2);
+    Value column = shiftLeft(steps == 1 ? token : lane, 2);
     if (steps == 1) {
-      Value mine = add(target, mul(half, to.getRowBytes()));
+      Value mine = add(target, mul(half, toRow));
       for (int64_t t = 0; t < 16; t += 2)
-        storeShared(add(add(mine, bitXor(column, i32(swizzleOf(to, t)))),
-                        t * to.getRowBytes()),
+        storeShared(addressOf(mine, column, t, 0),
                     select(upper, x[t + 1], x[t]));
       return;
     }
-    Value mine = add(target, mul(half, toMatrix));
-    for (int64_t u = 0; u < count; ++u) {
-      int64_t t = u / steps, j = u % steps;
-      storeShared(add(add(mine, bitXor(column, i32(swizzleOf(to, t)))),
-                      j * steps * toMatrix + t * to.getRowBytes()),
-                  x[u]);
-    }
+    for (int64_t u = 0; u < count; ++u)
+      storeShared(addressOf(target, column, u / steps, u % steps), x[u]);
     return;
   }
 
   // 16 bits: lanes pair up so that each store has two columns.
   Type element = to.getElementType();
-  Value column = shiftLeft(bitAnd(token, 14), 1);
+  Value column = shiftLeft(bitAnd(steps == 1 ? token : lane, 30), 1);
   if (steps == 1) {
-    Value mine = add(target, mul(half, to.getRowBytes()));
+    Value mine = add(target, mul(half, toRow));
     Value even = compare(arith::CmpIPredicate::eq, bitAnd(lane, 1), i32(0));
     Registers words;
     for (int64_t t = 0; t < 16; t += 2) {
@@ -148,24 +149,21 @@ void FragmentLowering::invertInRegisters(InverseOp op, Value source,
     }
     whenTrue(even, [&] {
       for (int64_t t = 0; t < 16; t += 2)
-        storeShared(add(add(mine, bitXor(column, i32(swizzleOf(to, t)))),
-                        t * to.getRowBytes()),
-                    words[t / 2]);
+        storeShared(addressOf(mine, column, t, 0), words[t / 2]);
     });
     return;
   }
-  // Even lanes write step 0 of a token's rows, odd lanes step 1.
-  Value mine = add(add(target, mul(half, toMatrix)),
-                   mul(bitAnd(lane, 1), steps * toMatrix));
-  for (int64_t t = 0; t < 16; ++t) {
-    Value first = x[2 * t], second = x[2 * t + 1];
-    Value other = shuffleXor(select(odd, first, second), 1);
-    Value word =
-        pack(select(odd, other, first), select(odd, second, other), element);
-    storeShared(add(add(mine, bitXor(column, i32(swizzleOf(to, t)))),
-                    t * to.getRowBytes()),
-                word);
-  }
+  // Even lanes write a token's row, odd lanes the next one's, which is swizzled
+  // in the same way: together all banks.
+  Value mine = add(target, mul(bitAnd(lane, 1), toRow));
+  for (int64_t j = 0; j < steps; ++j)
+    for (int64_t t = 0; t < 16; t += 2) {
+      Value first = x[steps * t + j], second = x[steps * (t + 1) + j];
+      Value other = shuffleXor(select(odd, first, second), 1);
+      storeShared(
+          addressOf(mine, column, t, j),
+          pack(select(odd, other, first), select(odd, second, other), element));
+    }
 }
 
 /// Lanes hold columns 32 g + lane = 16 l + s for g = 0, 1, ...
@@ -191,19 +189,20 @@ void FragmentLowering::invertInPlace(InverseOp op, Value source, Value target) {
     exists.push_back(there);
     step.push_back(all ? own : select(there, own, i32(steps - 1)));
   }
+  auto columnOf = [&](int64_t g, Value column, int64_t bytes) {
+    return add(mul(step[g], 16 * bytes), column);
+  };
   // acc += A[t j, s l] T[s l, columns]
   auto accumulate = [&](Value t, Value j, Value s, Value l, ValueRange acc) {
-    Value block = add(mul(j, steps), l);
     Value a =
-        loadShared(getElementAddress(from, add(source, mul(block, fromMatrix)),
-                                     t, shiftLeft(s, 2)),
+        loadShared(getElementAddress(from, add(source, mul(j, fromMatrix)), t,
+                                     shiftLeft(add(mul(l, 16), s), 2)),
                    f32Type, 4);
+    Value matrix = add(source, mul(l, fromMatrix));
     Registers next;
     for (int64_t g = 0; g < groups; ++g) {
-      Value place = add(mul(l, steps), step[g]);
       Value value = loadShared(
-          getElementAddress(from, add(source, mul(place, fromMatrix)), s,
-                            fromColumn),
+          getElementAddress(from, matrix, s, columnOf(g, fromColumn, 4)),
           f32Type, 4);
       next.push_back(LLVM::FMAOp::create(b, a, value, acc[g]));
     }
@@ -240,18 +239,17 @@ void FragmentLowering::invertInPlace(InverseOp op, Value source, Value target) {
         Value unit = b.createOrFold<arith::AndIOp>(
             here, compare(arith::CmpIPredicate::eq, step[g], j));
         Value value = arith::AddFOp::create(b, acc[g], select(unit, one, none));
-        Value block = add(mul(j, steps), step[g]);
         whenTrue(exists[g], [&] {
-          storeShared(getElementAddress(from,
-                                        add(source, mul(block, fromMatrix)), t,
-                                        fromColumn),
+          storeShared(getElementAddress(from, add(source, mul(j, fromMatrix)),
+                                        t, columnOf(g, fromColumn, 4)),
                       value);
           Value narrow = value;
           if (to.getElementBytes() == 2)
             narrow = arith::TruncFOp::create(b, to.getElementType(), value);
-          storeShared(getElementAddress(to, add(target, mul(block, toMatrix)),
-                                        t, toColumn),
-                      narrow);
+          storeShared(
+              getElementAddress(to, add(target, mul(j, toMatrix)), t,
+                                columnOf(g, toColumn, to.getElementBytes())),
+              narrow);
         });
       }
       NVVM::SyncWarpOp::create(b, i32(-1));

@@ -204,7 +204,7 @@ func.func @store_level_c2(%a: !delta_warp.shared<32x32xf32>, %x: tensor<8x8xf32,
 // -----
 
 func.func @inverse_c1(%a: !delta_warp.shared<4x16x16xf32>) {
-  // expected-error @below {{expects arrays of 9 16x16 matrices, but got '!delta_warp.shared<4x16x16xf32>'}}
+  // expected-error @below {{expects arrays of 3 matrices 16x48, but got '!delta_warp.shared<4x16x16xf32>'}}
   delta_warp.inverse %a[] to %a[] steps 3 : !delta_warp.shared<4x16x16xf32>, !delta_warp.shared<4x16x16xf32>
   return
 }

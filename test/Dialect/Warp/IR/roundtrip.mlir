@@ -9,8 +9,8 @@
 !cols = tensor<16xf32, #delta_warp.along<cols>>
 !tile = !delta_warp.shared<2x16x64xbf16, swizzle>
 !gram = !delta_warp.shared<16x16xbf16>
-!system = !delta_warp.shared<2x4x16x16xf32>
-!inverse = !delta_warp.shared<2x4x16x16xbf16, swizzle>
+!system = !delta_warp.shared<2x2x16x32xf32>
+!inverse = !delta_warp.shared<2x2x16x32xbf16, swizzle>
 !padded = !delta_warp.shared<16x16xf32, pad 4>
 !vector = !delta_warp.shared<64xf32>
 
@@ -82,7 +82,7 @@ func.func @shared(%i: index, %f: !half, %r: !rows, %l: !level) {
   delta_warp.shared_store %r, %vector[%i] : !rows, !vector
   // CHECK: delta_warp.store_level %{{.*}}, %[[GRAM]][%{{.*}}, %{{.*}}] by 4 : tensor<8x8xf32, #delta_warp.fragment>, !delta_warp.shared<16x16xbf16>
   delta_warp.store_level %l, %gram[%i, %i] by 4 : !level, !gram
-  // CHECK: delta_warp.inverse %{{.*}}[%{{.*}}] to %{{.*}}[%{{.*}}] steps 2 : !delta_warp.shared<2x4x16x16xf32>, !delta_warp.shared<2x4x16x16xbf16, swizzle>
+  // CHECK: delta_warp.inverse %{{.*}}[%{{.*}}] to %{{.*}}[%{{.*}}] steps 2 : !delta_warp.shared<2x2x16x32xf32>, !delta_warp.shared<2x2x16x32xbf16, swizzle>
   delta_warp.inverse %system[%i] to %inverse[%i] steps 2 : !system, !inverse
   // CHECK: delta_warp.fill_shared %[[GRAM]] : !delta_warp.shared<16x16xbf16>
   delta_warp.fill_shared %gram : !gram

@@ -333,18 +333,17 @@ def Warp_StoreLevelOp : Warp_Op<"store_level", [MemoryEffects<[MemWrite]>]> {
 def Warp_InverseOp : Warp_Op<"inverse", [AttrSizedOperandSegments, MemoryEffects<[MemRead, MemWrite]>]> {
   let summary = "(I - A)^-1 of a block system that is lower triangular in time";
   let description = [{
-    `source` holds m * m matrices of 16x16 (f32): `source[lead..., j * m + l]`
-    is the block A_jl that multiplies unknown l in the equation of unknown j.
-    With the unknowns ordered by token, then by j, A is strictly lower
-    triangular; what lies elsewhere is not read. `target`, of the same shape in
-    the operands' type, receives the blocks of the inverse, zeros above the
-    diagonal included. Forward substitution, one column a lane, in f32. One
-    warp executes it, the one that wrote `source`; it orders its own accesses.
-    Systems of more than two steps are solved in place: `source` holds nothing
-    of use afterwards.
+    `source` holds m matrices of 16 x 16m (f32): `source[lead..., j]` is the
+    equation of unknown j, its columns from 16 l the block A_jl that multiplies
+    unknown l. With the unknowns ordered by token, then by j, A is strictly
+    lower triangular; what lies elsewhere is not read. `target`, of the same
+    shape in the operands' type, receives the inverse, zeros above the diagonal
+    included. Forward substitution, one column a lane, in f32. One warp executes
+    it, the one that wrote `source`; it orders its own accesses. Systems of more
+    than two steps are solved in place: `source` holds nothing of use afterwards.
 
     Constraints:
-    - C1: both arrays end in m*m x 16 x 16, with one index for every axis but
+    - C1: both arrays end in m x 16 x 16m, with one index for every axis but
       the last three; `steps` is m, from 1 to 16.
     - C2: the source is f32, the target f32, bf16 or f16.
   }];

@@ -100,8 +100,9 @@ void TiledKernel::emitSolve(TriSolveOp op) {
     inOneWarp([&] {
       for (auto [number, block] : llvm::enumerate(system->blocks)) {
         tileMemo.clear();
-        store(evalMatrix(block, {index(0), index(0)}), system->source,
-              {index(number), index(0), index(0)});
+        store(
+            evalMatrix(block, {index(0), index(0)}), system->source,
+            {index(number / steps), index(0), index(number % steps * kTokens)});
       }
       warp::InverseOp::create(*builder, system->source, ValueRange{},
                               system->inverse, ValueRange{}, steps);
@@ -116,11 +117,10 @@ void TiledKernel::emitSolve(TriSolveOp op) {
       Value sum = constant(0.0, fragment());
       for (int64_t l = 0; l < steps; ++l) {
         bool turned = op.getTranspose();
-        Value inverse = toOperand(
-            load(system->inverse,
-                 {index(turned ? l * steps + j : j * steps + l), index(0),
-                  index(0)},
-                 fragment(), turned));
+        Value inverse = toOperand(load(system->inverse,
+                                       {index(turned ? l : j), index(0),
+                                        index((turned ? j : l) * kTokens)},
+                                       fragment(), turned));
         sum = mma(inverse,
                   loadOperand(op.getRhs()[l], index(0), at.col,
                               /*transpose=*/true),

@@ -150,12 +150,11 @@ void TiledKernel::findStored() {
       if (!known) {
         System system;
         llvm::append_range(system.blocks, solve.getBlocks());
-        int64_t blocks = system.blocks.size();
-        system.sourceType =
-            getTileType({blocks}, kTokens, kTokens,
-                        Float32Type::get(program.getContext()));
+        int64_t steps = solve.getRhs().size();
+        system.sourceType = getTileType({steps}, kTokens, steps * kTokens,
+                                        Float32Type::get(program.getContext()));
         system.inverseType =
-            getTileType({blocks}, kTokens, kTokens, policy.type);
+            getTileType({steps}, kTokens, steps * kTokens, policy.type);
         systems.push_back(system);
       }
     }
