@@ -150,17 +150,48 @@ def test_normalized_linear_attention():
         assert_close("d", y, x, 1e-4)
 
 
-@pytest.mark.parametrize("rule", ["iplr_delta_rule", "comba"])
+@pytest.mark.parametrize("rule", ["iplr_delta_rule", "comba", "dplr_delta_rule",
+                                  "kda", "gated_delta_product", "gla"])
 def test_gradcheck(rule):
     """Against finite differences in float64."""
     inputs = Inputs(1, 5, 1, 4, F64, V=3)
     arrays = widen(draw(rule, inputs))
+    steps = {"num_householder": arrays.pop("num_householder")} \
+        if "num_householder" in arrays else {}
+    names = list(arrays)
     leaves = [x.requires_grad_() for x in arrays.values()]
     state = inputs.state().double().requires_grad_()
     op = getattr(ops, f"chunk_{rule}")
     assert torch.autograd.gradcheck(
-        lambda *x: op(*x[:-1], initial_state=x[-1], output_final_state=True),
+        lambda *x: op(**dict(zip(names, x)), **steps, initial_state=x[-1],
+                      output_final_state=True),
         [*leaves, state], atol=1e-8, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_causal(rule):
+    """Tokens behind the last that the loss sees have a gradient of 0, to the
+    bit; those before have that of the shorter sequence."""
+    inputs = Inputs(2, 37, 2, 16, F64, V=24)
+    arrays = widen(draw(rule, inputs))
+    seen, steps = 20, arrays.pop("num_householder", 1)
+    options = {"num_householder": steps} if steps > 1 else {}
+    if rule == "linear_attn":
+        options["normalize"] = False
+    do = inputs.normal(2, 37, 2, 24).double()
+    found = []
+    for T in (37, seen):
+        leaves = {}
+        for name, x in arrays.items():
+            n = steps if x.shape[1] == 37 * steps else 1
+            leaves[name] = x[:, :T * n].clone().requires_grad_()
+        o, _ = getattr(ops, f"chunk_{rule}")(**leaves, **options)
+        o[:, :seen].backward(do[:, :seen])
+        found.append({name: x.grad for name, x in leaves.items()})
+    for name, whole in found[0].items():
+        n = whole.shape[1] // 37
+        assert (whole[:, seen * n:] == 0).all(), name
+        assert_close(name, found[1][name], whole[:, :seen * n], 1e-12)
 
 
 SPEC = """

@@ -1,10 +1,8 @@
 # Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""deltac.ops against the naive references in float64.
-
-Shapes, scales, gate normalisers, masks, types and bars are those of fla's own
-tests (dense ones), with fewer tokens; its metric: the RMS of the difference over
-the RMS of the reference.
+"""deltac.ops against the naive references in float64: every operator in both
+forms, every option, every refusal. fla's own cases are in test_fla.py; the metric
+is theirs: the RMS of the difference over the RMS of the reference.
 """
 
 import inspect
@@ -34,26 +32,6 @@ def assert_close(name, reference, got, ratio):
     error = ((reference - got).square().mean().sqrt()
              / (reference.square().mean().sqrt() + 1e-8))
     assert error < ratio, f"{name}: {error:.2e} is not below {ratio:.0e}"
-
-
-def widen(*tensors):
-    return [None if x is None else x.double() for x in tensors]
-
-
-def check(op, reference, arrays, scale, ratio, initial_state, wide=None,
-          **options):
-    """Compares outs and final states; `wide` are the reference's arrays where
-    they differ."""
-    with torch.no_grad():
-        o, final = op(*arrays, scale=scale, initial_state=initial_state,
-                      output_final_state=True, **options)
-        expected, state = reference(
-            *(wide if wide is not None else widen(*arrays)), scale=scale,
-            initial_state=None if initial_state is None
-            else initial_state.double(), output_final_state=True)
-    assert o.dtype == arrays[0].dtype and final.dtype == torch.float32
-    assert_close("o", expected, o, ratio)
-    assert_close("final_state", state, final, ratio)
 
 
 class Inputs:
@@ -174,111 +152,6 @@ def test_float64(rule):
     assert o.dtype == final.dtype == torch.float64
     assert_close("o", expected, o, 1e-13)
     assert (state - final).abs().max() < 1e-12
-
-
-# --- fla's parametrisations, with fewer tokens -------------------------------
-
-@pytest.mark.parametrize(
-    "B, T, H, D, mask, norm, bound, scale, chunk", [
-        (1, 63, 1, 64, 0, 1, -5, 1, 16),
-        (2, 100, 3, 60, 0, 1, -5, 1, 16),
-        (2, 64, 2, 100, 0, .1, -.61, 1, 64),
-        (1, 80, 2, 128, 0, 10, None, .1, 16),
-        (2, 100, 3, 60, 0, 1, None, 1, 32),
-    ])
-def test_chunk_dplr(B, T, H, D, mask, norm, bound, scale, chunk):
-    inputs = Inputs(B, T, H, D, F16)
-    q, k, v = inputs.qkv(normalized=False)
-    a = F.normalize(inputs.uniform(B, T, H, D), dim=-1).to(F16)
-    gk = inputs.gate((B, T, H, D), norm, mask, bound)
-    check(ops.chunk_dplr_delta_rule, naive.naive_recurrent_dplr_delta_rule,
-          [q, k, v, a, -a, gk], scale, .007, inputs.state(), chunk_size=chunk,
-          safe_gate=bound is not None, lower_bound=bound)
-
-
-@pytest.mark.parametrize("B, T, H, D, scale", [
-    (1, 63, 1, 64, 1), (2, 100, 2, 100, 1), (2, 64, 2, 128, .1)])
-def test_iplr(B, T, H, D, scale):
-    inputs = Inputs(B, T, H, D, F16)
-    q, k, v = inputs.qkv(normalized=False)
-    a = F.normalize(inputs.uniform(B, T, H, D), dim=-1).to(F16)
-    check(ops.chunk_iplr_delta_rule, naive.naive_recurrent_iplr_delta_rule,
-          [q, k, v, a, -a], scale, .007, inputs.state() * 0)
-
-
-@pytest.mark.parametrize("B, T, H, D, scale, norm, mask, l2, gate, dtype, bound",
-                         [(1, 63, 1, 64, 1, 1, 0, False, False, F16, None),
-                          (2, 70, 3, 60, 1, 1, 0, False, False, F16, -5),
-                          (2, 64, 2, 128, .1, 1, 0, True, False, F16, -5),
-                          (2, 90, 2, 64, .1, 1, 0, False, True, F16, -5),
-                          (1, 80, 2, 128, .1, 10, 0, False, True, F16, None),
-                          (2, 64, 2, 64, .1, 1, 0, True, True, BF16, None)])
-def test_chunk_kda(B, T, H, D, scale, norm, mask, l2, gate, dtype, bound):
-    inputs = Inputs(B, T, H, D, dtype)
-    q, k, v = inputs.qkv(normalized=not l2, random=inputs.uniform)
-    g = (inputs.normal(B, T, H, D) if gate
-         else inputs.gate((B, T, H, D), norm, mask, bound))
-    beta = inputs.normal(B, T, H).sigmoid().to(dtype)
-    A_log = inputs.normal(H) if gate else None
-    dt_bias = inputs.normal(H * D) if gate else None
-    wide = widen(q, k, v, g, beta)
-    if l2:
-        wide[:2] = [naive.naive_l2norm(x) for x in wide[:2]]
-    if gate:
-        wide[3] = naive.naive_gate(wide[3], *widen(A_log, dt_bias), bound)
-    check(ops.chunk_kda, naive.naive_recurrent_kda, [q, k, v, g, beta], scale,
-          .005, inputs.state(), wide=wide, use_qk_l2norm_in_kernel=l2,
-          use_gate_in_kernel=gate, A_log=A_log, dt_bias=dt_bias,
-          safe_gate=bound is not None, lower_bound=bound)
-
-
-@pytest.mark.parametrize("B, T, H, D, scale, norm, mask, l2", [
-    (2, 64, 2, 128, .1, 1, 1.0, False), (2, 75, 4, 64, 1, .01, 0, False),
-    (2, 100, 3, 60, 1, 1, 0, False), (2, 90, 3, 64, .1, 1, .5, False),
-    (1, 64, 2, 100, 1, .1, 0, False), (1, 64, 2, 128, .1, 1, 0, True)])
-def test_chunk_gated_delta_rule(B, T, H, D, scale, norm, mask, l2):
-    """norm .01 is a gate that forgets everything: log-decays of -100."""
-    inputs = Inputs(B, T, H, D, F16)
-    q, k, v = inputs.qkv(normalized=not l2)
-    g = inputs.gate((B, T, H), norm, mask)
-    beta = inputs.uniform(B, T, H).sigmoid().to(F16)
-    wide = widen(q, k, v, g, beta)
-    if l2:
-        wide[:2] = [naive.naive_l2norm(x) for x in wide[:2]]
-    check(ops.chunk_gated_delta_rule, naive.naive_recurrent_gated_delta_rule,
-          [q, k, v, g, beta], scale, .005, inputs.state(), wide=wide,
-          use_qk_l2norm_in_kernel=l2)
-
-
-@pytest.mark.parametrize("chunk", [16, 32, 64])
-def test_chunk_sizes(chunk):
-    inputs = Inputs(1, 64, 2, 32, F32)
-    arrays = list(draw("gated_delta_rule", inputs).values())
-    check(ops.chunk_gated_delta_rule, naive.naive_recurrent_gated_delta_rule,
-          arrays, .1, 1e-5, inputs.state(), chunk_size=chunk)
-
-
-@pytest.mark.parametrize("n, D, l2", [(1, 60, False), (2, 64, True),
-                                      (3, 32, False)])
-@pytest.mark.parametrize("with_gate", [True, False])
-def test_gated_delta_product(n, D, l2, with_gate):
-    B, T, H = 2, 40, 2
-    inputs = Inputs(B, T, H, D, F16)
-    q = inputs.normal(B, T, H, D)
-    k, v = inputs.normal(B, T * n, H, D), inputs.normal(B, T * n, H, D)
-    if not l2:
-        q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
-    q, k, v = (x.to(F16) for x in (q, k, v))
-    beta = inputs.uniform(B, T * n, H).to(F16)
-    g = inputs.gate((B, T, H)) if with_gate else None
-    wide = widen(q, k, v, g, beta)
-    if l2:
-        wide[:2] = [naive.naive_l2norm(x) for x in wide[:2]]
-    check(lambda *x, **o: ops.chunk_gated_delta_product(
-              *x, n, use_qk_l2norm_in_kernel=l2, **o),
-          lambda *x, **o: naive.naive_recurrent_gated_delta_product(
-              *x, n, **o),
-          [q, k, v, g, beta], .1, .005, inputs.state(), wide=wide)
 
 
 # --- Options -----------------------------------------------------------------
@@ -403,15 +276,23 @@ def test_normalized_linear_attention(op):
     assert_close("sums", k.sum(1, keepdim=True), sums, 1e-5)
 
 
-def test_causal():
+@pytest.mark.parametrize("rule", RULES)
+def test_causal(rule):
     """Later tokens, gates included, change no bit of what came before."""
-    inputs = Inputs(1, 64, 2, 16, F32)
-    arrays = draw("kda", inputs)
-    changed = {name: torch.cat([x[:, :41], 3 * x[:, 41:].flip(1)], 1)
-               for name, x in arrays.items()}
+    inputs = Inputs(2, 37, 2, 32, F32, V=24)
+    arrays = draw(rule, inputs)
+    options = {"num_householder": arrays.pop("num_householder")} \
+        if "num_householder" in arrays else {}
+    changed = {}
+    for name, x in arrays.items():
+        at = 21 * (x.shape[1] // 37)
+        changed[name] = torch.cat([x[:, :at], x[:, at:].flip(1) / 2], 1)
+    op = getattr(ops, f"chunk_{rule}")
+    if rule == "linear_attn":
+        options["normalize"] = False
     with torch.no_grad():
-        assert torch.equal(ops.chunk_kda(**arrays)[0][:, :41],
-                           ops.chunk_kda(**changed)[0][:, :41])
+        assert torch.equal(op(**arrays, **options)[0][:, :21],
+                           op(**changed, **options)[0][:, :21])
 
 
 # --- Interfaces and refusals -------------------------------------------------
