@@ -60,6 +60,9 @@ warp::SharedType gpumap::getTileType(ArrayRef<int64_t> lead, int64_t rows,
                                swizzle, pad);
 }
 
+/// What a CTA and a head are divided into at most.
+static constexpr int64_t kMaxWarps = 16, kMaxBlocks = 32;
+
 /// Estimated instructions of a warp for a slice of 16 channels of the free
 /// slice.
 static double countSliceWork(const Program &program) {
@@ -202,12 +205,12 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
   for (int64_t rows : {16, 32}) {
     if (options.rows && options.rows != rows)
       continue;
-    for (int64_t vBlocks = 1; vBlocks <= 32; ++vBlocks) {
+    for (int64_t vBlocks = 1; vBlocks <= kMaxBlocks; ++vBlocks) {
       if ((options.vsplit && options.vsplit != vBlocks) || B % vBlocks)
         continue;
       int64_t blockCols = B / vBlocks;
       int64_t warps = (blockCols + rows - 1) / rows;
-      if (warps > 16 || (options.warps && options.warps != warps))
+      if (warps > kMaxWarps || (options.warps && options.warps != warps))
         continue;
       for (int64_t window : {1, 2, 3, 4, 8}) {
         if (options.window && options.window != window)
@@ -215,7 +218,7 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
         for (int64_t stages : {2, 1, 3}) {
           if (options.stages && options.stages != stages)
             continue;
-          if (stages == 3 ? warps + window > 16 : window > warps || window == 3)
+          if (stages == 3 ? warps + window > kMaxWarps : window > warps || window == 3)
             continue;
           Candidate candidate;
           GpuMapping &mapping = candidate.mapping;
@@ -237,32 +240,69 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
   return candidates;
 }
 
+/// The cheapest one that fits; null when none does.
+static const Candidate *findBest(ArrayRef<Candidate> candidates) {
+  const Candidate *best = nullptr;
+  for (const Candidate &candidate : candidates)
+    if (candidate.ctas > 0 && (!best || candidate.cost < best->cost))
+      best = &candidate;
+  return best;
+}
+
+/// Says why none of `candidates` fits, and what does.
+static void explainFailure(const Program &program, const OperandPolicy &policy,
+                           const ::delta::gpu::GpuTarget &target,
+                           const GpuMapOptions &options,
+                           ArrayRef<Candidate> candidates) {
+  const bool pinned = options.warps || options.rows || options.vsplit ||
+                      options.window || options.stages;
+  auto error = program.function.emitError()
+               << "no mapping of a " << program.stateRows << " x "
+               << program.stateCols << " state "
+               << (pinned ? "with the pinned choices " : "") << "fits "
+               << target.getName() << ": ";
+  if (!candidates.empty()) {
+    int64_t smallest = candidates.front().mapping.sharedBytes;
+    for (const Candidate &candidate : candidates)
+      smallest = std::min(smallest, candidate.mapping.sharedBytes);
+    error << "the smallest needs " << smallest
+          << " bytes of shared memory a CTA, and there are "
+          << target.getSharedPerCta();
+  } else if (pinned) {
+    error << "there is none (rows is 16 or 32, warps * rows * vsplit covers the "
+          << program.stateCols << " columns and vsplit divides them, window is "
+             "1, 2, 4 or 8 and at most warps, or up to 16 - warps with stages=3)";
+  } else {
+    error << "a CTA takes at most " << kMaxWarps * 32 << " columns, and "
+          << program.stateCols << " has no divisor up to " << kMaxBlocks
+          << " that leaves as few";
+  }
+  if (pinned) {
+    GpuMapOptions unpinned;
+    unpinned.precision = options.precision;
+    unpinned.sequences = options.sequences;
+    SmallVector<Candidate> all =
+        enumerateMappings(program, policy, target, unpinned);
+    if (const Candidate *best = findBest(all)) {
+      const GpuMapping &m = best->mapping;
+      error << "; without them warps=" << m.warps << ",rows=" << m.rowsPerWarp
+            << ",vsplit=" << m.vBlocks << ",window=" << m.window
+            << ",stages=" << m.stages << " fits";
+      return;
+    }
+  }
+  error << "; use --fn=decode or smaller dims";
+}
+
 FailureOr<GpuMapping>
 gpumap::chooseMapping(const Program &program, const OperandPolicy &policy,
                       const ::delta::gpu::GpuTarget &target,
                       const GpuMapOptions &options) {
   SmallVector<Candidate> candidates =
       enumerateMappings(program, policy, target, options);
-  const Candidate *best = nullptr;
-  int64_t smallest = -1;
-  for (const Candidate &candidate : candidates) {
-    int64_t bytes = candidate.mapping.sharedBytes;
-    smallest = smallest < 0 ? bytes : std::min(smallest, bytes);
-    if (candidate.ctas > 0 && (!best || candidate.cost < best->cost))
-      best = &candidate;
-  }
-  if (best)
+  if (const Candidate *best = findBest(candidates))
     return best->mapping;
-  auto error = program.function.emitError()
-               << "no mapping of a " << program.stateRows << " x "
-               << program.stateCols << " state fits " << target.getName()
-               << ": ";
-  if (smallest > target.getSharedPerCta())
-    error << "the smallest needs " << smallest
-          << " bytes of shared memory a CTA, and there are "
-          << target.getSharedPerCta() << "; use --fn=decode or smaller dims";
-  else
-    error << "the pinned choices leave none; take back some of --mapping";
+  explainFailure(program, policy, target, options, candidates);
   return failure();
 }
 
