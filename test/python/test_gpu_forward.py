@@ -14,11 +14,10 @@ import shutil
 import numpy as np
 import pytest
 
-LIBRARY = [
-    "comba", "delta_rule", "dplr", "gated_delta_product", "gated_delta_rule",
-    "gdn2", "gla", "iplr", "kda", "linear_attn", "longhorn", "mamba2",
-    "retention", "rwkv6", "rwkv7", "simple_gla",
-]
+import numpy_recurrences as recurrences
+from kernels import run_npz
+
+LIBRARY = sorted(recurrences.LIBRARY)
 
 
 def options(spec):
@@ -151,71 +150,78 @@ def test_micro_steps(tool, tmp_path, steps, precision):
             <= 0.03 * launch["shared_wavefronts"])
 
 
-def arrays(tmp_path, seed=0, B=2, T=37, H=2, K=32, V=32, **changes):
-    rng = np.random.default_rng(seed)
-
-    def unit(*shape):
-        x = rng.standard_normal(shape)
-        return x / np.linalg.norm(x, axis=-1, keepdims=True)
-
-    a = unit(B, T, H, K)
-    data = {
-        "q": rng.standard_normal((B, T, H, K)) / 4, "k": unit(B, T, H, K),
-        "v": rng.standard_normal((B, T, H, V)), "a": -a * 0.5, "b": a,
-        "gk": -rng.random((B, T, H, K)),
-        "initial_state": rng.standard_normal((B, H, K, V)) / 4,
-    }
-    data.update(changes)
-    return {name: x.astype(np.float32) for name, x in data.items()}
+GPU = ["--device=sim", "--target=sm_90a", "--dtype=bf16"]
 
 
-def outputs(tool, tmp_path, data, *more, name="x"):
-    np.savez(tmp_path / f"{name}.npz", **data)
-    tool("delta-run", "dplr", "--input", tmp_path / f"{name}.npz", "--output",
-         tmp_path / f"{name}.out.npz", "--device=sim", "--target=sm_90a",
-         "--dtype=bf16", *more)
-    with np.load(tmp_path / f"{name}.out.npz") as found:
-        return {key: found[key] for key in found}
+def params(spec):
+    return [arg.name for arg in recurrences.LIBRARY[spec].args if arg.param]
 
 
-def test_batch_and_head_positions_change_no_bit(tool, tmp_path):
-    data = arrays(tmp_path)
-    for array in data.values():
-        array[1] = array[0][:, ::-1] if array.ndim == 4 and array.shape[1] == 37 \
-            else array[0][::-1]
-    whole = outputs(tool, tmp_path, data)
-    assert (whole["o"][1] == whole["o"][0][:, ::-1]).all()
-    assert (whole["final_state"][1] == whole["final_state"][0][::-1]).all()
-    one = outputs(tool, tmp_path, {key: x[:1] for key, x in data.items()})
-    again = outputs(tool, tmp_path, {key: x[:1] for key, x in data.items()})
-    for key in one:
-        assert (one[key] == whole[key][:1]).all()
-        assert (one[key] == again[key]).all()
+def assert_same(one, other):
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-def test_causal_to_the_bit(tool, tmp_path):
-    data = arrays(tmp_path, B=1)
-    before = outputs(tool, tmp_path, data)
-    later = {key: x.copy() for key, x in data.items()}
-    for key in ("q", "k", "v", "a", "b", "gk"):
-        later[key][:, 21:] *= 0.25
-    after = outputs(tool, tmp_path, later)
-    assert (before["o"][:, :21] == after["o"][:, :21]).all()
+@pytest.mark.parametrize("spec", LIBRARY)
+def test_batch_and_head_positions_change_no_bit(tool, tmp_path, spec):
+    x = recurrences.draw(spec, B=1, T=37, H=1, K=32, V=32)
+    B, H = 2, 3
+    many = {}
+    for name, array in x.items():
+        repeats = [1] * array.ndim
+        if name in params(spec):
+            repeats[0] = H
+        else:
+            family = spec == "gated_delta_product" and name in ("k", "v", "beta")
+            repeats[0] = B
+            repeats[1 if name == "initial_state" else 3 if family else 2] = H
+        many[name] = np.tile(array, repeats)
+    one = run_npz(tool, tmp_path, spec, x, *GPU)
+    whole = run_npz(tool, tmp_path, spec, many, *GPU)
+    for b in range(B):
+        for h in range(H):
+            assert_same(one, {
+                "o": whole["o"][b:b + 1, :, h:h + 1],
+                "final_state": whole["final_state"][b:b + 1, h:h + 1]})
+    assert_same(whole, run_npz(tool, tmp_path, spec, many, *GPU))
+
+
+@pytest.mark.parametrize("spec", LIBRARY)
+def test_causal_to_the_bit(tool, tmp_path, spec):
+    x = recurrences.draw(spec, B=1, T=37, H=2, K=32, V=32)
+    later = recurrences.draw(spec, B=1, T=37, H=2, K=32, V=32, seed=1)
+    y = {name: array if name in params(spec) or name == "initial_state" else
+         np.concatenate([array[:, :21], 7 * later[name][:, 21:]], axis=1)
+         for name, array in x.items()}
+    before = run_npz(tool, tmp_path, spec, x, *GPU)
+    after = run_npz(tool, tmp_path, spec, y, *GPU)
+    np.testing.assert_array_equal(before["o"][:, :21], after["o"][:, :21])
     assert (before["o"][:, 21:] != after["o"][:, 21:]).any()
 
 
-@pytest.mark.parametrize("decay", [-np.inf, -60.0, -1e4, -1e-8, "mixed"])
-def test_no_decay_makes_nan(tool, tmp_path, decay):
-    data = arrays(tmp_path, B=1)
-    if decay == "mixed":
-        rng = np.random.default_rng(1)
-        data["gk"] = rng.choice([0.0, -1e-8, -5.0, -60.0, -1e4, -np.inf],
-                                data["gk"].shape).astype(np.float32)
-    else:
-        data["gk"][:, ::3] = decay
-    np.savez(tmp_path / "x.npz", **data)
-    tool("delta-run", "dplr", "--input", tmp_path / "x.npz", "--device=sim",
-         "--target=sm_90a", "--dtype=bf16", "--check")
+def check_arrays(tool, tmp_path, spec, x):
+    """--check fails on what is not finite, and on an error above 1e-2."""
+    np.savez(tmp_path / "x.npz", **x)
+    tool("delta-run", spec, "--input", tmp_path / "x.npz", *GPU, "--check")
+
+
+@pytest.mark.parametrize("spec", LIBRARY)
+def test_no_decay_makes_nan(tool, tmp_path, spec):
+    """Log-decays from 0 to -inf, anywhere."""
+    x = recurrences.draw(spec, B=1, T=37, H=2, K=32, V=32, decay="extreme")
+    if spec == "retention":
+        x["g_gamma"][:] = -np.inf, -1e4
+    if spec == "mamba2":  # -exp(A_log) dt
+        x["A_log"][:] = 80, -80
+    check_arrays(tool, tmp_path, spec, x)
+
+
+@pytest.mark.parametrize("decay", [-np.inf, -60.0, -1e4, -1e-8])
+@pytest.mark.parametrize("spec", ["dplr", "gated_delta_rule"])
+def test_the_same_decay_everywhere(tool, tmp_path, spec, decay):
+    x = recurrences.draw(spec, B=1, T=37, H=2, K=32, V=32)
+    x["gk" if spec == "dplr" else "g"][:, ::3] = decay
+    check_arrays(tool, tmp_path, spec, x)
 
 
 @pytest.mark.skipif(not shutil.which("ptxas"), reason="there is no ptxas")
