@@ -12,6 +12,7 @@
 
 #include "delta/Driver/SavePlan.h"
 
+#include "delta/Target/NVPTX/ChunkToMapped/Passes.h"
 #include "llvm/Support/Format.h"
 
 #include <cmath>
@@ -45,7 +46,12 @@ static SavePlan makePlan(SignatureAttr signature, int64_t tokens,
       bytes *= signature.getDim(arg.getFamily()).value_or(1);
     plan.inputBytes += static_cast<double>(bytes);
   }
-  plan.elementBytes = wide ? 8 : 4;
+  plan.elementBytes =
+      wide ? 8
+      : signature.getOption("target", "cpu") == "cpu"
+          ? 4
+          : mlir::delta::getGpuSavedBytes(signature,
+                                          options.precision.value_or(""));
   plan.budget = options.saveBudget ? static_cast<double>(*options.saveBudget)
                                    : std::max(plan.inputBytes, 1.0);
   return plan;

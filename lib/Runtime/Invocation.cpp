@@ -104,9 +104,11 @@ Expected<NdArray> makeCheckpoints(const Signature &signature,
 Expected<Results> finishGradients(const Signature &forward,
                                   const Signature &backward,
                                   const BoundArrays &arrays, Results computed) {
-  // Checkpoints and sums have one type.
+  // All sums have one type.
+  std::vector<const Argument *> sums = backward.ofKind(ArgKind::Sum);
   Expected<Results> results =
-      makeGradients(forward, arrays, backward.checkpoint()->dtype);
+      makeGradients(forward, arrays, sums.empty() ? backward.state().dtype
+                                                  : sums.front()->dtype);
   if (!results)
     return results;
   NamedValues<NdArray *> byName;
@@ -120,14 +122,14 @@ Expected<Results> finishGradients(const Signature &forward,
     }
     // [sequences, H, dim] becomes [H, dim] or a number.
     int64_t count = to.numElements();
-    std::vector<double> sums(count, 0);
+    std::vector<double> totals(count, 0);
     for (int64_t i = 0; count > 0 && i < from.numElements(); ++i)
-      sums[i % count] += from.at(i);
+      totals[i % count] += from.at(i);
     for (int64_t i = 0; i < count; ++i)
       if (to.dtype() == DType::F64)
-        to.as<double>()[i] = sums[i];
+        to.as<double>()[i] = totals[i];
       else
-        to.as<float>()[i] = static_cast<float>(sums[i]);
+        to.as<float>()[i] = static_cast<float>(totals[i]);
   }
   return results;
 }

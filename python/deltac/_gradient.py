@@ -52,16 +52,24 @@ class Training:
     def __init__(self, made, dtypes, dims, kind, index):
         self.forward, self.backward = made._load_training(dtypes, dims, kind,
                                                           index)
-        self.every = next(arg["every"] for arg in self.backward.bundle.args
-                          if arg["kind"] == "checkpoint")
+        saved = next(arg for arg in self.backward.bundle.args
+                     if arg["kind"] == "checkpoint")
+        self.every = saved["every"]
+        # How a state is saved is the target's choice: transposed and in 16 bits
+        # on a GPU, where operands have these.
+        self.saved_axes = saved["axes"][-2:]
+        self.saved = DTYPES[saved["dtype"]]
         args = {arg["name"]: arg for arg in self.forward.bundle.args}
         self.outs = [DTYPES[args[arg.name]["dtype"]]
                      for arg in made.signature.outs]
         self.state = DTYPES[args[made.signature.state.name]["dtype"]]
 
-    def checkpoint_shape(self, signature, sizes):
-        B, H, *rest = shape_of(signature.state, sizes)
-        return [B, H, (sizes["T"] + self.every - 1) // self.every, *rest]
+    def new_checkpoints(self, like, sizes):
+        """Room for the states that the forward saves, on `like`'s device."""
+        count = (sizes["T"] + self.every - 1) // self.every
+        return like.new_empty(
+            [sizes["B"], sizes["H"], count,
+             *(sizes[axis] for axis in self.saved_axes)], dtype=self.saved)
 
 
 def find(made, dtypes, sizes, device):
@@ -95,8 +103,7 @@ def run_forward(made, inputs, initial_state, attrs):
             for arg, dtype in zip(signature.outs, kernels.outs)]
     final_state = first.new_empty(shape_of(signature.state, sizes),
                                   dtype=kernels.state)
-    checkpoints = first.new_empty(kernels.checkpoint_shape(signature, sizes),
-                                  dtype=kernels.state)
+    checkpoints = kernels.new_checkpoints(first, sizes)
     made._caller.stats = kernels.forward.launch(
         [_dense(x, x.dtype) for x in inputs],
         _dense(initial_state, kernels.state), outs, final_state, [],

@@ -80,16 +80,20 @@ def _fake_training(spec, options, inputs, initial_state, attrs, given):
     # How many states are saved is the compiler's choice.
     kernels = _gradient.find(made, dtypes, sizes, inputs[0].device)
     results = _fake(spec, options, inputs, initial_state, attrs, given, True)
-    results.append(inputs[0].new_empty(
-        kernels.checkpoint_shape(made.signature, sizes), dtype=kernels.state))
+    results.append(kernels.new_checkpoints(inputs[0], sizes))
     return results
 
 
 def _fake_backward(spec, options, inputs, cotangents, final_cotangent,
                    checkpoints, attrs, given):
-    results = [x.new_empty(x.shape) for x in inputs]
-    B, H, _, *rest = checkpoints.shape
-    return results + [checkpoints.new_empty([B, H, *rest])]
+    signature = get(spec, options).signature
+    dtypes, sizes = _gradient.measure(signature, inputs)
+    for axis, size in zip(signature.outs[0].axes, cotangents[0].shape):
+        sizes.setdefault(axis, size)
+    kernels = _gradient.find(get(spec, options), dtypes, sizes,
+                             inputs[0].device)
+    return [x.new_empty(x.shape) for x in inputs] + [inputs[0].new_empty(
+        _gradient.shape_of(signature.state, sizes), dtype=kernels.state)]
 
 
 # --- Gradients ---------------------------------------------------------------

@@ -65,11 +65,19 @@ private:
   LogicalResult emulate();
   /// The forward kernel, which saves states, then the backward one.
   LogicalResult compileAndRunGradients();
-  LogicalResult runKernel(Compilation &kernel, const std::string &name,
+  /// Compiles for the device, if there is one: its mapping decides how states
+  /// are saved, too, so the kernel's signature is known behind this.
+  LogicalResult makeImage(Compilation &kernel,
+                          std::optional<runtime::BundleKernel> &image);
+  LogicalResult runKernel(Compilation &kernel,
+                          const std::optional<runtime::BundleKernel> &image,
+                          const std::string &name,
                           runtime::Invocation &invocation);
   LogicalResult runOnCpu(Compilation &kernel, const std::string &name,
                          runtime::Invocation &invocation);
-  LogicalResult runOnGpu(Compilation &kernel, const std::string &name,
+  LogicalResult runOnGpu(Compilation &kernel,
+                         const runtime::BundleKernel &image,
+                         const std::string &name,
                          runtime::Invocation &invocation);
   /// Measures the kernel and prints the line on standard output; `flops` is
   /// the work of one launch.
@@ -201,21 +209,26 @@ LogicalResult Session::checkTarget() {
 }
 
 LogicalResult Session::compileAndRun() {
+  std::optional<runtime::BundleKernel> image;
+  if (failed(makeImage(compilation, image)))
+    return failure();
+  runtime::Signature made =
+      toRuntimeSignature(compilation.getSignature(), signature.name);
   // States that a module saves have no reader here.
   std::optional<runtime::NdArray> checkpoints;
-  if (signature.checkpoint()) {
+  if (made.checkpoint()) {
     runtime::Expected<runtime::NdArray> room =
-        runtime::makeCheckpoints(signature, arrays);
+        runtime::makeCheckpoints(made, arrays);
     if (!room)
       return reporter.error(room.message());
     checkpoints = std::move(*room);
   }
   runtime::Expected<runtime::Invocation> invocation =
-      runtime::Invocation::create(signature, arrays, attrs,
+      runtime::Invocation::create(made, arrays, attrs,
                                   checkpoints ? &*checkpoints : nullptr);
   if (!invocation)
     return reporter.error(invocation.message());
-  if (failed(runKernel(compilation, signature.name, *invocation)))
+  if (failed(runKernel(compilation, image, signature.name, *invocation)))
     return failure();
   results = invocation->takeResults();
   return success();
@@ -260,6 +273,10 @@ LogicalResult Session::compileAndRunGradients() {
   if (failed(forward.load()) || failed(forward.bindDims(arrays.dims)) ||
       failed(forward.lowerTo(Stage::Chunk)))
     return failure();
+  std::optional<runtime::BundleKernel> forwardImage, backwardImage;
+  if (failed(makeImage(forward, forwardImage)) ||
+      failed(makeImage(backward, backwardImage)))
+    return failure();
   runtime::Signature saving =
       toRuntimeSignature(forward.getSignature(), signature.name);
   runtime::Signature reading =
@@ -273,20 +290,24 @@ LogicalResult Session::compileAndRunGradients() {
                          << " bytes: shape "
                          << runtime::toString(checkpoints->shape()) << " of "
                          << runtime::nameOf(checkpoints->dtype()) << '\n';
-  auto run = [&](Compilation &kernel, const runtime::Signature &signature,
+  auto run = [&](Compilation &kernel,
+                 const std::optional<runtime::BundleKernel> &image,
+                 const runtime::Signature &signature,
                  StringRef suffix) -> FailureOr<runtime::Results> {
     runtime::Expected<runtime::Invocation> invocation =
         runtime::Invocation::create(signature, arrays, attrs, &*checkpoints);
     if (!invocation)
       return reporter.error(invocation.message());
-    if (failed(runKernel(kernel, signature.name + suffix.str(), *invocation)))
+    if (failed(runKernel(kernel, image, signature.name + suffix.str(),
+                         *invocation)))
       return failure();
     kernel.printTiming();
     return invocation->takeResults();
   };
-  if (failed(run(forward, saving, "_forward")))
+  if (failed(run(forward, forwardImage, saving, "_forward")))
     return failure();
-  FailureOr<runtime::Results> computed = run(backward, reading, "_backward");
+  FailureOr<runtime::Results> computed =
+      run(backward, backwardImage, reading, "_backward");
   if (failed(computed))
     return failure();
   runtime::Expected<runtime::Results> gradients = runtime::finishGradients(
@@ -297,25 +318,38 @@ LogicalResult Session::compileAndRunGradients() {
   return success();
 }
 
-LogicalResult Session::runKernel(Compilation &kernel, const std::string &name,
-                                 runtime::Invocation &invocation) {
-  if (failed(device ? runOnGpu(kernel, name, invocation)
-                    : runOnCpu(kernel, name, invocation)))
+LogicalResult
+Session::makeImage(Compilation &kernel,
+                   std::optional<runtime::BundleKernel> &image) {
+  if (!device)
+    return success();
+  FailureOr<runtime::BundleKernel> made =
+      makeBundleKernel(kernel, /*withCubin=*/false, reporter);
+  if (failed(made))
+    return failure();
+  image = std::move(*made);
+  return success();
+}
+
+LogicalResult
+Session::runKernel(Compilation &kernel,
+                   const std::optional<runtime::BundleKernel> &image,
+                   const std::string &name, runtime::Invocation &invocation) {
+  if (failed(image ? runOnGpu(kernel, *image, name, invocation)
+                   : runOnCpu(kernel, name, invocation)))
     return failure();
   computedLimit = limitFor(kernel.getSignature());
   return success();
 }
 
-LogicalResult Session::runOnGpu(Compilation &kernel, const std::string &name,
+LogicalResult Session::runOnGpu(Compilation &kernel,
+                                const runtime::BundleKernel &image,
+                                const std::string &name,
                                 runtime::Invocation &invocation) {
-  FailureOr<runtime::BundleKernel> image =
-      makeBundleKernel(kernel, /*withCubin=*/false, reporter);
-  if (failed(image))
-    return failure();
   double tokens = static_cast<double>(arrays.B) * arrays.T * arrays.H;
   return kernel.timed("run", [&]() -> LogicalResult {
-    Outcome outcome = runOnDevice(*device, options, name, *image,
-                                  image->flopsPerToken * tokens, invocation);
+    Outcome outcome = runOnDevice(*device, options, name, image,
+                                  image.flopsPerToken * tokens, invocation);
     if (outcome.status == 0)
       return success();
     return reporter.fail(static_cast<Exit>(outcome.status), outcome.message);

@@ -87,11 +87,32 @@ struct Setting {
 
 /// Is the program one for the general mapping?
 static bool isTiled(ModuleOp module) {
-  if (getStage(module) != Stage::Chunk)
-    return false;
-  SignatureAttr signature = getSignature(module);
-  return signature.getOption("fn") == "backward" ||
-         !signature.getArgs(ArgKind::Checkpoint).empty();
+  return getStage(module) == Stage::Chunk &&
+         getSignature(module).getOption("fn") == "backward";
+}
+
+/// The signature with saved states as GPU kernels keep them: rounded as operands
+/// are, and transposed, as the forward kernel holds the state.
+static SignatureAttr withSavedStates(SignatureAttr signature,
+                                     const OperandPolicy &policy) {
+  SmallVector<ArgAttr> args(signature.getAllArgs());
+  for (ArgAttr &arg : args)
+    if (arg.getKind() == ArgKind::Checkpoint)
+      arg = ArgAttr::get(arg.getContext(), arg.getKind(), arg.getName(),
+                         policy.type,
+                         llvm::to_vector(llvm::reverse(arg.getAxes())),
+                         arg.getFamily(), arg.getRange(),
+                         arg.getDefaultValue());
+  return signature.withArgs(args);
+}
+
+int64_t mlir::delta::getGpuSavedBytes(SignatureAttr signature,
+                                      StringRef precision) {
+  if (precision.empty())
+    precision = signature.getOption("precision");
+  if (precision.empty())
+    precision = getDefaultPrecision(signature);
+  return precision == "bf16" || precision == "f16" ? 2 : 4;
 }
 
 /// The general mapping with one choice of what is kept.
@@ -103,6 +124,7 @@ static LogicalResult mapTiled(ModuleOp module, const GpuMapOptions &options,
       getPrecision(module, options);
   if (failed(target) || failed(precision))
     return failure();
+  signature = withSavedStates(signature, precision->second);
   func::FuncOp function = *module.getOps<func::FuncOp>().begin();
   FailureOr<TiledKernel> tiled =
       TiledKernel::build(function, signature, precision->second, choice);
@@ -281,6 +303,7 @@ LogicalResult mlir::delta::mapChunkToGpu(ModuleOp module,
                                    mapping->getAttr(module.getContext()));
   signature = signature.withOption("precision",
                                    builder.getStringAttr(precision));
+  signature = withSavedStates(signature, *policy);
   GpuKernelFacts facts;
   StringRef fn = signature.getOption("fn", "forward");
   facts.name = getGpuEntryName(function.getName(), fn);

@@ -437,14 +437,27 @@ SmallVector<Value> Emitter::emitChunks(ValueRange state,
       b, arith::CeilDivUIOp::create(b, kernel.T, index(program.chunk)),
       mul(window, mapping.window));
   Value count = arith::MinSIOp::create(b, left, index(mapping.window));
-  auto chunks = scf::ForOp::create(b, index(0), count, index(1), state);
+  SmallVector<Value> initial(state);
+  // Goes from chunk to chunk: it takes fewer registers than what it is made of.
+  const bool saves = kernel.checkpoints && getSaveEvery() == 1;
+  if (saves)
+    initial.push_back(getCheckpointBase(
+        mul(window, mapping.window),
+        arith::CeilDivUIOp::create(b, kernel.T, index(program.chunk))));
+  auto chunks = scf::ForOp::create(b, index(0), count, index(1), initial);
   OpBuilder::InsertionGuard inner(b);
   b.setInsertionPointToStart(chunks.getBody());
   chunk = chunks.getInductionVar();
-  SmallVector<Value> next = emitStateSlice(chunks.getRegionIterArgs());
+  ValueRange carried = chunks.getRegionIterArgs();
+  if (saves)
+    checkpointBase = carried.back();
+  SmallVector<Value> next = emitStateSlice(carried.take_front(state.size()));
   refill();
+  if (saves)
+    next.push_back(add(carried.back(),
+                       index(program.stateRows * program.stateCols)));
   scf::YieldOp::create(b, next);
-  return chunks.getResults();
+  return chunks.getResults().take_front(state.size());
 }
 
 SmallVector<Value> Emitter::emitInTurn(Value number, ValueRange state) {

@@ -136,6 +136,8 @@ void Emitter::readState(MatmulOp wanted) {
     sums.push_back(read.getAcc() ? getTurned(read.getAcc()) : zeros(type));
   for (int64_t part = 0; part < slices; ++part) {
     Value operand = toOperand(getStateSlice(state, part));
+    if (state == program.state)
+      saveSlice(part);
     for (auto [read, sum] : llvm::zip_equal(reads, sums))
       sum = mma(operand, loadFactor(read.getLhs(), part, /*transpose=*/false),
                 sum);
@@ -272,13 +274,57 @@ void Emitter::emitOuts() {
   }
 }
 
+Value Emitter::getCheckpointBase(Value number, Value count) {
+  // [B, H, count, columns, rows]: as the fragments lie.
+  const int64_t A = program.stateRows, B = program.stateCols;
+  Value sequence = add(mul(batch, kernel.H), head);
+  return add(mul(add(mul(sequence, count), number), A * B),
+             mul(add(firstColumn, warpColumn), A));
+}
+
+void Emitter::startCheckpoint() {
+  saved.clear();
+  saved.resize(slices, !kernel.checkpoints);
+  int64_t every = getSaveEvery();
+  if (!kernel.checkpoints || every == 1)
+    return;
+  Value number = add(mul(window, mapping.window), chunk);
+  Value mine = compare(arith::CmpIPredicate::eq,
+                       arith::RemUIOp::create(b, number, index(every)),
+                       index(0));
+  auto branch = scf::IfOp::create(b, mine, /*withElseRegion=*/false);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(branch.thenBlock());
+  checkpointBase = getCheckpointBase(
+      arith::DivUIOp::create(b, number, index(every)),
+      arith::CeilDivUIOp::create(b, kernel.T, index(program.chunk * every)));
+  for (int64_t part = 0; part < slices; ++part)
+    saveSlice(part);
+}
+
+void Emitter::saveSlice(int64_t part) {
+  if (saved.test(part))
+    return;
+  saved.set(part);
+  const int64_t A = program.stateRows, first = 16 * part;
+  warp::GlobalStoreOp::create(
+      b, toOperand(currentState[part]), kernel.checkpoints,
+      add(checkpointBase, index(first)), ValueRange{index(A), index(1)},
+      ValueRange{getOwnColumns(add(firstColumn, warpColumn)),
+                 index(std::min<int64_t>(16, A - first))},
+      std::gcd(A, int64_t(16)));
+}
+
 SmallVector<Value> Emitter::emitStateSlice(ValueRange state) {
   stateMemo.clear();
   operandMemo.clear();
   currentState.assign(state.begin(), state.end());
   Value first = mul(add(mul(window, mapping.window), chunk), program.chunk);
   valid = getValidTokens(first);
+  startCheckpoint();
   emitOuts();
+  for (int64_t part = 0; part < slices; ++part)
+    saveSlice(part);
   Value next = program.function.front().getTerminator()->getOperand(0);
   SmallVector<Value> result;
   for (int64_t part = 0; part < slices; ++part)

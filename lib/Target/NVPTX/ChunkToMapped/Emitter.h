@@ -15,6 +15,7 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/IR/ImplicitLocOpBuilder.h"
+#include "llvm/ADT/SmallBitVector.h"
 
 namespace mlir::delta::gpumap {
 
@@ -178,6 +179,15 @@ private:
 
   // The state slice (EmitState.cpp).
   SmallVector<Value> emitStateSlice(ValueRange state);
+  /// Saves states from before a chunk's update: all of it where not every chunk
+  /// is one to save, else slice by slice, as they become operands.
+  void startCheckpoint();
+  void saveSlice(int64_t part);
+  int64_t getSaveEvery() const {
+    return program.signature.getIntOption("save_every").value_or(1);
+  }
+  /// First element of the warp's part of checkpoint `number` of `count`.
+  Value getCheckpointBase(Value number, Value count);
   void emitOuts();
   Value getTurned(Value value);
   /// Computes the product with the state, and all others with the same state.
@@ -228,6 +238,10 @@ private:
   llvm::DenseMap<Value, Value> operandMemo;
   llvm::DenseMap<int64_t, Value> indices;
   SmallVector<Value> currentState;
+  // Where the checkpoint of the current chunk begins, and which slices of it
+  // are stored.
+  Value checkpointBase;
+  llvm::SmallBitVector saved;
 };
 
 } // namespace mlir::delta::gpumap

@@ -114,6 +114,7 @@ struct Work {
   int64_t products;
   int64_t operands = 0; // of the largest decay-Gram
   int64_t steps = 1;    // of the largest system
+  bool saves = false;   // states
 };
 } // namespace
 
@@ -128,7 +129,8 @@ static void estimateRegisters(const Work &work, int64_t A,
   int64_t most = std::min<int64_t>(
       255, target.getRegisterBudget(mapping.getThreads(), 1) + 7);
   int64_t kept =
-      (work.operands ? 115 + 16 * work.operands : 120) + 70 * (work.steps - 1);
+      (work.operands ? 115 + 16 * work.operands : 120) +
+      70 * (work.steps - 1) + (work.saves ? 12 : 0);
   int64_t renewed =
       (work.operands ? 90 + 12 * work.operands : 113) + 14 * (work.steps - 1);
   mapping.tight = mapping.isOverlapped() || kept + state > most - 7;
@@ -201,6 +203,7 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
   for (Operation *op : program.systems)
     work.steps = std::max<int64_t>(work.steps,
                                    cast<TriSolveOp>(op).getRhs().size());
+  work.saves = !program.signature.getArgs(ArgKind::Checkpoint).empty();
   SmallVector<Candidate> candidates;
   for (int64_t rows : {16, 32}) {
     if (options.rows && options.rows != rows)

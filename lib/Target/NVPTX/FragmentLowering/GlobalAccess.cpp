@@ -432,9 +432,15 @@ void FragmentLowering::storeContiguous(GlobalStoreOp op, unsigned contiguous) {
     unit = std::min(unit, getDivisor(op.getValid()[contiguous]));
   Value stride =
       b.createOrFold<arith::MulIOp>(toI64(op.getStrides()[across]), i64(2));
-  Value base = b.createOrFold<arith::AddIOp>(
-      getGlobalAddress(op.getTarget(), op.getOffset()),
-      b.createOrFold<arith::MulIOp>(toI64(getR()), stride));
+  Value base = getGlobalAddress(op.getTarget(), op.getOffset());
+  // With lines at a known distance, a lane's place is one 32-bit number.
+  std::optional<int64_t> distance = getConstant(op.getStrides()[across]);
+  Value lane;
+  if (distance && *distance < (1 << 24))
+    lane = mul(getR(), 2 * *distance);
+  else
+    base = b.createOrFold<arith::AddIOp>(
+        base, b.createOrFold<arith::MulIOp>(toI64(getR()), stride));
   Value odd = atEntry({3, 0, 0, 0, 0}, [&] {
     return compare(arith::CmpIPredicate::ne, bitAnd(getThread(), 1), i32(0));
   });
@@ -466,8 +472,11 @@ void FragmentLowering::storeContiguous(GlobalStoreOp op, unsigned contiguous) {
           base, b.createOrFold<arith::MulIOp>(stride, i64(8 * line)));
     whenTrue(inside, [&] {
       auto at = [&](Value own, int64_t place) {
+        Value mine = shiftLeft(own, 1);
+        if (lane)
+          mine = add(lane, mine);
         return getGlobalPointer(b.createOrFold<arith::AddIOp>(
-            b.createOrFold<arith::AddIOp>(address, toI64(shiftLeft(own, 1))),
+            b.createOrFold<arith::AddIOp>(address, toI64(mine)),
             i64(2 * place)));
       };
       // Is the element at `place` from this lane's first below the limit?

@@ -9,6 +9,7 @@
 #ifndef DELTA_TARGET_NVPTX_CHUNKTOMAPPED_PASSES_H
 #define DELTA_TARGET_NVPTX_CHUNKTOMAPPED_PASSES_H
 
+#include "delta/Dialect/Delta/IR/Delta.h"
 #include "delta/Dialect/Warp/IR/Warp.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
@@ -40,6 +41,10 @@ LogicalResult mapChunkToGpu(ModuleOp module, const GpuMapOptions &options);
 /// one line `mapping warps=… mma_flops_per_chunk=…` for the choice.
 LogicalResult explainGpuMapping(ModuleOp module, const GpuMapOptions &options,
                                 raw_ostream &os);
+
+/// Bytes of one element of a saved state: kernels save states in the type that
+/// operands have with the precision (empty: the default one), 16 bits or f32.
+int64_t getGpuSavedBytes(SignatureAttr signature, StringRef precision);
 
 #define GEN_PASS_DECL
 #include "delta/Target/NVPTX/ChunkToMapped/Passes.h.inc"

@@ -182,9 +182,8 @@ Value TiledKernel::computeMatrix(Value value, TileAt at) {
   RankedTensorType type = fragment();
   if (value == state)
     return load(stateArray, {at.row, at.col}, type);
-  // Its copy is rounded; where it is no operand it is read as it is.
   if (value == checkpoint)
-    return loadCheckpoint(at.row, at.col, /*transpose=*/false);
+    return extend(loadOperand(value, at.row, at.col, /*transpose=*/false));
   if (auto stored = arrays.find(value); stored != arrays.end())
     return extend(load(stored->second.array, {at.row, at.col}, type));
   for (const Input &input : inputs)
@@ -250,8 +249,8 @@ Value TiledKernel::loadCheckpoint(Value row, Value col, bool transpose) {
   int64_t size = stateRows * stateCols;
   Value sequence = add(mul(batch, kernel.H), head);
   Value number = add(mul(sequence, chunks), chunk);
-  Value offset = add(mul(number, size), add(mul(row, stateCols), col));
-  SmallVector<Value> strides{index(stateCols), index(1)};
+  Value offset = add(mul(number, size), add(mul(col, stateRows), row));
+  SmallVector<Value> strides{index(1), index(stateRows)};
   SmallVector<Value> limits{
       arith::SubIOp::create(*builder, index(stateRows), row),
       arith::SubIOp::create(*builder, index(stateCols), col)};
@@ -261,9 +260,9 @@ Value TiledKernel::loadCheckpoint(Value row, Value col, bool transpose) {
   }
   Type element =
       cast<MemRefType>(kernel.checkpoints.getType()).getElementType();
-  return extend(warp::GlobalLoadOp::create(*builder, fragment(element),
-                                           kernel.checkpoints, offset, strides,
-                                           limits));
+  return warp::GlobalLoadOp::create(*builder, fragment(element),
+                                    kernel.checkpoints, offset, strides,
+                                    limits);
 }
 
 Value TiledKernel::loadOperand(Value value, Value row, Value col,
@@ -271,13 +270,17 @@ Value TiledKernel::loadOperand(Value value, Value row, Value col,
   RankedTensorType type = fragment();
   if (value == state)
     return toOperand(load(stateArray, {row, col}, type, transpose));
+  if (value == checkpoint) {
+    auto copy = arrays.find(value);
+    return copy == arrays.end()
+               ? loadCheckpoint(row, col, transpose)
+               : load(copy->second.array, {stage, col, row}, type, !transpose);
+  }
   if (auto stored = arrays.find(value); stored != arrays.end())
     return toOperand(load(stored->second.array, {row, col}, type, transpose));
   for (const Input &input : inputs)
     if (input.argument == value)
       return toOperand(load(input.array, {stage, row, col}, type, transpose));
-  if (value == checkpoint)
-    return toOperand(loadCheckpoint(row, col, transpose));
   llvm_unreachable("operands of matrix instructions are stored");
 }
 

@@ -285,7 +285,7 @@ Value TiledKernel::getValidTokens(Value number) {
 }
 
 void TiledKernel::emitLoads(Value step, Value place) {
-  if (inputs.empty())
+  if (!hasCopies())
     return;
   // Behind the last step nothing is copied.
   Value number = getChunkOf(step);
@@ -304,6 +304,16 @@ void TiledKernel::emitLoads(Value step, Value place) {
     warp::AsyncLoadOp::create(*builder, kernel.getInput(signature, arg), offset,
                               stride, rows, input.array, ValueRange{place},
                               kTokens, width, alignment);
+  }
+  if (auto copy = arrays.find(checkpoint); copy != arrays.end()) {
+    Value sequence = add(mul(batch, kernel.H), head);
+    Value offset = mul(add(mul(sequence, chunks), number),
+                       stateRows * stateCols);
+    warp::AsyncLoadOp::create(
+        *builder, kernel.checkpoints, offset, index(stateRows),
+        select(exists, index(stateCols), index(0)), copy->second.array,
+        ValueRange{place}, getPaddedChannels(stateCols),
+        builder->getI64IntegerAttr(stateRows), stateRows);
   }
   warp::AsyncCommitOp::create(*builder);
 }
@@ -375,48 +385,15 @@ void TiledKernel::emitPrologue() {
     if (getRank(input.argument) == 2 &&
         getShape(input.argument).second % 16 != 0)
       warp::FillSharedOp::create(*builder, input.array);
+  if (auto copy = arrays.find(checkpoint);
+      copy != arrays.end() && stateRows % 16 != 0)
+    warp::FillSharedOp::create(*builder, copy->second.array);
   for (Value array : sumArrays)
     warp::FillSharedOp::create(*builder, array);
 }
 
-/// Saves the state before the chunk's update.
-void TiledKernel::emitCheckpoint() {
-  int64_t every = signature.getIntOption("save_every").value_or(1);
-  Value saves = compare(arith::CmpIPredicate::eq,
-                        arith::RemUIOp::create(*builder, chunk, index(every)),
-                        index(0));
-  auto branch = scf::IfOp::create(*builder, saves, /*withElseRegion=*/false);
-  OpBuilder::InsertionGuard guard(*builder);
-  builder->setInsertionPointToStart(branch.thenBlock());
-  Value saved = arith::CeilDivUIOp::create(*builder, chunks, index(every));
-  Value number = add(mul(add(mul(batch, kernel.H), head), saved),
-                     arith::DivUIOp::create(*builder, chunk, index(every)));
-  Value base = mul(number, stateRows * stateCols);
-  Type element =
-      cast<MemRefType>(kernel.checkpoints.getType()).getElementType();
-  forTiles(stateRows, stateCols, [&](TileAt at) {
-    Value offset = add(base, add(mul(at.row, stateCols), at.col));
-    Value rows = arith::SubIOp::create(*builder, index(stateRows), at.row);
-    Value cols = arith::SubIOp::create(*builder, index(stateCols), at.col);
-    warp::GlobalStoreOp::create(
-        *builder,
-        toElement(load(stateArray, {at.row, at.col}, fragment()), element),
-        kernel.checkpoints, offset, ValueRange{index(stateCols), index(1)},
-        ValueRange{rows, cols}, stateCols % 16 ? 1 : 16);
-  });
-}
-
 void TiledKernel::emitChunk() {
   tokens = getValidTokens(chunk);
-  if (auto stored = arrays.find(checkpoint); stored != arrays.end()) {
-    // Read where it is, and kept as an operand.
-    Value array = stored->second.array;
-    forTiles(stateRows, stateCols, [&](TileAt at) {
-      store(computeMatrix(checkpoint, at), array, {at.row, at.col});
-    });
-  }
-  if (!backward && kernel.checkpoints)
-    emitCheckpoint();
   Block &body = program.front();
   for (Operation &op : body.without_terminator())
     emitOp(&op);
@@ -477,11 +454,11 @@ void TiledKernel::emit(GpuKernel built) {
     const bool doubled = choice.stages == 2;
     stage = doubled ? arith::RemUIOp::create(*builder, step, index(2))
                     : index(0);
-    if (!inputs.empty() && !doubled)
+    if (!doubled)
       emitLoads(step, index(0));
-    if (!inputs.empty())
+    if (hasCopies())
       warp::AsyncWaitOp::create(*builder, 0);
-    if (!inputs.empty() && doubled)
+    if (doubled)
       emitLoads(add(step, index(1)),
                 arith::SubIOp::create(*builder, index(1), stage));
     emitChunk();

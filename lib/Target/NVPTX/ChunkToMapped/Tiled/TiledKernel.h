@@ -39,7 +39,7 @@ struct TiledChoice {
   int64_t stages = 2;
   /// Are scans and functions with several readers stored?
   bool keepsShared = true;
-  /// Is the saved state copied, as an operand?
+  /// Is the saved state copied, with the inputs?
   bool copiesCheckpoint = true;
 };
 
@@ -84,7 +84,7 @@ private:
   Value evalVector(Value value, warp::Axis axis, Value first);
   Value computeVector(Value value, warp::Axis axis, Value first);
   Value evalScalar(Value value);
-  /// The tile of the saved state, from its array.
+  /// The tile of the saved state, from global memory, where it is transposed.
   Value loadCheckpoint(Value row, Value col, bool transpose);
   /// The matrix's 16 x 16 at (row, col), or its transpose, as an operand.
   Value loadOperand(Value value, Value row, Value col, bool transpose);
@@ -121,7 +121,6 @@ private:
   void emitPrologue();
   void emitLoads(Value step, Value stage);
   void emitState(bool load);
-  void emitCheckpoint();
   void emitChunk();
   void emitOp(Operation *op);
   void emitSolve(TriSolveOp op);
@@ -135,6 +134,8 @@ private:
   void inOneWarp(llvm::function_ref<void()> body);
   void storeTile(Value tile, Value value, TileAt at);
   void storeVector(Value vector, Value value, Value first);
+  /// Are arrays copied to shared memory before a chunk begins?
+  bool hasCopies() const { return !inputs.empty() || isStored(checkpoint); }
   Value getChunkOf(Value step);
   Value getValidTokens(Value chunkNumber);
   std::pair<Value, Value> getTokenOffset(ArgAttr arg, int64_t micro,

@@ -85,10 +85,13 @@ warp::SharedType TiledKernel::getArrayType(Value value) const {
                                  /*swizzle=*/false, /*pad=*/0);
   }
   auto type = cast<RankedTensorType>(value.getType());
-  bool operand = isOperandOnly(value) || value == checkpoint;
-  return getTileType({}, getPaddedChannels(type.getDimSize(0)),
-                     getPaddedChannels(type.getDimSize(1)),
-                     operand ? policy.type : f32);
+  int64_t rows = getPaddedChannels(type.getDimSize(0));
+  int64_t cols = getPaddedChannels(type.getDimSize(1));
+  // Saved states lie transposed, rounded as operands.
+  if (value == checkpoint)
+    return getTileType({choice.stages}, cols, rows, policy.type);
+  return getTileType({}, rows, cols,
+                     isOperandOnly(value) ? policy.type : f32);
 }
 
 LogicalResult TiledKernel::checkProgram() {
