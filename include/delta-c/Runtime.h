@@ -58,7 +58,8 @@ typedef enum delta_arg_kind {
   DELTA_STATE = 3, /* [B, H, dim, dim] */
   DELTA_OUT = 4,   /* tokens: [B, T, H, (dim)] */
   /* Of kernels for gradients; see delta_launch. */
-  DELTA_CHECKPOINT = 5, /* [B, H, checkpoints, dim, dim] */
+  DELTA_CHECKPOINT = 5, /* [B, H, checkpoints, dim, dim]: the state, or its
+                           transpose (as the axes say), in a type of its own */
   DELTA_SUM = 6         /* [B, H, (dim)] */
 } delta_arg_kind;
 

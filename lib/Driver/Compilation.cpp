@@ -466,9 +466,10 @@ LogicalResult Compilation::differentiate() {
   mlir::PassManager pm(&context);
   if (options.obeysMlirFlags && failed(mlir::applyPassManagerCLOptions(pm)))
     return failure();
+  // A forward that belongs to a backward has been explained with it.
+  if (options.explain && (fn == Fn::Backward || !options.repeated))
+    explainSaves(*plan, reporter.getStream());
   if (fn == Fn::Backward) {
-    if (options.explain)
-      explainSaves(*plan, reporter.getStream());
     mlir::delta::DeltaDifferentiateOptions differentiate;
     differentiate.saveEvery = plan->every;
     pm.addPass(mlir::delta::createDeltaDifferentiate(differentiate));

@@ -79,9 +79,12 @@ FailureOr<SavePlan> planSaves(SignatureAttr signature,
   int64_t most = getMaxSaveEvery(signature);
   if (options.saveEvery) {
     if (*options.saveEvery > most)
-      return reporter.error("--save-every=" + Twine(*options.saveEvery) +
-                            " is not available; states are saved every " +
-                            Twine(most) + " chunks at most");
+      return reporter.error(
+          "--save-every=" + Twine(*options.saveEvery) + " is not available; " +
+          (most == 1 ? "on a GPU the state of every chunk is saved, which is "
+                       "--save-every=1"
+                     : "states are saved every " + Twine(most) +
+                           " chunks at most"));
     plan.every = *options.saveEvery;
     return plan;
   }

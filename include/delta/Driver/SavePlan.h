@@ -22,7 +22,7 @@ namespace delta::driver {
 
 /// The largest distance between two saved states, in chunks, that backward
 /// kernels are made for: those of the CPU keep the states between in their
-/// workspace.
+/// workspace, those of a GPU read every chunk's.
 int64_t getMaxSaveEvery(mlir::delta::SignatureAttr signature);
 
 /// What is saved, and what that costs.

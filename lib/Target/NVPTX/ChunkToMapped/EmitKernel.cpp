@@ -439,11 +439,9 @@ SmallVector<Value> Emitter::emitChunks(ValueRange state,
   Value count = arith::MinSIOp::create(b, left, index(mapping.window));
   SmallVector<Value> initial(state);
   // Goes from chunk to chunk: it takes fewer registers than what it is made of.
-  const bool saves = kernel.checkpoints && getSaveEvery() == 1;
+  const bool saves = static_cast<bool>(kernel.checkpoints);
   if (saves)
-    initial.push_back(getCheckpointBase(
-        mul(window, mapping.window),
-        arith::CeilDivUIOp::create(b, kernel.T, index(program.chunk))));
+    initial.push_back(getCheckpointBase(mul(window, mapping.window)));
   auto chunks = scf::ForOp::create(b, index(0), count, index(1), initial);
   OpBuilder::InsertionGuard inner(b);
   b.setInsertionPointToStart(chunks.getBody());

@@ -274,32 +274,14 @@ void Emitter::emitOuts() {
   }
 }
 
-Value Emitter::getCheckpointBase(Value number, Value count) {
-  // [B, H, count, columns, rows]: as the fragments lie.
+Value Emitter::getCheckpointBase(Value chunkNumber) {
+  // [B, H, chunks, columns, rows]: as the fragments lie.
   const int64_t A = program.stateRows, B = program.stateCols;
+  Value count =
+      arith::CeilDivUIOp::create(b, kernel.T, index(program.chunk));
   Value sequence = add(mul(batch, kernel.H), head);
-  return add(mul(add(mul(sequence, count), number), A * B),
+  return add(mul(add(mul(sequence, count), chunkNumber), A * B),
              mul(add(firstColumn, warpColumn), A));
-}
-
-void Emitter::startCheckpoint() {
-  saved.clear();
-  saved.resize(slices, !kernel.checkpoints);
-  int64_t every = getSaveEvery();
-  if (!kernel.checkpoints || every == 1)
-    return;
-  Value number = add(mul(window, mapping.window), chunk);
-  Value mine = compare(arith::CmpIPredicate::eq,
-                       arith::RemUIOp::create(b, number, index(every)),
-                       index(0));
-  auto branch = scf::IfOp::create(b, mine, /*withElseRegion=*/false);
-  OpBuilder::InsertionGuard guard(b);
-  b.setInsertionPointToStart(branch.thenBlock());
-  checkpointBase = getCheckpointBase(
-      arith::DivUIOp::create(b, number, index(every)),
-      arith::CeilDivUIOp::create(b, kernel.T, index(program.chunk * every)));
-  for (int64_t part = 0; part < slices; ++part)
-    saveSlice(part);
 }
 
 void Emitter::saveSlice(int64_t part) {
@@ -321,7 +303,8 @@ SmallVector<Value> Emitter::emitStateSlice(ValueRange state) {
   currentState.assign(state.begin(), state.end());
   Value first = mul(add(mul(window, mapping.window), chunk), program.chunk);
   valid = getValidTokens(first);
-  startCheckpoint();
+  saved.clear();
+  saved.resize(slices, !kernel.checkpoints);
   emitOuts();
   for (int64_t part = 0; part < slices; ++part)
     saveSlice(part);

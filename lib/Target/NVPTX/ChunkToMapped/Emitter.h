@@ -179,15 +179,11 @@ private:
 
   // The state slice (EmitState.cpp).
   SmallVector<Value> emitStateSlice(ValueRange state);
-  /// Saves states from before a chunk's update: all of it where not every chunk
-  /// is one to save, else slice by slice, as they become operands.
-  void startCheckpoint();
+  /// First element of the warp's part of a chunk's checkpoint.
+  Value getCheckpointBase(Value chunkNumber);
+  /// Stores a slice of the state as it is before the chunk's update, at its
+  /// first use as an operand.
   void saveSlice(int64_t part);
-  int64_t getSaveEvery() const {
-    return program.signature.getIntOption("save_every").value_or(1);
-  }
-  /// First element of the warp's part of checkpoint `number` of `count`.
-  Value getCheckpointBase(Value number, Value count);
   void emitOuts();
   Value getTurned(Value value);
   /// Computes the product with the state, and all others with the same state.
