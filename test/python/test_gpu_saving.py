@@ -50,7 +50,7 @@ def test_assembled_without_spills(tool, spec, dim):
                 f"V={dim}", "--dtype=bf16", "--target=sm_90a", "--save-every=1",
                 "--emit=cubin", "--explain", "-o", "/dev/null")
     report = dict(re.findall(r"(\w+)=(\d+)", done.stderr.splitlines()[-1]))
-    few = {"kda": 8, "gated_delta_product": 64} if dim == 128 else {}
+    few = {"kda": 8, "gated_delta_product": 48} if dim == 128 else {}
     assert int(report["spill_bytes"]) <= few.get(spec, 0)
     two = 1 if spec in ("dplr", "rwkv7") else 2
     assert int(report["ctas_per_sm"]) >= (4 if dim == 64 else two)
