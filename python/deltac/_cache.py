@@ -21,8 +21,8 @@ import tempfile
 import threading
 import warnings
 
-from . import _runtime
-from ._errors import AbsentError, CompileError, Error, StrictError
+from . import _facts, _runtime
+from ._errors import CompileError, Error, StrictError
 
 _FORMAT = 1
 
@@ -34,18 +34,6 @@ _warned = False
 
 #: What happened so far in this process; for tests and the curious.
 counters = {"compiled": 0, "read": 0, "written": 0}
-
-
-def load_compiler():
-    """The compiler's native module, which brings LLVM with it."""
-    try:
-        from . import _compiler
-    except ImportError as error:
-        raise AbsentError(
-            "compiling needs LLVM and MLIR 22, which cannot be loaded here "
-            f"({error}); bundles that deltac.load() reads run without them"
-        ) from None
-    return _compiler
 
 
 def cache_dir():
@@ -74,15 +62,16 @@ def warming():
 
 
 def _key(text, options):
-    _compiler = load_compiler()
+    compiler = _facts.compiler(cache_dir())
     on_cpu = ("target", "cpu") in options
-    facts = [_FORMAT, _compiler.build_id(),
-             _compiler.host_cpu() if on_cpu else "", text, options]
+    facts = [_FORMAT, compiler["build"], compiler["cpu"] if on_cpu else "",
+             text, options]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _write(path, data):
-    """Move a file into place; a cache that cannot be written is only slow."""
+def write_file(path, data):
+    """Move a file into place, and whether that worked; a cache that cannot be
+    written is only slow."""
     global _warned
     temporary = None
     try:
@@ -91,7 +80,6 @@ def _write(path, data):
         with os.fdopen(handle, "wb") as file:
             file.write(data)
         os.replace(temporary, path)
-        counters["written"] += 1
     except OSError as error:
         if temporary is not None:
             with contextlib.suppress(OSError):
@@ -101,6 +89,8 @@ def _write(path, data):
             warnings.warn(f"deltac: compiled kernels cannot be kept in "
                           f"'{path.parent}': {error}", RuntimeWarning,
                           stacklevel=2)
+        return False
+    return True
 
 
 def _describe(name, options):
@@ -129,9 +119,9 @@ def bundle_bytes(text, name, options):
         raise StrictError(
             f"DELTA_STRICT forbids compiling {_describe(name, options)}; "
             "call warmup() for these sizes and types first")
-    _compiler = load_compiler()
+    compiler = _facts.load_compiler()
     try:
-        data = _compiler.compile(text, options)
+        data = compiler.compile(text, options)
     except Error as error:
         if type(error) is Error:
             raise CompileError(str(error).replace("<stdin>:", "<spec>:")) \
@@ -139,7 +129,7 @@ def bundle_bytes(text, name, options):
         raise
     counters["compiled"] += 1
     if path is not None:
-        _write(path, data)
+        counters["written"] += write_file(path, data)
     return data, _runtime.read_bundle(data, name)
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from . import _bundle, _cache, _runtime
+from . import _bundle, _cache, _facts, _runtime
 from ._callable import (DEVICES, LONG, Callable, check_choice, dtype_name, lock,
                         registry)
 from ._errors import CompileError, Error, SpecError, nearest
@@ -32,9 +32,9 @@ class Specialization:
         self.text, self.name, self.options = text, name, options
 
     def _emit(self, artefact, options, explain=False):
-        _compiler = _cache.load_compiler()
+        compiler = _facts.load_compiler()
         try:
-            return _compiler.emit(self.text, artefact, options, explain)
+            return compiler.emit(self.text, artefact, options, explain)
         except Error as error:
             if type(error) is Error:
                 raise CompileError(str(error)) from None

@@ -7,7 +7,8 @@ import functools
 import os
 import warnings
 
-from ._cache import load_compiler
+from . import _facts
+from ._cache import cache_dir
 from ._errors import Error, SpecError, nearest
 
 
@@ -61,7 +62,8 @@ class Signature:
 
 def make_signature(name, described, dims, warnings=""):
     """A signature from the dicts of the native modules."""
-    args = tuple(Argument(arg["name"], arg["kind"], arg["axes"], arg["range"],
+    args = tuple(Argument(arg["name"], arg["kind"], tuple(arg["axes"]),
+                          arg["range"] and tuple(arg["range"]),
                           arg["default_text"], arg["has_default"])
                  for arg in described if arg["kind"] != "other")
     return Signature(name, args, tuple(dims), warnings)
@@ -69,8 +71,7 @@ def make_signature(name, described, dims, warnings=""):
 
 def library():
     """Names of the recurrences that come with delta, sorted."""
-    _compiler = load_compiler()
-    return list(_compiler.library_specs())
+    return sorted(_facts.compiler(cache_dir())["library"])
 
 
 def find_text(spec):
@@ -86,8 +87,7 @@ def find_text(spec):
                         + type(spec).__name__)
     if any(c in spec for c in "\n{}"):
         return spec, "<spec>"
-    _compiler = load_compiler()
-    text = _compiler.library_spec(spec)
+    text = _facts.compiler(cache_dir())["library"].get(spec)
     if text is not None:
         return text, f"{spec}.delta"
     if spec.endswith(".delta") or os.path.isfile(spec):
@@ -104,9 +104,8 @@ def find_text(spec):
 
 @functools.lru_cache(maxsize=1024)
 def _describe(text, place):
-    _compiler = load_compiler()
     try:
-        described = _compiler.describe(text, [])
+        described = _facts.describe(cache_dir(), text)
     except Error as error:
         raise SpecError(str(error).replace("<stdin>:", f"{place}:")) from None
     return make_signature(described["name"], described["args"],

@@ -59,7 +59,7 @@ made = deltac.recurrence(sys.argv[1])
 rng = np.random.default_rng(0)
 x = [rng.standard_normal((1, 3, 2, 8)).astype(np.float32) for _ in range(3)]
 print(float(made(*x)[0].sum()), _cache.counters["compiled"],
-      _cache.counters["read"])
+      _cache.counters["read"], "deltac._compiler" in sys.modules)
 """
 
 
@@ -78,18 +78,39 @@ def test_between_processes(tmp_path):
         results = list(pool.map(lambda _: run_child(spec, **folder), range(3)))
     assert all(code == 0 for code, _, _ in results), results
     assert len({out[0] for _, out, _ in results}) == 1
-    files = list((tmp_path / "cache").rglob("*"))
-    assert [f.suffix for f in files if f.is_file()] == [".bundle"]
+    files = [f for f in (tmp_path / "cache").rglob("*") if f.is_file()]
+    assert sorted(f.suffix for f in files) == [".bundle", ".facts", ".facts"]
     code, out, _ = run_child(spec, DELTA_STRICT="1", **folder)
-    assert code == 0 and out[1:] == ["0", "1"] and out[0] == results[0][1][0]
+    assert code == 0 and out[1:3] == ["0", "1"] and out[0] == results[0][1][0]
     # Bytes that are damaged count as none, and are replaced.
-    (bundle,) = [f for f in files if f.is_file()]
+    (bundle,) = [f for f in files if f.suffix == ".bundle"]
     whole = bundle.read_bytes()
     for damage in (b"", whole[:1000], whole[:-1] + bytes([whole[-1] ^ 1])):
         bundle.write_bytes(damage)
         code, out, _ = run_child(spec, **folder)
-        assert code == 0 and out[1:] == ["1", "0"] and out[0] == results[0][1][0]
+        assert code == 0 and out[1:3] == ["1", "0"] and out[0] == results[0][1][0]
         assert bundle.read_bytes() == whole
+
+
+def test_without_the_compiler(tmp_path):
+    """A process that finds everything on disk never loads LLVM; facts that are
+    damaged, or of another compiler, count as none."""
+    folder = {"DELTA_CACHE_DIR": str(tmp_path)}
+    spec = SPEC.format("facts")
+    assert run_child(spec, **folder)[1][1:3] == ["1", "0"]
+    code, out, _ = run_child(spec, **folder)
+    assert code == 0 and out[1:] == ["0", "1", "False"]
+    for damage in (b"", b"{}", b"0\n{}"):
+        for path in tmp_path.rglob("*.facts"):
+            path.write_bytes(damage)
+        code, out, _ = run_child(spec, **folder)
+        assert code == 0 and out[1:] == ["0", "1", "True"]
+        assert run_child(spec, **folder)[1][3] == "False"
+    assert run_child(spec, LD_LIBRARY_PATH="/nowhere", **folder)[1][3] == "True"
+    # What the compiler says of a spec with mistakes is not kept.
+    for _ in range(2):
+        code, _, errors = run_child(spec.replace("S^T", "S"), **folder)
+        assert code == 1 and "SpecError: <spec>:" in errors
 
 
 def test_strict():
@@ -136,9 +157,10 @@ def test_folder_that_cannot_be_written(monkeypatch, tmp_path, counters):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DELTA_CACHE_DIR", str(tmp_path / "file" / "below"))
     monkeypatch.setattr(_cache, "_warned", False)
-    made = deltac.recurrence(SPEC.format("readonly"))
-    with pytest.warns(RuntimeWarning, match="compiled kernels cannot be kept"):
-        o, _ = made(*arrays())
+    with pytest.warns(RuntimeWarning, match="compiled kernels cannot be kept"
+                      ) as said:
+        o, _ = deltac.recurrence(SPEC.format("readonly"))(*arrays())
+    assert len(said) == 1
     assert o.shape == (1, 3, 2, 8) and counters["compiled"] == 1
 
 
