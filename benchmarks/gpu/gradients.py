@@ -37,6 +37,7 @@ def build(options):
                 [options.build / "bin" / "delta-compile", problem.recurrence,
                  f"-DK={problem.K}", f"-DV={problem.V}", "--dtype=bf16",
                  f"--target={options.target}", f"--fn={fn}", "--emit=bundle",
+                 f"--assume=B={problem.B},H={problem.H}",
                  *more, "-o", path], capture_output=True, text=True)
             if done.returncode:
                 print(f"{problem.recurrence} {fn}: {done.stderr.strip()}")
