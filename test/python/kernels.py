@@ -57,8 +57,8 @@ class Signature:
         for arg in self.args:
             arg["axes"] = [axis.strip() for axis in
                            (arg["axes"] or "").split(",") if axis.strip()]
-        self.name = re.search(r"(?:delta\.recurrence|func\.func) @(\w+)",
-                              ir)[1]
+        self.name = re.search(
+            r"(?:delta\.recurrence|func\.func|gpu\.module) @(\w+)", ir)[1]
         self.inputs = [arg for arg in self.args
                        if arg["kind"] in ("in", "param")]
         self.outs = [arg for arg in self.args if arg["kind"] == "out"]
