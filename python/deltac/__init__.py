@@ -20,7 +20,7 @@ from ._recurrence import Recurrence, Support, is_supported, recurrence
 from ._runtime import version as _version
 from ._spec import library
 
-__version__ = _version()
+__version__: str = _version()
 
 __all__ = [
     "AbsentError", "CompileError", "Error", "FindingError", "Recurrence",

@@ -7,9 +7,12 @@ plain calls, and for every target the pair of a gradient, since a forward that
 saves states is another kernel than one that does not.
 """
 
+from __future__ import annotations
+
 import io
 import os
 import sys
+from typing import Any
 
 from . import _cache, _runtime
 from ._callable import (DEVICES, LONG, Callable, check_choice, lock, registry)
@@ -79,12 +82,12 @@ class LoadedBundle(Callable):
         return LoadedBundle, (self._members, self.path, self.fn, self.device)
 
     @property
-    def kernels(self):
+    def kernels(self) -> list[dict[str, Any]]:
         """The kernels in the file, as dicts."""
         return list(self._bundle.kernels)
 
     @property
-    def has_gradients(self):
+    def has_gradients(self) -> bool:
         """Whether the file has kernels for training."""
         return len(self._members) > 1
 
@@ -141,7 +144,8 @@ def _targets(kind, index):
     return ["sm_90a", "sm_80"] if hopper else ["sm_80"]
 
 
-def load(path, *, fn=None, device=None):
+def load(path: str | os.PathLike[str], *, fn: str | None = None,
+         device: str | None = None) -> LoadedBundle:
     """A callable from a bundle that `save` or `delta-compile` wrote.
 
     fn: "forward", "decode"; None: the first of them that is there.

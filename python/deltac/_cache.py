@@ -12,6 +12,8 @@ Environment: `DELTA_CACHE_DIR` is the folder (default: `deltac` in
 to compile outside of `warmup`.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import json
@@ -36,7 +38,7 @@ _warned = False
 counters = {"compiled": 0, "read": 0, "written": 0}
 
 
-def cache_dir():
+def cache_dir() -> pathlib.Path | None:
     """The folder of the disk cache as a path; None when it is off."""
     folder = os.environ.get("DELTA_CACHE_DIR")
     if folder is not None:

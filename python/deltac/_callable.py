@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """What recurrences and loaded bundles have in common: the call."""
 
+from __future__ import annotations
+
 import sys
 import threading
+from typing import Any
 
 from . import _arrays, _runtime
 
@@ -61,11 +64,11 @@ class Callable:
             _arrays.convert)
 
     @property
-    def name(self):
+    def name(self) -> str:
         """The recurrence's name."""
         return self.signature.name
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Run the recurrence over the tokens.
 
         Ins and params by position, in declared order, or by name; attrs,
@@ -109,7 +112,7 @@ class Callable:
         return dtypes[0]
 
     @property
-    def stats(self):
+    def stats(self) -> str:
         """The simulator's counters of the last launch on it, as JSON."""
         return self._caller.stats
 

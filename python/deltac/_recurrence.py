@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Recurrences as Python callables."""
 
+from __future__ import annotations
+
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from . import _bundle, _cache, _facts, _runtime
 from ._callable import (DEVICES, LONG, Callable, check_choice, dtype_name, lock,
@@ -16,7 +19,7 @@ _FNS = ("forward", "decode")
 _PRECISIONS = (None, "bf16", "f16", "tf32", "bf16x3", "f32", "f64")
 
 
-def cuda_target(index=0):
+def cuda_target(index: int = 0) -> str:
     """The newest target that a CUDA device runs."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
@@ -28,7 +31,8 @@ def cuda_target(index=0):
 class Specialization:
     """A recurrence for fixed sizes, types and target: what code is made from."""
 
-    def __init__(self, text, name, options):
+    def __init__(self, text: str, name: str,
+                 options: list[tuple[str, str]]) -> None:
         self.text, self.name, self.options = text, name, options
 
     def _emit(self, artefact, options, explain=False):
@@ -40,17 +44,17 @@ class Specialization:
                 raise CompileError(str(error)) from None
             raise
 
-    def explain(self):
+    def explain(self) -> str:
         """The compiler's report, as `delta-compile --explain` prints it."""
         return self._emit(None, self.options, explain=True)[1]
 
     @property
-    def asm(self):
+    def asm(self) -> Artefacts:
         """The compiler's stages and artefacts by name, made when asked for."""
         return Artefacts(self)
 
 
-class Artefacts(Mapping):
+class Artefacts(Mapping[str, Any]):
     """`asm["chunk"]`, `asm["llvm"]`, `asm["ptx"]`...: texts, and bytes of code.
 
     `ptx` and `cubin` of a recurrence that runs on the CPU are those for sm_90a.
@@ -59,10 +63,10 @@ class Artefacts(Mapping):
     _TEXTS = ("step", "events", "chunk", "mapped", "llvm", "header", "ptx")
     _BYTES = ("obj", "so", "cubin")
 
-    def __init__(self, specialization):
+    def __init__(self, specialization: Specialization) -> None:
         self._of = specialization
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> Any:
         if name not in self._TEXTS + self._BYTES:
             raise KeyError(f"'{name}' is no stage or artefact"
                            + (nearest(str(name), self._TEXTS + self._BYTES)
@@ -79,10 +83,10 @@ class Artefacts(Mapping):
         data = self._of._emit(name, options)[0]
         return data.decode() if name in self._TEXTS else data
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._TEXTS + self._BYTES)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._TEXTS) + len(self._BYTES)
 
 
@@ -92,8 +96,11 @@ class Recurrence(Callable):
     Made by `deltac.recurrence`. `spec` is its text, `signature` what it takes.
     """
 
-    def __init__(self, spec, *, fn="forward", device=None, target=None,
-                 precision=None, chunk=None, mapping=None, save_budget=None):
+    def __init__(self, spec: str | os.PathLike[str], *, fn: str = "forward",
+                 device: str | None = None, target: str | None = None,
+                 precision: str | None = None, chunk: int | None = None,
+                 mapping: str | None = None,
+                 save_budget: int | None = None) -> None:
         check_choice("fn", fn, _FNS)
         check_choice("device", device, DEVICES)
         check_choice("precision", precision, _PRECISIONS)
@@ -136,7 +143,7 @@ class Recurrence(Callable):
         return _remake, (self.spec, self.options)
 
     @property
-    def decode(self):
+    def decode(self) -> Recurrence:
         """The same recurrence as its recurrent form: token by token, for a few
         of them at a time."""
         if self._sibling is None:
@@ -253,7 +260,8 @@ class Recurrence(Callable):
         return tuple(known.get(arg.name, default)
                      for arg in self.signature.inputs)
 
-    def specialize(self, *, dtype=None, device=None, target=None, **shapes):
+    def specialize(self, *, dtype: Any = None, device: str | None = None,
+                   target: str | None = None, **shapes: Any) -> Specialization:
         """The recurrence for fixed sizes (`K=64, V=64`) and types.
 
         `dtype` is one for all arrays or a dict by argument (default: float32).
@@ -274,7 +282,7 @@ class Recurrence(Callable):
                 "or use specialize(K=64, V=64)")
         return Specialization(self.spec, self.name, self._latest)
 
-    def explain(self, **shapes):
+    def explain(self, **shapes: Any) -> str:
         """What the compiler found and chose, as text.
 
         For the sizes and types given as to `specialize`, or those compiled
@@ -285,11 +293,12 @@ class Recurrence(Callable):
         return self.specialize(**shapes).explain()
 
     @property
-    def asm(self):
+    def asm(self) -> Artefacts:
         """Stages and artefacts of what was compiled last; see `Artefacts`."""
         return self._current().asm
 
-    def warmup(self, *shapes, dtype=None, device=None, gradients=False):
+    def warmup(self, *shapes: Mapping[str, Any], dtype: Any = None,
+               device: str | None = None, gradients: bool = False) -> None:
         """Compile now, so that calls need not; also under `DELTA_STRICT=1`.
 
         Every argument is a dict of sizes by dim (`{"K": 64, "V": 64}`), of
@@ -313,8 +322,10 @@ class Recurrence(Callable):
                     from ._gradient import find
                     find(self, types, dims, torch.device(device))
 
-    def save(self, path, *, fns=None, targets=("cpu",), dtype=None,
-             gradients=False, **shapes):
+    def save(self, path: str | os.PathLike[str], *,
+             fns: Sequence[str] | None = None,
+             targets: Sequence[str] = ("cpu",), dtype: Any = None,
+             gradients: bool = False, **shapes: Any) -> None:
         """Write a bundle: kernels of several functions and targets in a file.
 
         `deltac.load`, `delta-run` and the C API run it without the compiler.
@@ -369,8 +380,11 @@ def _remake(text, options):
     return Recurrence(text, **chosen)
 
 
-def recurrence(spec, *, fn="forward", device=None, target=None, precision=None,
-               chunk=None, mapping=None, save_budget=None):
+def recurrence(spec: str | os.PathLike[str], *, fn: str = "forward",
+               device: str | None = None, target: str | None = None,
+               precision: str | None = None, chunk: int | None = None,
+               mapping: str | None = None,
+               save_budget: int | None = None) -> Recurrence:
     """A callable from a spec: a library name, a file, or the text itself.
 
     fn: "forward", chunk by chunk, or "decode", token by token.
@@ -396,21 +410,24 @@ def recurrence(spec, *, fn="forward", device=None, target=None, precision=None,
 class Support:
     """An answer with its reason: true or false, and unpacks to both."""
 
-    def __init__(self, supported, reason):
+    def __init__(self, supported: bool, reason: str) -> None:
         self.supported, self.reason = supported, reason
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return self.supported
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         return iter((self.supported, self.reason))
 
     def __repr__(self):
         return f"Support({self.supported}, {self.reason!r})"
 
 
-def is_supported(spec, *, fn="forward", device="cpu", target=None, dtype=None,
-                 precision=None, chunk=None, **shapes):
+def is_supported(spec: Recurrence | str | os.PathLike[str], *,
+                 fn: str = "forward", device: str = "cpu",
+                 target: str | None = None, dtype: Any = None,
+                 precision: str | None = None, chunk: int | None = None,
+                 **shapes: Any) -> Support:
     """Whether a recurrence can run for these sizes and types, and why not.
 
     Compiles it, or finds it compiled, for `device`; only "cuda" needs the

@@ -69,7 +69,7 @@ def make_signature(name, described, dims, warnings=""):
     return Signature(name, args, tuple(dims), warnings)
 
 
-def library():
+def library() -> list[str]:
     """Names of the recurrences that come with delta, sorted."""
     return sorted(_facts.compiler(cache_dir())["library"])
 

@@ -10,6 +10,7 @@ a mode.
 """
 
 import torch
+from torch.autograd import forward_ad
 
 from . import _callable, _gradient, _runtime
 from ._errors import CompileError
@@ -188,8 +189,32 @@ def call_spec(spec, options, inputs, initial_state, attrs, given,
     return tuple(results) + (None,)
 
 
+def _check_modes(made, tensors):
+    """Refuses what operators of torch would get wrong or not explain."""
+    for arg, x in zip((*made.signature.inputs, None), tensors):
+        if x is None:
+            continue
+        name = arg.name if arg else "initial_state"
+        if x.layout != torch.strided:
+            raise TypeError(f"argument '{name}' has layout {x.layout}; expected "
+                            "a dense tensor")
+        if forward_ad._current_level >= 0 and \
+                forward_ad.unpack_dual(x).tangent is not None:
+            raise NotImplementedError(
+                f"argument '{name}' of '{made.name}' has a tangent: there are "
+                "no forward-mode gradients; use backward()")
+    level = _peek()
+    if level is not None and level.key() in _TRANSFORMS:
+        raise NotImplementedError(
+            f"'{made.name}' is called under a transformation of torch.func "
+            f"({str(level.key()).split('.')[-1].lower()}), which is not "
+            "supported; use torch.autograd, and more heads or a larger batch in "
+            "place of vmap")
+
+
 def call_operator(made, inputs, initial_state, attrs, output_final_state):
     """The call through an operator, with attrs that are NaN where absent."""
+    _check_modes(made, [*inputs, initial_state])
     given = sum(1 << i for i, value in enumerate(attrs) if value == value)
     attrs = [value if value == value else 0.0 for value in attrs]
     try:
@@ -241,17 +266,18 @@ def call_traced(made, args, kwargs):
                      initial_state, values, given, output_final_state)
 
 
-def _make_watcher():
-    """Whether a mode or transformation has to see calls; private functions of
-    torch, each left out where a release has it no more."""
-    dispatch = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
-    functorch = getattr(torch._C, "_functorch", None)
-    peek = getattr(functorch, "peek_interpreter_stack", lambda: None)
+# Private functions of torch, each left out where a release has it no more.
+_dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
+_functorch = getattr(torch._C, "_functorch", None)
+_peek = getattr(_functorch, "peek_interpreter_stack", lambda: None)
+_TRANSFORMS = [getattr(getattr(_functorch, "TransformType", None), name, None)
+               for name in ("Vmap", "Grad", "Jvp")]
 
-    def is_watched():
-        return dispatch() > 0 or peek() is not None
 
-    return is_watched
+def _is_watched():
+    """Whether a mode or transformation has to see calls."""
+    return (_dispatch_modes() > 0 or _peek() is not None
+            or forward_ad._current_level >= 0)
 
 
 def _empty(shape, dtype, index):
@@ -267,7 +293,7 @@ def introduce(uses_table=True):
     """Tell the native module of torch; without the table of C functions that
     releases from 2.10 on have, it looks at tensors more slowly."""
     _runtime.set_torch(torch.Tensor, torch.nn.Parameter, torch.is_grad_enabled,
-                       _make_watcher(), _empty, _stream, uses_table)
+                       _is_watched, _empty, _stream, uses_table)
 
 
 introduce()

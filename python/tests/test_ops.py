@@ -366,12 +366,53 @@ def gdn(**changes):
      "argument 'return_intermediate_states' is not supported yet"),
     ("chunk_kda", gdn(), ValueError,
      "argument 'g' has shape (1, 5, 2); expected (B=1, T=5, H=2, K=16)"),
+    ("chunk_gated_delta_rule", gdn(q=[1.0]), TypeError,
+     "chunk_gated_delta_rule: argument 'q' is a list; expected a torch tensor"),
+    ("chunk_gla", gdn(v=torch.zeros(1, 5, 2, 16).numpy()), TypeError,
+     "chunk_gla: argument 'v' is a ndarray; expected a torch tensor "
+     "(deltac.recurrence takes other arrays)"),
+    ("fused_recurrent_gated_delta_rule",
+     gdn(ssm_state_indices=torch.zeros(1)), NotImplementedError,
+     "argument 'ssm_state_indices' is not supported yet: states in a pool that "
+     "is updated in place; pass initial_state and take the final state"),
+    ("fused_recurrent_delta_rule", gdn(inplace_final_state=True),
+     NotImplementedError, "argument 'inplace_final_state' is not supported yet"),
+    ("fused_recurrent_delta_rule", gdn(out_final_state=True), TypeError,
+     "fused_recurrent_delta_rule: unknown argument 'out_final_state'; did you "
+     "mean 'output_final_state'?"),
+    ("chunk_kda", gdn(lower_bound="low"), TypeError,
+     "argument 'lower_bound' is a str; expected a number below 0"),
+    ("chunk_kda", gdn(use_gate_in_kernel=True, A_log=torch.zeros(2),
+                      dt_bias=torch.zeros(3)), ValueError,
+     "argument 'dt_bias' has shape (3,); expected 32 numbers, 16 for each of 2 "
+     "heads"),
     ("chunk_kda", gdn(lower_bound=1.0), ValueError,
      "argument 'lower_bound' is 1.0; expected a number below 0"),
 ])
 def test_refusals(op, arguments, kind, says):
+    if op in ("chunk_gla", "fused_recurrent_delta_rule"):
+        arguments = {name: x for name, x in arguments.items()
+                     if name not in (("g",) if "delta" in op else ("beta",))}
     with pytest.raises(kind, match=re.escape(says)):
         getattr(ops, op)(**arguments)
+
+
+def test_every_operator_refuses():
+    """Keywords that mean something elsewhere, in every operator by name."""
+    tensor = torch.zeros(1, 4, 2, 16)
+    for name in ops.__all__:
+        op = getattr(ops, name)
+        if not name.startswith(("chunk_", "fused_")):
+            continue
+        needed = {key: tensor for key, parameter in
+                  inspect.signature(op).parameters.items()
+                  if parameter.default is parameter.empty and key != "kwargs"}
+        for key, kind in (("cu_seqlens", NotImplementedError),
+                          ("state_indices", NotImplementedError),
+                          ("cu_seqlen", TypeError)):
+            with pytest.raises(kind, match=f"argument '{key}' is not|unknown "
+                               f"argument '{key}'"):
+                op(**needed, **{key: tensor})
 
 
 def test_legacy_names():

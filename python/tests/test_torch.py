@@ -116,6 +116,31 @@ def test_errors(gdn):
         deltac.recurrence("gla", device="cuda")(q, k, v, q)
 
 
+def test_transformations(gdn):
+    """torch.func and forward mode are refused; they would not be right."""
+    q, *rest = make_inputs()
+
+    def run(q):
+        return gdn(q, *rest)[0]
+
+    for transform, says in (
+            (lambda: torch.func.jvp(run, (q,), (q,)), "has a tangent"),
+            (lambda: torch.func.grad(lambda q: run(q).sum())(q), "(grad)"),
+            (lambda: torch.func.vmap(run)(q.unsqueeze(0)), "(vmap)")):
+        with pytest.raises(NotImplementedError, match=re.escape(says)):
+            transform()
+    forward = torch.autograd.forward_ad
+    with forward.dual_level():
+        with pytest.raises(NotImplementedError, match="^argument 'q' of "
+                           "'gated_delta_rule' has a tangent: there are no "
+                           "forward-mode gradients; use backward"):
+            run(forward.make_dual(q, q))
+        assert torch.equal(run(q), gdn(q, *rest)[0])
+    with pytest.raises(TypeError, match="^argument 'q' has layout "
+                       "torch.sparse_coo; expected a dense tensor$"):
+        run(q.to_sparse())
+
+
 def operator_arguments(gdn, requires_grad=False):
     inputs = make_inputs(T=5)
     if requires_grad:

@@ -2,13 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """What all operators share: the arguments around a recurrence."""
 
+import inspect
 import warnings
 
 import torch
+from torch import Tensor
 
 from .._errors import unknown_argument
 from .._torch import call_spec
 from ._specs import find, find_names, find_options, find_spec
+
+#: What operators return.
+Result = tuple[Tensor, Tensor | None]
 
 _NOT_YET = {
     "cu_seqlens": "packed sequences of different lengths; call it for every "
@@ -19,6 +24,12 @@ _NOT_YET = {
     "cp_context": "a sequence spread over several devices",
     "return_intermediate_states": "the states between chunks as results",
 }
+# Names that serving systems have for states in a pool.
+_POOLS = ("cache_indices", "inplace_final_state", "inplace_indexed_state_update",
+          "num_accepted_tokens", "out", "ssm_state_indices", "state_indices")
+for _name in _POOLS:
+    _NOT_YET[_name] = ("states in a pool that is updated in place; pass "
+                       "initial_state and take the final state")
 
 
 def refuse(op, **given):
@@ -40,11 +51,20 @@ def refuse_column_gates(op, **given):
                 "acting from the left; gates on the key side ('g', 'gk') work")
 
 
-def take_legacy(op, kwargs, known, state_v_first=False):
-    """The state layout after looking at names of former releases; TypeError for
-    a keyword that is none."""
+def rank(op, name, x):
+    """A tensor's number of axes; TypeError for what is no tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"{op}: argument '{name}' is a {type(x).__name__}; expected a torch "
+            "tensor (deltac.recurrence takes other arrays)")
+    return x.dim()
+
+
+def take_legacy(op, kwargs, state_v_first=None):
+    """The state layout after looking at names of former releases; an error for
+    keywords that have no meaning."""
     for name, value in kwargs.items():
-        if name == "transpose_state_layout" and "state_v_first" in known:
+        if name == "transpose_state_layout" and state_v_first is not None:
             if state_v_first:
                 raise ValueError(f"{op}: both 'state_v_first' and its former "
                                  "name 'transpose_state_layout' are given")
@@ -59,8 +79,13 @@ def take_legacy(op, kwargs, known, state_v_first=False):
                     "[B, T, H, ...]")
             warnings.warn(f"{op}: 'head_first' has no meaning any more",
                           DeprecationWarning, stacklevel=3)
+        elif name in _NOT_YET:
+            refuse(op, **{name: value})
         else:
-            raise TypeError(f"{op}: {unknown_argument(name, known)}")
+            from .. import ops
+            known = inspect.signature(getattr(ops, op)).parameters
+            raise TypeError(f"{op}: " + unknown_argument(
+                name, [other for other in known if other != "kwargs"]))
     return state_v_first
 
 
@@ -74,7 +99,8 @@ def check_chunk(op, chunk_size):
 
 def check_heads(op, q, v, name="v"):
     """GVA, more value heads than query heads, is not there yet."""
-    if q.dim() == 4 and v.dim() >= 3 and v.shape[2] != q.shape[2]:
+    if (rank(op, "q", q) == 4 and rank(op, name, v) >= 3
+            and v.shape[2] != q.shape[2]):
         raise NotImplementedError(
             f"{op}: argument '{name}' has {v.shape[2]} heads, but 'q' has "
             f"{q.shape[2]}; grouped value heads are not supported yet: repeat "
@@ -83,7 +109,7 @@ def check_heads(op, q, v, name="v"):
 
 def check_beta(op, beta):
     """A strength for each value channel is outside of the class."""
-    if beta is not None and beta.dim() == 4:
+    if beta is not None and rank(op, "beta", beta) == 4:
         raise NotImplementedError(
             f"{op}: argument 'beta' has shape {tuple(beta.shape)}; a strength "
             "for each value channel gives every column of the state a "
@@ -97,6 +123,11 @@ def check_bound(op, lower_bound, safe_gate=False, needs=False):
             raise ValueError(f"{op}: argument 'lower_bound' is missing; "
                              "safe_gate with use_gate_in_kernel needs it")
         return None
+    if isinstance(lower_bound, bool) or not isinstance(lower_bound,
+                                                       (int, float)):
+        raise TypeError(f"{op}: argument 'lower_bound' is a "
+                        f"{type(lower_bound).__name__}; expected a number below "
+                        "0")
     if not lower_bound < 0:
         raise ValueError(f"{op}: argument 'lower_bound' is {lower_bound}; "
                          "expected a number below 0")
@@ -140,5 +171,6 @@ def call(made, arrays, scale, initial_state, output_final_state,
     return o, final_state
 
 
-__all__ = ["call", "check_beta", "check_bound", "check_chunk", "check_gate",
-           "check_heads", "refuse", "refuse_column_gates", "take_legacy"]
+__all__ = ["Result", "call", "check_beta", "check_bound", "check_chunk", "check_gate",
+           "check_heads", "rank", "refuse", "refuse_column_gates",
+           "take_legacy"]

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Delta rules: a token corrects what its key already holds."""
 
-from . import _common as common
-from ._specs import make
+from __future__ import annotations
 
-_AROUND = ("scale", "initial_state", "output_final_state", "cu_seqlens",
-           "cu_seqlens_cpu", "chunk_size")
-_GATES = ("use_gate_in_kernel", "A_log", "dt_bias", "lower_bound", "safe_gate")
+from torch import Tensor
+
+from . import _common as common
+from ._common import Result
+from ._specs import make
 
 
 def _options(**options):
@@ -16,18 +17,29 @@ def _options(**options):
                  if value is not False and value is not None)
 
 
-def _add_gate(arrays, A_log, dt_bias, per_channel, k):
+def _add_gate(op, arrays, A_log, dt_bias, per_channel, k):
     if A_log is not None:
+        common.rank(op, "A_log", A_log)
         arrays["A_log"] = A_log.reshape(-1)
     if dt_bias is not None:
-        arrays["dt_bias"] = (dt_bias.reshape(k.shape[2], -1) if per_channel
-                             else dt_bias.reshape(-1))
+        common.rank(op, "dt_bias", dt_bias)
+        H, size = k.shape[2], k.shape[3] if per_channel else 1
+        if dt_bias.numel() != H * size:
+            raise ValueError(
+                f"{op}: argument 'dt_bias' has shape {tuple(dt_bias.shape)}; "
+                f"expected {H * size} numbers, "
+                + (f"{size} for each of {H} heads" if per_channel
+                   else "one for each head"))
+        arrays["dt_bias"] = dt_bias.reshape([H, size] if per_channel else [H])
 
 
-def chunk_delta_rule(q, k, v, beta, scale=None, initial_state=None,
-                     output_final_state=False, use_qk_l2norm_in_kernel=False,
-                     cu_seqlens=None, cu_seqlens_cpu=None, chunk_size=None,
-                     **kwargs):
+def chunk_delta_rule(
+        q: Tensor, k: Tensor, v: Tensor, beta: Tensor,
+        scale: float | None = None, initial_state: Tensor | None = None,
+        output_final_state: bool = False,
+        use_qk_l2norm_in_kernel: bool = False,
+        cu_seqlens: Tensor | None = None, cu_seqlens_cpu: Tensor | None = None,
+        chunk_size: int | None = None, **kwargs: object) -> Result:
     """S = S + beta k (v - S^T k)^T; o = scale S^T q.
 
     q, k: [B, T, H, K]. v: [B, T, H, V]. beta: [B, T, H]. scale: default
@@ -36,8 +48,7 @@ def chunk_delta_rule(q, k, v, beta, scale=None, initial_state=None,
     """
     op = "chunk_delta_rule"
     common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu)
-    common.take_legacy(op, kwargs, ("q", "k", "v", "beta",
-                                    "use_qk_l2norm_in_kernel", *_AROUND))
+    common.take_legacy(op, kwargs)
     common.check_heads(op, q, v)
     common.check_beta(op, beta)
     made = make("delta_rule", "forward", common.check_chunk(op, chunk_size),
@@ -46,12 +57,16 @@ def chunk_delta_rule(q, k, v, beta, scale=None, initial_state=None,
                        initial_state, output_final_state)
 
 
-def fused_recurrent_delta_rule(q, k, v, beta=None, scale=None,
-                               initial_state=None, output_final_state=False,
-                               use_qk_l2norm_in_kernel=False, cu_seqlens=None):
+def fused_recurrent_delta_rule(
+        q: Tensor, k: Tensor, v: Tensor, beta: Tensor | None = None,
+        scale: float | None = None, initial_state: Tensor | None = None,
+        output_final_state: bool = False,
+        use_qk_l2norm_in_kernel: bool = False,
+        cu_seqlens: Tensor | None = None, **kwargs: object) -> Result:
     """chunk_delta_rule as its recurrent form; without beta it is 1."""
     op = "fused_recurrent_delta_rule"
     common.refuse(op, cu_seqlens=cu_seqlens)
+    common.take_legacy(op, kwargs)
     common.check_heads(op, q, v)
     common.check_beta(op, beta)
     arrays = {"q": q, "k": k, "v": v}
@@ -64,15 +79,18 @@ def fused_recurrent_delta_rule(q, k, v, beta=None, scale=None,
                        scale, initial_state, output_final_state)
 
 
-def chunk_gated_delta_rule(q, k, v, g, beta, scale=None, initial_state=None,
-                           output_final_state=False,
-                           use_qk_l2norm_in_kernel=False,
-                           use_beta_sigmoid_in_kernel=False,
-                           allow_neg_eigval=False, state_v_first=False,
-                           cu_seqlens=None, cu_seqlens_cpu=None,
-                           chunk_indices=None, cp_context=None,
-                           use_gate_in_kernel=False, A_log=None, dt_bias=None,
-                           chunk_size=None, **kwargs):
+def chunk_gated_delta_rule(
+        q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor,
+        scale: float | None = None, initial_state: Tensor | None = None,
+        output_final_state: bool = False,
+        use_qk_l2norm_in_kernel: bool = False,
+        use_beta_sigmoid_in_kernel: bool = False,
+        allow_neg_eigval: bool = False, state_v_first: bool = False,
+        cu_seqlens: Tensor | None = None, cu_seqlens_cpu: Tensor | None = None,
+        chunk_indices: Tensor | None = None, cp_context: object = None,
+        use_gate_in_kernel: bool = False, A_log: Tensor | None = None,
+        dt_bias: Tensor | None = None, chunk_size: int | None = None,
+        **kwargs: object) -> Result:
     """S = exp(g) S; S = S + beta k (v - S^T k)^T; o = scale S^T q.
 
     q, k: [B, T, H, K]. v: [B, T, H, V]. g: [B, T, H], log-decay, at most 0.
@@ -85,15 +103,12 @@ def chunk_gated_delta_rule(q, k, v, g, beta, scale=None, initial_state=None,
     op = "chunk_gated_delta_rule"
     common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
                   chunk_indices=chunk_indices, cp_context=cp_context)
-    state_v_first = common.take_legacy(
-        op, kwargs, ("q", "k", "v", "g", "beta", "use_qk_l2norm_in_kernel",
-                     "use_beta_sigmoid_in_kernel", "allow_neg_eigval",
-                     "state_v_first", *_AROUND, *_GATES[:3]), state_v_first)
+    state_v_first = common.take_legacy(op, kwargs, state_v_first)
     common.check_heads(op, q, v)
     common.check_beta(op, beta)
     common.check_gate(op, use_gate_in_kernel, A_log, dt_bias, None)
     arrays = {"q": q, "k": k, "v": v, "g": g, "beta": beta}
-    _add_gate(arrays, A_log, dt_bias, False, k)
+    _add_gate(op, arrays, A_log, dt_bias, False, k)
     made = make("gated_delta_rule", "forward",
                 common.check_chunk(op, chunk_size),
                 _options(l2norm=use_qk_l2norm_in_kernel,
@@ -115,21 +130,22 @@ def _check_doubled(op, allow_neg_eigval, sigmoid):
 
 
 def fused_recurrent_gated_delta_rule(
-        q, k, v, g=None, gk=None, gv=None, beta=None, scale=None,
-        initial_state=None, output_final_state=False,
-        use_qk_l2norm_in_kernel=False, use_gate_in_kernel=False, A_log=None,
-        dt_bias=None, use_beta_sigmoid_in_kernel=False, allow_neg_eigval=False,
-        state_v_first=False, cu_seqlens=None, **kwargs):
+        q: Tensor, k: Tensor, v: Tensor, g: Tensor | None = None,
+        gk: Tensor | None = None, gv: Tensor | None = None,
+        beta: Tensor | None = None, scale: float | None = None,
+        initial_state: Tensor | None = None, output_final_state: bool = False,
+        use_qk_l2norm_in_kernel: bool = False,
+        use_gate_in_kernel: bool = False, A_log: Tensor | None = None,
+        dt_bias: Tensor | None = None,
+        use_beta_sigmoid_in_kernel: bool = False,
+        allow_neg_eigval: bool = False, state_v_first: bool = False,
+        cu_seqlens: Tensor | None = None, **kwargs: object) -> Result:
     """chunk_gated_delta_rule as its recurrent form. Gates are optional and add
     up: g [B, T, H] a head, gk [B, T, H, K] a channel; without beta it is 1."""
     op = "fused_recurrent_gated_delta_rule"
     common.refuse(op, cu_seqlens=cu_seqlens)
     common.refuse_column_gates(op, gv=gv)
-    state_v_first = common.take_legacy(
-        op, kwargs, ("q", "k", "v", "g", "gk", "gv", "beta",
-                     "use_qk_l2norm_in_kernel", "use_beta_sigmoid_in_kernel",
-                     "allow_neg_eigval", "state_v_first", *_AROUND[:4],
-                     *_GATES[:3]), state_v_first)
+    state_v_first = common.take_legacy(op, kwargs, state_v_first)
     common.check_heads(op, q, v)
     common.check_beta(op, beta)
     common.check_gate(op, use_gate_in_kernel, A_log, dt_bias, None)
@@ -140,7 +156,7 @@ def fused_recurrent_gated_delta_rule(
     for name, value in (("g", g), ("gk", gk), ("beta", beta)):
         if value is not None:
             arrays[name] = value
-    _add_gate(arrays, A_log, dt_bias, False, k)
+    _add_gate(op, arrays, A_log, dt_bias, False, k)
     options = _options(gk=gk is not None, l2norm=use_qk_l2norm_in_kernel,
                        sigmoid=use_beta_sigmoid_in_kernel,
                        doubled=_check_doubled(op, allow_neg_eigval,
@@ -164,7 +180,7 @@ def _kda(op, fn, chunk, q, k, v, g, beta, A_log, dt_bias, scale, initial_state,
     common.check_gate(op, gate, A_log, dt_bias, lower_bound)
     bound = common.check_bound(op, lower_bound, safe_gate, gate)
     arrays = {"q": q, "k": k, "v": v, "g": g, "beta": beta}
-    _add_gate(arrays, A_log, dt_bias, True, k)
+    _add_gate(op, arrays, A_log, dt_bias, True, k)
     made = make("gated_delta_rule", fn, chunk,
                 (("name", "kda"), ("g", "K")) + _options(
                     l2norm=l2norm, gate=gate, A_log=A_log is not None,
@@ -175,14 +191,20 @@ def _kda(op, fn, chunk, q, k, v, g, beta, A_log, dt_bias, scale, initial_state,
                        state_v_first)
 
 
-def chunk_kda(q, k, v, g, beta, scale=None, initial_state=None,
-              output_final_state=False, use_qk_l2norm_in_kernel=False,
-              use_gate_in_kernel=False, use_beta_sigmoid_in_kernel=False,
-              allow_neg_eigval=False, safe_gate=False, lower_bound=None,
-              disable_recompute=False, return_intermediate_states=False,
-              state_v_first=False, cu_seqlens=None, cu_seqlens_cpu=None,
-              cp_context=None, A_log=None, dt_bias=None, chunk_size=None,
-              **kwargs):
+def chunk_kda(
+        q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor,
+        scale: float | None = None, initial_state: Tensor | None = None,
+        output_final_state: bool = False,
+        use_qk_l2norm_in_kernel: bool = False,
+        use_gate_in_kernel: bool = False,
+        use_beta_sigmoid_in_kernel: bool = False,
+        allow_neg_eigval: bool = False, safe_gate: bool = False,
+        lower_bound: float | None = None, disable_recompute: bool = False,
+        return_intermediate_states: bool = False, state_v_first: bool = False,
+        cu_seqlens: Tensor | None = None, cu_seqlens_cpu: Tensor | None = None,
+        cp_context: object = None, A_log: Tensor | None = None,
+        dt_bias: Tensor | None = None, chunk_size: int | None = None,
+        **kwargs: object) -> Result:
     """S = diag(exp(g)) S; S = S + beta k (v - S^T k)^T; o = scale S^T q.
 
     As chunk_gated_delta_rule with g: [B, T, H, K], a log-decay a channel.
@@ -195,11 +217,7 @@ def chunk_kda(q, k, v, g, beta, scale=None, initial_state=None,
     common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
                   cp_context=cp_context,
                   return_intermediate_states=return_intermediate_states)
-    state_v_first = common.take_legacy(
-        op, kwargs, ("q", "k", "v", "g", "beta", "use_qk_l2norm_in_kernel",
-                     "use_beta_sigmoid_in_kernel", "allow_neg_eigval",
-                     "state_v_first", "disable_recompute", *_AROUND, *_GATES),
-        state_v_first)
+    state_v_first = common.take_legacy(op, kwargs, state_v_first)
     return _kda(op, "forward", common.check_chunk(op, chunk_size), q, k, v, g,
                 beta, A_log, dt_bias, scale, initial_state, output_final_state,
                 use_qk_l2norm_in_kernel, use_gate_in_kernel,
@@ -207,21 +225,21 @@ def chunk_kda(q, k, v, g, beta, scale=None, initial_state=None,
                 lower_bound, state_v_first)
 
 
-def fused_recurrent_kda(q, k, v, g, beta, A_log=None, dt_bias=None, scale=None,
-                        initial_state=None, output_final_state=False,
-                        use_qk_l2norm_in_kernel=False,
-                        use_gate_in_kernel=False,
-                        use_beta_sigmoid_in_kernel=False,
-                        allow_neg_eigval=False, lower_bound=None,
-                        state_v_first=False, cu_seqlens=None, **kwargs):
+def fused_recurrent_kda(
+        q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor,
+        A_log: Tensor | None = None, dt_bias: Tensor | None = None,
+        scale: float | None = None, initial_state: Tensor | None = None,
+        output_final_state: bool = False,
+        use_qk_l2norm_in_kernel: bool = False,
+        use_gate_in_kernel: bool = False,
+        use_beta_sigmoid_in_kernel: bool = False,
+        allow_neg_eigval: bool = False, lower_bound: float | None = None,
+        state_v_first: bool = False, cu_seqlens: Tensor | None = None,
+        **kwargs: object) -> Result:
     """chunk_kda as its recurrent form, token by token."""
     op = "fused_recurrent_kda"
     common.refuse(op, cu_seqlens=cu_seqlens)
-    state_v_first = common.take_legacy(
-        op, kwargs, ("q", "k", "v", "g", "beta", "use_qk_l2norm_in_kernel",
-                     "use_beta_sigmoid_in_kernel", "allow_neg_eigval",
-                     "state_v_first", *_AROUND[:4], *_GATES[:4]),
-        state_v_first)
+    state_v_first = common.take_legacy(op, kwargs, state_v_first)
     return _kda(op, "decode", None, q, k, v, g, beta, A_log, dt_bias, scale,
                 initial_state, output_final_state, use_qk_l2norm_in_kernel,
                 use_gate_in_kernel, use_beta_sigmoid_in_kernel,
@@ -235,7 +253,7 @@ def _gdn2(op, fn, chunk, q, k, v, g, b, w, A_log, dt_bias, scale,
     common.check_gate(op, gate, A_log, dt_bias, lower_bound)
     bound = common.check_bound(op, lower_bound, safe_gate, gate)
     arrays = {"q": q, "k": k, "v": v, "g": g, "b": b, "w": w}
-    _add_gate(arrays, A_log, dt_bias, True, k)
+    _add_gate(op, arrays, A_log, dt_bias, True, k)
     made = make("gdn2", fn, chunk,
                 _options(l2norm=l2norm, gate=gate, A_log=A_log is not None,
                          dt_bias=dt_bias is not None, lower_bound=bound))
@@ -243,12 +261,17 @@ def _gdn2(op, fn, chunk, q, k, v, g, b, w, A_log, dt_bias, scale,
                        state_v_first)
 
 
-def chunk_gdn2(q, k, v, g, b, w, scale=None, initial_state=None,
-               output_final_state=False, use_qk_l2norm_in_kernel=False,
-               use_gate_in_kernel=False, cu_seqlens=None, cu_seqlens_cpu=None,
-               safe_gate=False, lower_bound=None, disable_recompute=False,
-               return_intermediate_states=False, state_v_first=False,
-               A_log=None, dt_bias=None, chunk_size=None, **kwargs):
+def chunk_gdn2(
+        q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor, w: Tensor,
+        scale: float | None = None, initial_state: Tensor | None = None,
+        output_final_state: bool = False,
+        use_qk_l2norm_in_kernel: bool = False,
+        use_gate_in_kernel: bool = False, cu_seqlens: Tensor | None = None,
+        cu_seqlens_cpu: Tensor | None = None, safe_gate: bool = False,
+        lower_bound: float | None = None, disable_recompute: bool = False,
+        return_intermediate_states: bool = False, state_v_first: bool = False,
+        A_log: Tensor | None = None, dt_bias: Tensor | None = None,
+        chunk_size: int | None = None, **kwargs: object) -> Result:
     """S = diag(exp(g)) S; S = S + k (w .* v - S^T (b .* k))^T; o = scale S^T q.
 
     As chunk_kda, with an erase gate b: [B, T, H, K] on the keys and a write gate
@@ -257,29 +280,26 @@ def chunk_gdn2(q, k, v, g, b, w, scale=None, initial_state=None,
     op = "chunk_gdn2"
     common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
                   return_intermediate_states=return_intermediate_states)
-    state_v_first = common.take_legacy(
-        op, kwargs, ("q", "k", "v", "g", "b", "w", "use_qk_l2norm_in_kernel",
-                     "state_v_first", "disable_recompute", *_AROUND, *_GATES),
-        state_v_first)
+    state_v_first = common.take_legacy(op, kwargs, state_v_first)
     return _gdn2(op, "forward", common.check_chunk(op, chunk_size), q, k, v, g,
                  b, w, A_log, dt_bias, scale, initial_state,
                  output_final_state, use_qk_l2norm_in_kernel,
                  use_gate_in_kernel, safe_gate, lower_bound, state_v_first)
 
 
-def fused_recurrent_gdn2(q, k, v, g, b, w, A_log=None, dt_bias=None,
-                         scale=None, initial_state=None,
-                         output_final_state=False,
-                         use_qk_l2norm_in_kernel=False,
-                         use_gate_in_kernel=False, lower_bound=None,
-                         state_v_first=False, cu_seqlens=None, **kwargs):
+def fused_recurrent_gdn2(
+        q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor, w: Tensor,
+        A_log: Tensor | None = None, dt_bias: Tensor | None = None,
+        scale: float | None = None, initial_state: Tensor | None = None,
+        output_final_state: bool = False,
+        use_qk_l2norm_in_kernel: bool = False,
+        use_gate_in_kernel: bool = False, lower_bound: float | None = None,
+        state_v_first: bool = False, cu_seqlens: Tensor | None = None,
+        **kwargs: object) -> Result:
     """chunk_gdn2 as its recurrent form, token by token."""
     op = "fused_recurrent_gdn2"
     common.refuse(op, cu_seqlens=cu_seqlens)
-    state_v_first = common.take_legacy(
-        op, kwargs, ("q", "k", "v", "g", "b", "w", "use_qk_l2norm_in_kernel",
-                     "state_v_first", *_AROUND[:4], *_GATES[:4]),
-        state_v_first)
+    state_v_first = common.take_legacy(op, kwargs, state_v_first)
     return _gdn2(op, "decode", None, q, k, v, g, b, w, A_log, dt_bias, scale,
                  initial_state, output_final_state, use_qk_l2norm_in_kernel,
                  use_gate_in_kernel, False, lower_bound, state_v_first)
@@ -297,9 +317,13 @@ def _comba(fn, q, k, v, p, g, beta, scale, initial_state, output_final_state,
                        initial_state, output_final_state)
 
 
-def chunk_comba(q, k, v, p, g, beta=None, scale=None, initial_state=None,
-                output_final_state=False, use_qk_l2norm_in_kernel=False,
-                cu_seqlens=None, cu_seqlens_cpu=None):
+def chunk_comba(
+        q: Tensor, k: Tensor, v: Tensor, p: Tensor, g: Tensor,
+        beta: Tensor | None = None, scale: float | None = None,
+        initial_state: Tensor | None = None, output_final_state: bool = False,
+        use_qk_l2norm_in_kernel: bool = False,
+        cu_seqlens: Tensor | None = None, cu_seqlens_cpu: Tensor | None = None,
+        **kwargs: object) -> Result:
     """z = S^T p; S = exp(g) S + beta k (v - z)^T; o = scale S^T q.
 
     As chunk_gated_delta_rule, but the correction is read before the decay and
@@ -308,18 +332,23 @@ def chunk_comba(q, k, v, p, g, beta=None, scale=None, initial_state=None,
     """
     op = "chunk_comba"
     common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu)
+    common.take_legacy(op, kwargs)
     common.check_heads(op, q, v)
     common.check_beta(op, beta)
     return _comba("forward", q, k, v, p, g, beta, scale, initial_state,
                   output_final_state, use_qk_l2norm_in_kernel)
 
 
-def fused_recurrent_comba(q, k, p, v, g, beta=None, scale=None,
-                          initial_state=None, output_final_state=False,
-                          use_qk_l2norm_in_kernel=False, cu_seqlens=None):
+def fused_recurrent_comba(
+        q: Tensor, k: Tensor, p: Tensor, v: Tensor, g: Tensor,
+        beta: Tensor | None = None, scale: float | None = None,
+        initial_state: Tensor | None = None, output_final_state: bool = False,
+        use_qk_l2norm_in_kernel: bool = False,
+        cu_seqlens: Tensor | None = None, **kwargs: object) -> Result:
     """chunk_comba as its recurrent form. Mind the order: p comes before v."""
     op = "fused_recurrent_comba"
     common.refuse(op, cu_seqlens=cu_seqlens)
+    common.take_legacy(op, kwargs)
     common.check_heads(op, q, v)
     common.check_beta(op, beta)
     return _comba("decode", q, k, v, p, g, beta, scale, initial_state,
@@ -328,14 +357,13 @@ def fused_recurrent_comba(q, k, p, v, g, beta=None, scale=None,
 
 def _product(op, fn, q, k, v, g, beta, n, scale, initial_state,
              output_final_state, l2norm):
-    T = q.shape[1]
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"{op}: argument 'num_householder' is {n!r}; expected "
                          "a number of steps, at least 1")
     common.check_heads(op, q, v)
-    arrays = {"q": q}
+    arrays, T = {"q": q}, q.shape[1]
     for name, x in (("k", k), ("v", v), ("beta", beta)):
-        if x.dim() < 3 or x.shape[1] != T * n:
+        if common.rank(op, name, x) < 3 or x.shape[1] != T * n:
             raise ValueError(
                 f"{op}: argument '{name}' has shape {tuple(x.shape)}; expected "
                 f"{T * n} tokens, {n} steps for each of the {T} of 'q'")
@@ -349,10 +377,13 @@ def _product(op, fn, q, k, v, g, beta, n, scale, initial_state,
                        scale, initial_state, output_final_state)
 
 
-def chunk_gated_delta_product(q, k, v, g, beta, num_householder, scale=None,
-                              initial_state=None, output_final_state=False,
-                              use_qk_l2norm_in_kernel=False, cu_seqlens=None,
-                              cu_seqlens_cpu=None):
+def chunk_gated_delta_product(
+        q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor,
+        num_householder: int, scale: float | None = None,
+        initial_state: Tensor | None = None, output_final_state: bool = False,
+        use_qk_l2norm_in_kernel: bool = False,
+        cu_seqlens: Tensor | None = None, cu_seqlens_cpu: Tensor | None = None,
+        **kwargs: object) -> Result:
     """S = exp(g) S, then num_householder times S = S + beta_j k_j (v_j - S^T
     k_j)^T; o = scale S^T q.
 
@@ -361,17 +392,20 @@ def chunk_gated_delta_product(q, k, v, g, beta, num_householder, scale=None,
     """
     op = "chunk_gated_delta_product"
     common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu)
+    common.take_legacy(op, kwargs)
     return _product(op, "forward", q, k, v, g, beta, num_householder, scale,
                     initial_state, output_final_state, use_qk_l2norm_in_kernel)
 
 
-def fused_recurrent_gated_delta_product(q, k, v, g, beta, num_householder,
-                                        scale=None, initial_state=None,
-                                        output_final_state=False,
-                                        use_qk_l2norm_in_kernel=False,
-                                        cu_seqlens=None):
+def fused_recurrent_gated_delta_product(
+        q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor,
+        num_householder: int, scale: float | None = None,
+        initial_state: Tensor | None = None, output_final_state: bool = False,
+        use_qk_l2norm_in_kernel: bool = False,
+        cu_seqlens: Tensor | None = None, **kwargs: object) -> Result:
     """chunk_gated_delta_product as its recurrent form, token by token."""
     op = "fused_recurrent_gated_delta_product"
     common.refuse(op, cu_seqlens=cu_seqlens)
+    common.take_legacy(op, kwargs)
     return _product(op, "decode", q, k, v, g, beta, num_householder, scale,
                     initial_state, output_final_state, use_qk_l2norm_in_kernel)

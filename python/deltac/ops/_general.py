@@ -2,20 +2,23 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """The generalised delta rule: DPLR, IPLR, and RWKV-7, which is the former."""
 
+from __future__ import annotations
+
+from torch import Tensor
+
 from . import _common as common
+from ._common import Result
 from ._specs import make
 
-_DPLR_KNOWN = ("q", "k", "v", "a", "b", "gk", "scale", "initial_state",
-               "output_final_state", "cu_seqlens", "cu_seqlens_cpu",
-               "safe_gate", "chunk_size", "disable_recompute", "cp_context",
-               "lower_bound")
 
-
-def chunk_dplr_delta_rule(q, k, v, a, b, gk, scale=None, initial_state=None,
-                          output_final_state=False, cu_seqlens=None,
-                          cu_seqlens_cpu=None, safe_gate=False,
-                          chunk_size=None, disable_recompute=False,
-                          cp_context=None, lower_bound=None, **kwargs):
+def chunk_dplr_delta_rule(
+        q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, gk: Tensor,
+        scale: float | None = None, initial_state: Tensor | None = None,
+        output_final_state: bool = False, cu_seqlens: Tensor | None = None,
+        cu_seqlens_cpu: Tensor | None = None, safe_gate: bool = False,
+        chunk_size: int | None = None, disable_recompute: bool = False,
+        cp_context: object = None, lower_bound: float | None = None,
+        **kwargs: object) -> Result:
     """S = (diag(exp(gk)) + b a^T) S + k v^T; o = scale S^T q.
 
     q, k, a, b: [B, T, H, K]. v: [B, T, H, V]. gk: [B, T, H, K], log-decay, at
@@ -29,7 +32,7 @@ def chunk_dplr_delta_rule(q, k, v, a, b, gk, scale=None, initial_state=None,
     op = "chunk_dplr_delta_rule"
     common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
                   cp_context=cp_context)
-    common.take_legacy(op, kwargs, _DPLR_KNOWN)
+    common.take_legacy(op, kwargs)
     bound = common.check_bound(op, lower_bound)
     common.check_heads(op, q, v)
     made = make("dplr", "forward", common.check_chunk(op, chunk_size),
@@ -39,16 +42,18 @@ def chunk_dplr_delta_rule(q, k, v, a, b, gk, scale=None, initial_state=None,
                        output_final_state)
 
 
-def fused_recurrent_dplr_delta_rule(q, k, v, a, b, gk, scale=None,
-                                    initial_state=None,
-                                    output_final_state=False, reverse=False,
-                                    cu_seqlens=None):
+def fused_recurrent_dplr_delta_rule(
+        q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, gk: Tensor,
+        scale: float | None = None, initial_state: Tensor | None = None,
+        output_final_state: bool = False, reverse: bool = False,
+        cu_seqlens: Tensor | None = None, **kwargs: object) -> Result:
     """chunk_dplr_delta_rule as its recurrent form, token by token.
 
     reverse: from the last token to the first.
     """
     op = "fused_recurrent_dplr_delta_rule"
     common.refuse(op, cu_seqlens=cu_seqlens)
+    common.take_legacy(op, kwargs)
     common.check_heads(op, q, v)
     return common.call(make("dplr", "decode", None),
                        {"q": q, "k": k, "v": v, "a": a, "b": b, "gk": gk},
@@ -56,16 +61,16 @@ def fused_recurrent_dplr_delta_rule(q, k, v, a, b, gk, scale=None,
                        reverse=reverse)
 
 
-def chunk_iplr_delta_rule(q, k, v, a, b, scale=None, initial_state=None,
-                          output_final_state=False, cu_seqlens=None,
-                          cu_seqlens_cpu=None, chunk_size=None, **kwargs):
+def chunk_iplr_delta_rule(
+        q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor,
+        scale: float | None = None, initial_state: Tensor | None = None,
+        output_final_state: bool = False, cu_seqlens: Tensor | None = None,
+        cu_seqlens_cpu: Tensor | None = None, chunk_size: int | None = None,
+        **kwargs: object) -> Result:
     """S = (I + b a^T) S + k v^T; o = scale S^T q. Shapes as for DPLR."""
     op = "chunk_iplr_delta_rule"
     common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu)
-    common.take_legacy(op, kwargs, ("q", "k", "v", "a", "b", "scale",
-                                    "initial_state", "output_final_state",
-                                    "cu_seqlens", "cu_seqlens_cpu",
-                                    "chunk_size"))
+    common.take_legacy(op, kwargs)
     common.check_heads(op, q, v)
     return common.call(make("iplr", "forward",
                             common.check_chunk(op, chunk_size)),
@@ -73,30 +78,35 @@ def chunk_iplr_delta_rule(q, k, v, a, b, scale=None, initial_state=None,
                        initial_state, output_final_state)
 
 
-def fused_recurrent_iplr_delta_rule(q, k, v, a, b, scale=None,
-                                    initial_state=None,
-                                    output_final_state=False, cu_seqlens=None):
+def fused_recurrent_iplr_delta_rule(
+        q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor,
+        scale: float | None = None, initial_state: Tensor | None = None,
+        output_final_state: bool = False, cu_seqlens: Tensor | None = None,
+        **kwargs: object) -> Result:
     """chunk_iplr_delta_rule as its recurrent form, token by token."""
     op = "fused_recurrent_iplr_delta_rule"
     common.refuse(op, cu_seqlens=cu_seqlens)
+    common.take_legacy(op, kwargs)
     common.check_heads(op, q, v)
     return common.call(make("iplr", "decode", None),
                        {"q": q, "k": k, "v": v, "a": a, "b": b}, scale,
                        initial_state, output_final_state)
 
 
-def chunk_rwkv7(r, w, k, v, a, b, scale=1.0, initial_state=None,
-                output_final_state=False, cu_seqlens=None,
-                cu_seqlens_cpu=None, safe_gate=False, chunk_size=None,
-                disable_recompute=False, cp_context=None, lower_bound=None,
-                **kwargs):
+def chunk_rwkv7(
+        r: Tensor, w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor,
+        scale: float | None = 1.0, initial_state: Tensor | None = None,
+        output_final_state: bool = False, cu_seqlens: Tensor | None = None,
+        cu_seqlens_cpu: Tensor | None = None, safe_gate: bool = False,
+        chunk_size: int | None = None, disable_recompute: bool = False,
+        cp_context: object = None, lower_bound: float | None = None,
+        **kwargs: object) -> Result:
     """chunk_dplr_delta_rule with RWKV-7's names: r is q, w is gk, the
     log-decay. Mind the order of arguments and the scale of 1."""
     op = "chunk_rwkv7"
     common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
                   cp_context=cp_context)
-    common.take_legacy(op, kwargs, ("r", "w", "k", "v", "a", "b")
-                       + _DPLR_KNOWN[6:])
+    common.take_legacy(op, kwargs)
     bound = common.check_bound(op, lower_bound)
     common.check_heads(op, r, v)
     made = make("dplr", "forward", common.check_chunk(op, chunk_size),
@@ -106,31 +116,32 @@ def chunk_rwkv7(r, w, k, v, a, b, scale=1.0, initial_state=None,
                        output_final_state)
 
 
-def fused_recurrent_rwkv7(r, w, k, v, a, b, scale=None, initial_state=None,
-                          output_final_state=True, cu_seqlens=None, **kwargs):
+def fused_recurrent_rwkv7(
+        r: Tensor, w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor,
+        scale: float | None = None, initial_state: Tensor | None = None,
+        output_final_state: bool = True, cu_seqlens: Tensor | None = None,
+        **kwargs: object) -> Result:
     """chunk_rwkv7 as its recurrent form. As in fla, the scale is K ** -0.5 here
     and the final state is returned."""
     op = "fused_recurrent_rwkv7"
     common.refuse(op, cu_seqlens=cu_seqlens)
-    common.take_legacy(op, kwargs, ("r", "w", "k", "v", "a", "b", "scale",
-                                    "initial_state", "output_final_state",
-                                    "cu_seqlens"))
+    common.take_legacy(op, kwargs)
     common.check_heads(op, r, v)
     return common.call(make("dplr", "decode", None),
                        {"q": r, "k": k, "v": v, "a": a, "b": b, "gk": w},
                        scale, initial_state, output_final_state)
 
 
-def fused_mul_recurrent_rwkv7(r, w, k, v, kk, a, scale=1.0,
-                              initial_state=None, output_final_state=False,
-                              reverse=False, cu_seqlens=None, **kwargs):
+def fused_mul_recurrent_rwkv7(
+        r: Tensor, w: Tensor, k: Tensor, v: Tensor, kk: Tensor, a: Tensor,
+        scale: float | None = 1.0, initial_state: Tensor | None = None,
+        output_final_state: bool = False, reverse: bool = False,
+        cu_seqlens: Tensor | None = None, **kwargs: object) -> Result:
     """RWKV-7 from the removal key `kk` and the in-context rate `a`:
     fused_recurrent_rwkv7 with a = -kk and b = kk .* a."""
     op = "fused_mul_recurrent_rwkv7"
     common.refuse(op, cu_seqlens=cu_seqlens)
-    common.take_legacy(op, kwargs, ("r", "w", "k", "v", "kk", "a", "scale",
-                                    "initial_state", "output_final_state",
-                                    "reverse", "cu_seqlens"))
+    common.take_legacy(op, kwargs)
     common.check_heads(op, r, v)
     return common.call(make("rwkv7_mul", "decode", None),
                        {"r": r, "w": w, "k": k, "v": v, "kk": kk, "a": a},

@@ -2,9 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Linear attention with and without decay: nothing is read back."""
 
+from __future__ import annotations
+
 import torch
+from torch import Tensor
 
 from . import _common as common
+from ._common import Result
 from ._specs import make
 
 
@@ -24,9 +28,11 @@ def _linear(name, fn, q, k, v, g, g_gamma, scale, initial_state,
                        reverse)
 
 
-def chunk_gla(q, k, v, g, scale=None, initial_state=None,
-              output_final_state=False, state_v_first=False, cu_seqlens=None,
-              cu_seqlens_cpu=None):
+def chunk_gla(
+        q: Tensor, k: Tensor, v: Tensor, g: Tensor, scale: float | None = None,
+        initial_state: Tensor | None = None, output_final_state: bool = False,
+        state_v_first: bool = False, cu_seqlens: Tensor | None = None,
+        cu_seqlens_cpu: Tensor | None = None, **kwargs: object) -> Result:
     """S = diag(exp(g)) S + k v^T; o = scale S^T q.
 
     q, k: [B, T, H, K]. v: [B, T, H, V]. g: [B, T, H, K], log-decay, at most 0.
@@ -35,6 +41,7 @@ def chunk_gla(q, k, v, g, scale=None, initial_state=None,
     """
     op = "chunk_gla"
     common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu)
+    state_v_first = common.take_legacy(op, kwargs, state_v_first)
     common.check_heads(op, q, v)
     _check_axes(op, "g", g, 4, "[B, T, H, K]")
     return _linear("gla", "forward", q, k, v, g, None, scale, initial_state,
@@ -42,15 +49,17 @@ def chunk_gla(q, k, v, g, scale=None, initial_state=None,
 
 
 def _check_axes(op, name, x, axes, expected):
-    if x.dim() != axes:
+    if common.rank(op, name, x) != axes:
         raise ValueError(f"{op}: argument '{name}' has shape {tuple(x.shape)}; "
                          f"expected {expected}")
 
 
-def fused_recurrent_gla(q, k, v, gk=None, gv=None, scale=None,
-                        initial_state=None, output_final_state=False,
-                        reverse=False, state_v_first=False, cu_seqlens=None,
-                        **kwargs):
+def fused_recurrent_gla(
+        q: Tensor, k: Tensor, v: Tensor, gk: Tensor | None = None,
+        gv: Tensor | None = None, scale: float | None = None,
+        initial_state: Tensor | None = None, output_final_state: bool = False,
+        reverse: bool = False, state_v_first: bool = False,
+        cu_seqlens: Tensor | None = None, **kwargs: object) -> Result:
     """chunk_gla as its recurrent form; without gk nothing decays.
 
     reverse: from the last token to the first.
@@ -58,10 +67,7 @@ def fused_recurrent_gla(q, k, v, gk=None, gv=None, scale=None,
     op = "fused_recurrent_gla"
     common.refuse(op, cu_seqlens=cu_seqlens)
     common.refuse_column_gates(op, gv=gv)
-    state_v_first = common.take_legacy(
-        op, kwargs, ("q", "k", "v", "gk", "gv", "scale", "initial_state",
-                     "output_final_state", "reverse", "state_v_first",
-                     "cu_seqlens"), state_v_first)
+    state_v_first = common.take_legacy(op, kwargs, state_v_first)
     common.check_heads(op, q, v)
     if gk is not None:
         _check_axes(op, "gk", gk, 4, "[B, T, H, K]")
@@ -69,10 +75,13 @@ def fused_recurrent_gla(q, k, v, gk=None, gv=None, scale=None,
                    output_final_state, state_v_first, reverse)
 
 
-def chunk_simple_gla(q, k, v, g=None, g_gamma=None, scale=None,
-                     initial_state=None, output_final_state=False,
-                     state_v_first=False, cu_seqlens=None, cu_seqlens_cpu=None,
-                     chunk_size=None, **kwargs):
+def chunk_simple_gla(
+        q: Tensor, k: Tensor, v: Tensor, g: Tensor | None = None,
+        g_gamma: Tensor | None = None, scale: float | None = None,
+        initial_state: Tensor | None = None, output_final_state: bool = False,
+        state_v_first: bool = False, cu_seqlens: Tensor | None = None,
+        cu_seqlens_cpu: Tensor | None = None, chunk_size: int | None = None,
+        **kwargs: object) -> Result:
     """S = exp(g) S + k v^T; o = scale S^T q.
 
     As chunk_gla with one log-decay a head: g: [B, T, H] for every token, and
@@ -80,10 +89,7 @@ def chunk_simple_gla(q, k, v, g=None, g_gamma=None, scale=None,
     """
     op = "chunk_simple_gla"
     common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu)
-    state_v_first = common.take_legacy(
-        op, kwargs, ("q", "k", "v", "g", "g_gamma", "scale", "initial_state",
-                     "output_final_state", "state_v_first", "cu_seqlens",
-                     "cu_seqlens_cpu", "chunk_size"), state_v_first)
+    state_v_first = common.take_legacy(op, kwargs, state_v_first)
     common.check_heads(op, q, v)
     if g is not None:
         _check_axes(op, "g", g, 3, "[B, T, H]")
@@ -92,17 +98,16 @@ def chunk_simple_gla(q, k, v, g=None, g_gamma=None, scale=None,
                    chunk=common.check_chunk(op, chunk_size))
 
 
-def fused_recurrent_simple_gla(q, k, v, g=None, g_gamma=None, scale=None,
-                               initial_state=None, output_final_state=False,
-                               reverse=False, state_v_first=False,
-                               cu_seqlens=None, **kwargs):
+def fused_recurrent_simple_gla(
+        q: Tensor, k: Tensor, v: Tensor, g: Tensor | None = None,
+        g_gamma: Tensor | None = None, scale: float | None = None,
+        initial_state: Tensor | None = None, output_final_state: bool = False,
+        reverse: bool = False, state_v_first: bool = False,
+        cu_seqlens: Tensor | None = None, **kwargs: object) -> Result:
     """chunk_simple_gla as its recurrent form, token by token."""
     op = "fused_recurrent_simple_gla"
     common.refuse(op, cu_seqlens=cu_seqlens)
-    state_v_first = common.take_legacy(
-        op, kwargs, ("q", "k", "v", "g", "g_gamma", "scale", "initial_state",
-                     "output_final_state", "reverse", "state_v_first",
-                     "cu_seqlens"), state_v_first)
+    state_v_first = common.take_legacy(op, kwargs, state_v_first)
     common.check_heads(op, q, v)
     if g is not None:
         _check_axes(op, "g", g, 3, "[B, T, H]")
@@ -116,31 +121,30 @@ def retention_decay(num_heads, device=None):
     return torch.log1p(-torch.exp2(-5.0 - heads))
 
 
-def chunk_retention(q, k, v, scale=None, initial_state=None,
-                    output_final_state=False, cu_seqlens=None, chunk_size=None,
-                    **kwargs):
+def chunk_retention(
+        q: Tensor, k: Tensor, v: Tensor, scale: float | None = None,
+        initial_state: Tensor | None = None, output_final_state: bool = False,
+        cu_seqlens: Tensor | None = None, chunk_size: int | None = None,
+        **kwargs: object) -> Result:
     """chunk_simple_gla with RetNet's decays, one rate a head."""
     op = "chunk_retention"
     common.refuse(op, cu_seqlens=cu_seqlens)
-    common.take_legacy(op, kwargs, ("q", "k", "v", "scale", "initial_state",
-                                    "output_final_state", "cu_seqlens",
-                                    "chunk_size"))
+    common.take_legacy(op, kwargs)
     common.check_heads(op, q, v)
     return _linear("retention", "forward", q, k, v, None, _rates(q), scale,
                    initial_state, output_final_state,
                    chunk=common.check_chunk(op, chunk_size))
 
 
-def fused_recurrent_retention(q, k, v, scale=None, initial_state=None,
-                              output_final_state=False, reverse=False,
-                              state_v_first=False, cu_seqlens=None, **kwargs):
+def fused_recurrent_retention(
+        q: Tensor, k: Tensor, v: Tensor, scale: float | None = None,
+        initial_state: Tensor | None = None, output_final_state: bool = False,
+        reverse: bool = False, state_v_first: bool = False,
+        cu_seqlens: Tensor | None = None, **kwargs: object) -> Result:
     """chunk_retention as its recurrent form, token by token."""
     op = "fused_recurrent_retention"
     common.refuse(op, cu_seqlens=cu_seqlens)
-    state_v_first = common.take_legacy(
-        op, kwargs, ("q", "k", "v", "scale", "initial_state",
-                     "output_final_state", "reverse", "state_v_first",
-                     "cu_seqlens"), state_v_first)
+    state_v_first = common.take_legacy(op, kwargs, state_v_first)
     common.check_heads(op, q, v)
     return _linear("retention", "decode", q, k, v, None, _rates(q), scale,
                    initial_state, output_final_state, state_v_first, reverse)
@@ -177,9 +181,12 @@ def _normalized(fn, q, k, v, scale, initial_state, output_final_state,
     return o, final_state
 
 
-def chunk_linear_attn(q, k, v, scale=None, initial_state=None,
-                      output_final_state=False, normalize=True,
-                      cu_seqlens=None):
+def chunk_linear_attn(
+        q: Tensor, k: Tensor, v: Tensor, scale: float | None = None,
+        initial_state: Tensor | tuple[Tensor, Tensor] | None = None,
+        output_final_state: bool = False, normalize: bool = True,
+        cu_seqlens: Tensor | None = None, **kwargs: object
+) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor] | None]:
     """S = S + k v^T; o = scale S^T q.
 
     q, k: [B, T, H, K]. v: [B, T, H, V]. scale: default K ** -0.5. With
@@ -188,17 +195,23 @@ def chunk_linear_attn(q, k, v, scale=None, initial_state=None,
     """
     op = "chunk_linear_attn"
     common.refuse(op, cu_seqlens=cu_seqlens)
+    common.take_legacy(op, kwargs)
     common.check_heads(op, q, v)
     return _normalized("forward", q, k, v, scale, initial_state,
                        output_final_state, normalize)
 
 
-def fused_recurrent_linear_attn(q, k, v, scale=None, initial_state=None,
-                                output_final_state=False, reverse=False,
-                                normalize=False, cu_seqlens=None):
+def fused_recurrent_linear_attn(
+        q: Tensor, k: Tensor, v: Tensor, scale: float | None = None,
+        initial_state: Tensor | tuple[Tensor, Tensor] | None = None,
+        output_final_state: bool = False, reverse: bool = False,
+        normalize: bool = False, cu_seqlens: Tensor | None = None,
+        **kwargs: object
+) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor] | None]:
     """chunk_linear_attn as its recurrent form; not normalised by default."""
     op = "fused_recurrent_linear_attn"
     common.refuse(op, cu_seqlens=cu_seqlens)
+    common.take_legacy(op, kwargs)
     common.check_heads(op, q, v)
     return _normalized("decode", q, k, v, scale, initial_state,
                        output_final_state, normalize, reverse)

@@ -8,8 +8,11 @@ input is, return `o` in the type of the first input, and are differentiated by
 autograd. `naive_gate` and `naive_l2norm` are the options that are functions.
 """
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 
 def naive_l2norm(x, eps=1e-6):
@@ -60,9 +63,10 @@ def _read(S, x):
     return (S * x.unsqueeze(-1)).sum(-2)
 
 
-def naive_recurrent_dplr_delta_rule(q, k, v, a, b, gk, scale=None,
-                                    initial_state=None,
-                                    output_final_state=False):
+def naive_recurrent_dplr_delta_rule(
+        q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, gk: Tensor,
+        scale: float | None = None, initial_state: Tensor | None = None,
+        output_final_state: bool = False) -> tuple[Tensor, Tensor | None]:
     """S = (diag(exp(gk)) + b a^T) S + k v^T."""
     def step(S, q, k, v, a, b, gk):
         return (gk.exp().unsqueeze(-1) * S + _outer(b, _read(S, a))
@@ -71,9 +75,10 @@ def naive_recurrent_dplr_delta_rule(q, k, v, a, b, gk, scale=None,
                  output_final_state)
 
 
-def naive_recurrent_iplr_delta_rule(q, k, v, a, b, scale=None,
-                                    initial_state=None,
-                                    output_final_state=False):
+def naive_recurrent_iplr_delta_rule(
+        q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor,
+        scale: float | None = None, initial_state: Tensor | None = None,
+        output_final_state: bool = False) -> tuple[Tensor, Tensor | None]:
     """S = (I + b a^T) S + k v^T."""
     def step(S, q, k, v, a, b):
         return S + _outer(b, _read(S, a)) + _outer(k, v), q
@@ -81,15 +86,19 @@ def naive_recurrent_iplr_delta_rule(q, k, v, a, b, scale=None,
                  output_final_state)
 
 
-def naive_recurrent_rwkv7(r, w, k, v, a, b, scale=1.0, initial_state=None,
-                          output_final_state=False):
+def naive_recurrent_rwkv7(
+        r: Tensor, w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor,
+        scale: float | None = 1.0, initial_state: Tensor | None = None,
+        output_final_state: bool = False) -> tuple[Tensor, Tensor | None]:
     """naive_recurrent_dplr_delta_rule with RWKV-7's names and order."""
     return naive_recurrent_dplr_delta_rule(r, k, v, a, b, w, scale,
                                            initial_state, output_final_state)
 
 
-def naive_recurrent_delta_rule(q, k, v, beta, scale=None, initial_state=None,
-                               output_final_state=False):
+def naive_recurrent_delta_rule(
+        q: Tensor, k: Tensor, v: Tensor, beta: Tensor,
+        scale: float | None = None, initial_state: Tensor | None = None,
+        output_final_state: bool = False) -> tuple[Tensor, Tensor | None]:
     """S = S + beta k (v - S^T k)^T."""
     def step(S, q, k, v, beta):
         return S + _outer(k, beta.unsqueeze(-1) * (v - _read(S, k))), q
@@ -97,9 +106,10 @@ def naive_recurrent_delta_rule(q, k, v, beta, scale=None, initial_state=None,
                  output_final_state)
 
 
-def naive_recurrent_gated_delta_rule(q, k, v, g, beta, scale=None,
-                                     initial_state=None,
-                                     output_final_state=False):
+def naive_recurrent_gated_delta_rule(
+        q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor,
+        scale: float | None = None, initial_state: Tensor | None = None,
+        output_final_state: bool = False) -> tuple[Tensor, Tensor | None]:
     """S = exp(g) S; S = S + beta k (v - S^T k)^T, with g a head or a channel."""
     def step(S, q, k, v, g, beta):
         decay = g.exp().unsqueeze(-1)
@@ -112,8 +122,10 @@ def naive_recurrent_gated_delta_rule(q, k, v, g, beta, scale=None,
 naive_recurrent_kda = naive_recurrent_gated_delta_rule
 
 
-def naive_recurrent_gdn2(q, k, v, g, b, w, scale=None, initial_state=None,
-                         output_final_state=False):
+def naive_recurrent_gdn2(
+        q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor, w: Tensor,
+        scale: float | None = None, initial_state: Tensor | None = None,
+        output_final_state: bool = False) -> tuple[Tensor, Tensor | None]:
     """S = diag(exp(g)) S; S = S + k (w .* v - S^T (b .* k))^T."""
     def step(S, q, k, v, g, b, w):
         S = g.exp().unsqueeze(-1) * S
@@ -122,8 +134,10 @@ def naive_recurrent_gdn2(q, k, v, g, b, w, scale=None, initial_state=None,
                  output_final_state)
 
 
-def naive_recurrent_comba(q, k, v, p, g, beta, scale=None, initial_state=None,
-                          output_final_state=False):
+def naive_recurrent_comba(
+        q: Tensor, k: Tensor, v: Tensor, p: Tensor, g: Tensor, beta: Tensor,
+        scale: float | None = None, initial_state: Tensor | None = None,
+        output_final_state: bool = False) -> tuple[Tensor, Tensor | None]:
     """z = S^T p; S = exp(g) S + beta k (v - z)^T."""
     def step(S, q, k, v, p, g, beta):
         z = _read(S, p)
@@ -133,9 +147,11 @@ def naive_recurrent_comba(q, k, v, p, g, beta, scale=None, initial_state=None,
                  initial_state, output_final_state)
 
 
-def naive_recurrent_gated_delta_product(q, k, v, g, beta, num_householder,
-                                        scale=None, initial_state=None,
-                                        output_final_state=False):
+def naive_recurrent_gated_delta_product(
+        q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, beta: Tensor,
+        num_householder: int, scale: float | None = None,
+        initial_state: Tensor | None = None, output_final_state: bool = False
+) -> tuple[Tensor, Tensor | None]:
     """S = exp(g) S, then n delta-rule writes; k, v, beta: [B, T * n, H, ...]."""
     n = num_householder
     def step(S, q, k, v, beta, *g):
@@ -150,8 +166,10 @@ def naive_recurrent_gated_delta_product(q, k, v, g, beta, num_householder,
                  scale, initial_state, output_final_state)
 
 
-def naive_recurrent_gla(q, k, v, g, scale=None, initial_state=None,
-                        output_final_state=False):
+def naive_recurrent_gla(
+        q: Tensor, k: Tensor, v: Tensor, g: Tensor, scale: float | None = None,
+        initial_state: Tensor | None = None, output_final_state: bool = False
+) -> tuple[Tensor, Tensor | None]:
     """S = diag(exp(g)) S + k v^T, with g a channel or a head."""
     def step(S, q, k, v, g):
         decay = g.exp().unsqueeze(-1)
@@ -164,8 +182,10 @@ def naive_recurrent_gla(q, k, v, g, scale=None, initial_state=None,
 naive_recurrent_simple_gla = naive_recurrent_gla
 
 
-def naive_recurrent_linear_attn(q, k, v, scale=None, initial_state=None,
-                                output_final_state=False):
+def naive_recurrent_linear_attn(
+        q: Tensor, k: Tensor, v: Tensor, scale: float | None = None,
+        initial_state: Tensor | tuple[Tensor, Tensor] | None = None,
+        output_final_state: bool = False) -> tuple[Tensor, Tensor | None]:
     """S = S + k v^T, not normalised."""
     def step(S, q, k, v):
         return S + _outer(k, v), q
@@ -173,8 +193,10 @@ def naive_recurrent_linear_attn(q, k, v, scale=None, initial_state=None,
                  output_final_state)
 
 
-def naive_recurrent_retention(q, k, v, scale=None, initial_state=None,
-                              output_final_state=False):
+def naive_recurrent_retention(
+        q: Tensor, k: Tensor, v: Tensor, scale: float | None = None,
+        initial_state: Tensor | None = None, output_final_state: bool = False
+) -> tuple[Tensor, Tensor | None]:
     """naive_recurrent_gla with RetNet's log-decays, one a head."""
     from ._linear import retention_decay
     g = retention_decay(q.shape[2], q.device).expand(q.shape[:3])
