@@ -198,6 +198,7 @@ LogicalResult Compilation::applyOptions(bool fromSpec) {
   gpuMapping.vsplit = mapping["vsplit"];
   gpuMapping.window = mapping["window"];
   gpuMapping.stages = mapping["stages"];
+  gpuMapping.ctas = mapping["ctas"];
   if (options.assume.count("B") || options.assume.count("H")) {
     auto assumed = [&](const char *name) -> int64_t {
       auto it = options.assume.find(name);
@@ -424,6 +425,7 @@ LogicalResult Compilation::lowerOnce(Stage next) {
       map.vsplit = gpuMapping.vsplit;
       map.window = gpuMapping.window;
       map.stages = gpuMapping.stages;
+      map.ctas = gpuMapping.ctas;
       map.sequences = gpuMapping.sequences;
       pm.addPass(mlir::delta::createDeltaGpuMap(map));
       pm.addPass(mlir::delta::createDeltaPlaceShared());

@@ -40,7 +40,9 @@ static constexpr MappingKey kGpuForward[] = {
 };
 
 static constexpr MappingKey kGpuBackward[] = {
-    {"warps", "a positive number", "warps of a CTA"},
+    {"warps", "a positive number", "warps of a CTA, which works by tiles"},
+    {"stages", "1 or 2", "chunks whose inputs have a place"},
+    {"ctas", "a positive number", "CTAs that a multiprocessor shall hold"},
 };
 
 ArrayRef<MappingKey> getMappingKeys(StringRef target, Fn fn) {

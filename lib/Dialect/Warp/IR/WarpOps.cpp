@@ -79,10 +79,11 @@ LogicalResult SumOp::verify() {
   if (!input.getElementType().isF32()) // sum_c1
     return emitOpError() << "expects elements f32, but got "
                          << input.getElementType();
-  return expectType(
-      *this, "the result",
-      getAlongType(input.getDimSize(0), Axis::Rows, input.getElementType()),
-      getResult().getType()); // sum_c1
+  Axis axis = *getAlongAxis(getResult().getType());
+  return expectType(*this, "the result",
+                    getAlongType(input.getDimSize(axis == Axis::Rows ? 0 : 1),
+                                 axis, input.getElementType()),
+                    getResult().getType()); // sum_c1
 }
 
 LogicalResult ElementOp::verify() {
@@ -137,6 +138,52 @@ LogicalResult SplitRowsOp::verify() {
       *this, "the results",
       getFragmentType(8, input.getDimSize(1), input.getElementType()),
       getRight().getType()); // split_rows_c1
+}
+
+LogicalResult ShuffleColsOp::verify() {
+  RankedTensorType input = getTensor(getInput());
+  if (getAlongAxis(input) == Axis::Rows) // shuffle_cols_c1
+    return emitOpError("expects a fragment or a vector along columns, but got "
+                       "a vector along rows");
+  if (!input.getElementType().isF32()) // shuffle_cols_c1
+    return emitOpError() << "expects elements f32, but got "
+                         << input.getElementType();
+  int64_t cols = input.getShape().back(), distance = getDistance();
+  if (!llvm::isPowerOf2_64(cols)) // shuffle_cols_c1
+    return emitOpError() << "expects the number of columns to be a power of "
+                            "two, but got "
+                         << cols;
+  if (distance < 1 || distance >= cols ||
+      !llvm::isPowerOf2_64(distance)) // shuffle_cols_c1
+    return emitOpError() << "expects the distance to be a power of two below "
+                         << cols << ", but got " << distance;
+  return success();
+}
+
+LogicalResult SplitColsOp::verify() {
+  RankedTensorType input = getTensor(getInput());
+  if (failed(verifyDistance(*this, getDistance()))) // split_cols_c1
+    return failure();
+  if (input.getDimSize(1) != 16) // split_cols_c1
+    return emitOpError() << "expects an input of 16 columns, but got "
+                         << input.getDimSize(1);
+  return expectType(
+      *this, "the results",
+      getFragmentType(input.getDimSize(0), 8, input.getElementType()),
+      getRight().getType()); // split_cols_c1
+}
+
+LogicalResult MergeColsOp::verify() {
+  RankedTensorType input = getTensor(getRight());
+  if (failed(verifyDistance(*this, getDistance()))) // merge_cols_c1
+    return failure();
+  if (input.getDimSize(1) != 8 || !input.getElementType().isF32()) // c1
+    return emitOpError() << "expects operands of 8 columns of f32, but got "
+                         << input;
+  return expectType(
+      *this, "the result",
+      getFragmentType(input.getDimSize(0), 16, input.getElementType()),
+      getResult().getType()); // merge_cols_c1
 }
 
 int64_t SplitRowsOp::getRightRow(int64_t slot, int64_t distance) {
@@ -304,6 +351,23 @@ LogicalResult StoreLevelOp::verify() {
     return emitOpError() << "expects an array of 16x16 matrices, but got "
                          << array;
   if (array.getElementType().isInteger(32)) // store_level_c2
+    return emitOpError("expects elements f32, bf16 or f16, but got i32");
+  return expectIndices(*this, array.getRank(), getIndices()); // c2
+}
+
+LogicalResult StorePairsOp::verify() {
+  RankedTensorType value = getTensor(getValue());
+  auto array = cast<SharedType>(getArray().getType());
+  if (value.getDimSize(0) != 16 || value.getDimSize(1) != 16 ||
+      !value.getElementType().isF32()) // store_pairs_c1
+    return emitOpError() << "expects a value of 16x16 f32, but got " << value;
+  ArrayRef<int64_t> shape = array.getShape();
+  if (shape.size() != 3 || shape[0] != 4 || shape[1] % 16 ||
+      shape[2] % 8) // store_pairs_c2
+    return emitOpError() << "expects an array of 4 matrices with a multiple of "
+                            "16 rows, but got "
+                         << array;
+  if (array.getElementType().isInteger(32)) // store_pairs_c2
     return emitOpError("expects elements f32, bf16 or f16, but got i32");
   return expectIndices(*this, array.getRank(), getIndices()); // c2
 }

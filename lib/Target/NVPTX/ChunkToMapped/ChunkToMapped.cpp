@@ -9,12 +9,10 @@
 
 #include "delta/Target/NVPTX/ChunkToMapped/Passes.h"
 #include "Emitter.h"
-#include "Tiled/TiledKernel.h"
+#include "MapBackward.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "delta/Target/NVPTX/SharedMemory/Passes.h"
 #include "mlir/IR/Dominance.h"
 #include "mlir/IR/PatternMatch.h"
-#include "mlir/Pass/PassManager.h"
 #include "mlir/Transforms/CSE.h"
 #include "llvm/Support/Format.h"
 
@@ -39,9 +37,8 @@ static StringRef getDefaultPrecision(SignatureAttr signature) {
   return "bf16x3";
 }
 
-/// The precision asked for, or the default, and what it means.
-static FailureOr<std::pair<std::string, OperandPolicy>>
-getPrecision(ModuleOp module, const GpuMapOptions &options) {
+FailureOr<std::pair<std::string, OperandPolicy>>
+gpumap::getPrecision(ModuleOp module, const GpuMapOptions &options) {
   SignatureAttr signature = getSignature(module);
   std::string precision = options.precision;
   if (precision.empty())
@@ -85,16 +82,10 @@ struct Setting {
 
 } // namespace
 
-/// Is the program one for the general mapping?
-static bool isTiled(ModuleOp module) {
-  return getStage(module) == Stage::Chunk &&
-         getSignature(module).getOption("fn") == "backward";
-}
-
 /// The signature with saved states as GPU kernels keep them: rounded as operands
 /// are, and transposed, as the forward kernel holds the state.
-static SignatureAttr withSavedStates(SignatureAttr signature,
-                                     const OperandPolicy &policy) {
+SignatureAttr gpumap::withSavedStates(SignatureAttr signature,
+                                      const OperandPolicy &policy) {
   SmallVector<ArgAttr> args(signature.getAllArgs());
   for (ArgAttr &arg : args)
     if (arg.getKind() == ArgKind::Checkpoint)
@@ -115,133 +106,12 @@ int64_t mlir::delta::getGpuSavedBytes(SignatureAttr signature,
   return precision == "bf16" || precision == "f16" ? 2 : 4;
 }
 
-/// The general mapping with one choice of what is kept.
-static LogicalResult mapTiled(ModuleOp module, const GpuMapOptions &options,
-                              const TiledChoice &choice) {
-  SignatureAttr signature = getSignature(module);
-  FailureOr<::delta::gpu::GpuTarget> target = getGpuTarget(module);
-  FailureOr<std::pair<std::string, OperandPolicy>> precision =
-      getPrecision(module, options);
-  if (failed(target) || failed(precision))
-    return failure();
-  signature = withSavedStates(signature, precision->second);
-  func::FuncOp function = *module.getOps<func::FuncOp>().begin();
-  FailureOr<TiledKernel> tiled =
-      TiledKernel::build(function, signature, precision->second, choice);
-  if (failed(tiled))
-    return failure();
-  Builder builder(module.getContext());
-  auto number = [&](StringRef name, int64_t value) {
-    return builder.getNamedAttr(name, builder.getI64IntegerAttr(value));
-  };
-  signature =
-      signature
-          .withOption(
-              "mapping",
-              builder.getDictionaryAttr(
-                  {builder.getNamedAttr("form", builder.getStringAttr("tiled")),
-                   number("warps", choice.warps),
-                   number("stages", choice.stages)}))
-          .withOption("precision", builder.getStringAttr(precision->first));
-  GpuKernelFacts facts;
-  facts.name = getGpuEntryName(function.getName(), signature.getOption("fn"));
-  facts.threads = 32 * choice.warps;
-  facts.minCtas = choice.ctas;
-  GpuKernel kernel = createGpuKernel(module, signature, function.getName(),
-                                     facts, *target);
-  tiled->emit(kernel);
-  function.erase();
-  setSignature(module, signature);
-  setStage(module, Stage::Mapped);
-  IRRewriter rewriter(module.getContext());
-  DominanceInfo dominance;
-  eliminateCommonSubExpressions(rewriter, dominance, module);
-  return success();
-}
-
-/// Bytes of shared memory of a mapped module's kernel, its arrays placed.
-static FailureOr<int64_t> measureShared(ModuleOp module) {
-  OwningOpRef<ModuleOp> copy = module.clone();
-  PassManager pm(module.getContext());
-  pm.addPass(createDeltaPlaceShared());
-  // That it does not fit is what is to be found out.
-  ScopedDiagnosticHandler silent(module.getContext(),
-                                 [](Diagnostic &) { return success(); });
-  if (failed(pm.run(*copy)))
-    return failure();
-  for (Operation *op : getGpuKernels(*copy)) {
-    FailureOr<GpuKernelFacts> facts = GpuKernelFacts::get(op);
-    if (succeeded(facts))
-      return facts->sharedBytes;
-  }
-  return failure();
-}
-
-/// The general mapping: as much is kept as the shared memory holds.
-static LogicalResult mapTiled(ModuleOp module, const GpuMapOptions &options) {
-  FailureOr<::delta::gpu::GpuTarget> target = getGpuTarget(module);
-  if (failed(target))
-    return failure();
-  auto functions = module.getOps<func::FuncOp>();
-  func::FuncOp function = *functions.begin();
-  if (function.getNumArguments() < 2)
-    return function.emitOpError("expects the state and the number of tokens as "
-                                "its last arguments");
-  auto state = dyn_cast<RankedTensorType>(
-      function.getArgumentTypes()[function.getNumArguments() - 2]);
-  if (!state || state.getRank() != 2)
-    return function.emitOpError("expects the state and the number of tokens as "
-                                "its last arguments");
-  TiledChoice choice;
-  choice.warps = options.warps ? options.warps
-                 : std::max(state.getDimSize(0), state.getDimSize(1)) > 64 ? 8
-                                                                           : 4;
-  if (32 * choice.warps > target->getThreadsPerCta())
-    return module.emitError()
-           << "warps=" << choice.warps << " is more than a CTA of "
-           << target->getName() << " has; expected 1 to "
-           << target->getThreadsPerCta() / 32;
-  // Small kernels wait for each other's steps: two of them fill the waits.
-  SmallVector<TiledChoice> choices;
-  for (int64_t ctas : {2, 1})
-    for (int step = 0; step < 4; ++step) {
-      choice.ctas = ctas;
-      choice.stages = step < 1 ? 2 : 1;
-      choice.keepsShared = step < 2;
-      choice.copiesCheckpoint = step < 3;
-      if (ctas == 1 || choice.warps <= 4)
-        choices.push_back(choice);
-    }
-  for (const TiledChoice &candidate : ArrayRef(choices).drop_back()) {
-    OwningOpRef<ModuleOp> attempt = module.clone();
-    if (failed(mapTiled(*attempt, options, candidate)))
-      return failure();
-    FailureOr<int64_t> bytes = measureShared(*attempt);
-    if (succeeded(bytes) && *bytes <= target->getSharedBudget(candidate.ctas))
-      return mapTiled(module, options, candidate);
-  }
-  return mapTiled(module, options, choices.back());
-}
-
 LogicalResult mlir::delta::explainGpuMapping(ModuleOp module,
                                              const GpuMapOptions &options,
                                              raw_ostream &os) {
   module.getContext()->getOrLoadDialect<warp::WarpDialect>();
-  if (isTiled(module)) {
-    OwningOpRef<ModuleOp> mapped = module.clone();
-    if (failed(mapTiled(*mapped, options)))
-      return failure();
-    auto mapping = cast<DictionaryAttr>(
-        getSignature(*mapped).getOptions().get("mapping"));
-    FailureOr<int64_t> bytes = measureShared(*mapped);
-    os << "mapping form=tiled warps="
-       << cast<IntegerAttr>(mapping.get("warps")).getInt()
-       << " stages=" << cast<IntegerAttr>(mapping.get("stages")).getInt();
-    if (succeeded(bytes))
-      os << " shared_bytes=" << *bytes;
-    os << " kernels=1\n";
-    return success();
-  }
+  if (isBackward(module))
+    return explainBackward(module, options, os);
   FailureOr<Setting> setting = Setting::get(module, options);
   if (failed(setting))
     return failure();
@@ -282,8 +152,8 @@ LogicalResult mlir::delta::explainGpuMapping(ModuleOp module,
 
 LogicalResult mlir::delta::mapChunkToGpu(ModuleOp module,
                                          const GpuMapOptions &options) {
-  if (isTiled(module))
-    return mapTiled(module, options);
+  if (isBackward(module))
+    return mapBackward(module, options);
   FailureOr<Setting> setting = Setting::get(module, options);
   if (failed(setting))
     return failure();
@@ -341,6 +211,7 @@ struct GpuMap : mlir::delta::impl::DeltaGpuMapBase<GpuMap> {
     options.vsplit = vsplit;
     options.window = window;
     options.stages = stages;
+    options.ctas = ctas;
     options.sequences = sequences;
     if (failed(mapChunkToGpu(module, options)))
       signalPassFailure();

@@ -102,21 +102,8 @@ LogicalResult FragmentLowering::lowerLayout(Operation *op) {
   }
   if (auto convert = dyn_cast<ConvertOp>(op))
     return lowerConvert(convert), success();
-  if (auto sum = dyn_cast<SumOp>(op)) {
-    RankedTensorType type = getTensor(sum.getInput());
-    ArrayRef<Value> input = get(sum.getInput());
-    int64_t perRow = type.getDimSize(1) / 4;
-    for (int64_t i = 0; i < type.getDimSize(0) / 8; ++i) {
-      Value total = input[i * perRow];
-      for (int64_t j = 1; j < perRow; ++j)
-        total = arith::AddFOp::create(b, total, input[i * perRow + j]);
-      for (int64_t mask : {1, 2})
-        total = arith::AddFOp::create(b, total, shuffleXor(total, mask));
-      results.push_back(total);
-    }
-    define(sum, results);
-    return success();
-  }
+  if (auto sum = dyn_cast<SumOp>(op))
+    return lowerSum(sum), success();
   if (auto element = dyn_cast<ElementOp>(op)) {
     int64_t position = element.getPosition(), block = position / 8,
             place = position % 8;
@@ -144,6 +131,12 @@ LogicalResult FragmentLowering::lowerLayout(Operation *op) {
   }
   if (auto split = dyn_cast<SplitRowsOp>(op))
     return lowerSplitRows(split), success();
+  if (auto move = dyn_cast<ShuffleColsOp>(op))
+    return lowerShuffleCols(move), success();
+  if (auto split = dyn_cast<SplitColsOp>(op))
+    return lowerSplitCols(split), success();
+  if (auto merge = dyn_cast<MergeColsOp>(op))
+    return lowerMergeCols(merge), success();
   if (auto extract = dyn_cast<ExtractOp>(op)) {
     RankedTensorType from = getTensor(extract.getInput()),
                      to = getTensor(extract);

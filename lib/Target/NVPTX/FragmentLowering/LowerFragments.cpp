@@ -125,6 +125,8 @@ LogicalResult FragmentLowering::lowerOp(Operation *op) {
     return lowerSharedStore(store), success();
   if (auto store = dyn_cast<StoreLevelOp>(op))
     return lowerStoreLevel(store), success();
+  if (auto store = dyn_cast<StorePairsOp>(op))
+    return lowerStorePairs(store), success();
   if (auto fill = dyn_cast<FillSharedOp>(op))
     return lowerFillShared(fill), success();
   if (auto mma = dyn_cast<MmaOp>(op))

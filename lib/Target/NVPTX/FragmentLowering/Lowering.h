@@ -133,7 +133,13 @@ private:
   // Layouts.cpp
   LogicalResult lowerLayout(Operation *op);
   void lowerConvert(warp::ConvertOp op);
+  void lowerSum(warp::SumOp op);
   void lowerSplitRows(warp::SplitRowsOp op);
+  void lowerShuffleCols(warp::ShuffleColsOp op);
+  void lowerSplitCols(warp::SplitColsOp op);
+  void lowerMergeCols(warp::MergeColsOp op);
+  /// Does the lane hold right columns of blocks of 2 * distance (2 or 4)?
+  Value holdsRightCols(int64_t distance);
 
   // Elementwise.cpp
   LogicalResult lowerConstant(arith::ConstantOp op);
@@ -163,6 +169,7 @@ private:
   void lowerSharedLoad(warp::SharedLoadOp op);
   void lowerSharedStore(warp::SharedStoreOp op);
   void lowerStoreLevel(warp::StoreLevelOp op);
+  void lowerStorePairs(warp::StorePairsOp op);
   void lowerFillShared(warp::FillSharedOp op);
   void lowerMatrixTile(warp::SharedType type, TilePosition position,
                        int64_t rows, int64_t cols, bool transpose,

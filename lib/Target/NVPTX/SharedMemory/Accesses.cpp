@@ -53,6 +53,9 @@ SmallVector<Access> sharedmemory::getAccesses(Operation *op) {
         result.push_back(make(op, store.getArray(), store.getIndices(), true));
         result.back().extent = {16, 16};
       })
+      .Case<warp::StorePairsOp>([&](warp::StorePairsOp store) {
+        result.push_back(make(op, store.getArray(), store.getIndices(), true));
+      })
       .Case<warp::InverseOp>([&](warp::InverseOp inverse) {
         result.push_back(
             make(op, inverse.getSource(), inverse.getSourceIndices(), false));

@@ -128,14 +128,16 @@ def Warp_ConvertOp : Warp_Op<"convert", [Pure]> {
 }
 
 def Warp_SumOp : Warp_Op<"sum", [Pure]> {
-  let summary = "sums of a fragment's rows";
+  let summary = "sums of a fragment's rows, or of its columns";
   let description = [{
     tensor<RxC, fragment> -> tensor<R, along<rows>>: every lane adds its own
     elements in ascending order of columns, then the four lanes of a row add
-    theirs (exclusive-or of 1, then 2), so the order is fixed.
+    theirs (exclusive-or of 1, then 2), so the order is fixed. To
+    tensor<C, along<cols>>, the sums of columns: own rows, then the eight lanes
+    (exclusive-or of 4, 8, then 16).
 
     Constraints:
-    - C1: the sizes of rows and the element types (f32) agree.
+    - C1: the sizes along the result's axis and the element types (f32) agree.
   }];
   let arguments = (ins Warp_Fragment:$input);
   let results = (outs Warp_Along:$result);
@@ -201,6 +203,52 @@ def Warp_SplitRowsOp : Warp_Op<"split_rows", [Pure, AllTypesMatch<["right", "lef
     /// Row of the 16 that slot `slot` of `left` holds.
     static int64_t getLeftRow(int64_t slot, int64_t distance);
   }];
+}
+
+def Warp_ShuffleColsOp : Warp_Op<"shuffle_cols", [Pure, AllTypesMatch<["input", "result"]>]> {
+  let summary = "exchanges columns at a power-of-two distance";
+  let description = [{
+    `result[..., j] = input[..., j ^ distance]` on a fragment or on a vector
+    along columns. Distances 2 and 4 exchange lanes, the others only rename
+    registers.
+
+    Constraints:
+    - C1: elements are f32; `distance` is a power of two below the number of
+      columns, which is a power of two.
+  }];
+  let arguments = (ins Warp_Value:$input, I64Attr:$distance);
+  let results = (outs Warp_Value:$result);
+  let assemblyFormat = "$input `by` $distance attr-dict `:` type($input)";
+  let hasVerifier = 1;
+}
+
+def Warp_SplitColsOp : Warp_Op<"split_cols", [Pure, AllTypesMatch<["right", "left"]>]> {
+  let summary = "separates the right and the left columns of blocks of 2 * distance";
+  let description = [{
+    split_rows along the other axis: a fragment of 16 columns becomes two of 8,
+    with the same slots.
+
+    Constraints:
+    - C1: the input has 16 columns, the results 8, rows and element types agree;
+      `distance` is 1, 2, 4 or 8.
+  }];
+  let arguments = (ins Warp_Fragment:$input, I64Attr:$distance);
+  let results = (outs Warp_Fragment:$right, Warp_Fragment:$left);
+  let assemblyFormat = "$input `by` $distance attr-dict `:` type($input) `->` type($right)";
+  let hasVerifier = 1;
+}
+
+def Warp_MergeColsOp : Warp_Op<"merge_cols", [Pure, AllTypesMatch<["right", "left"]>]> {
+  let summary = "the inverse of split_cols";
+  let description = [{
+    Constraints:
+    - C1: elements are f32, the operands have 8 columns, the result 16, and rows
+      agree; `distance` is 1, 2, 4 or 8.
+  }];
+  let arguments = (ins Warp_Fragment:$right, Warp_Fragment:$left, I64Attr:$distance);
+  let results = (outs Warp_Fragment:$result);
+  let assemblyFormat = "$right `,` $left `by` $distance attr-dict `:` type($right) `->` type($result)";
+  let hasVerifier = 1;
 }
 
 def Warp_ExtractOp : Warp_Op<"extract", [Pure]> {
@@ -327,6 +375,26 @@ def Warp_StoreLevelOp : Warp_Op<"store_level", [MemoryEffects<[MemWrite]>]> {
   }];
   let arguments = (ins Warp_Fragment:$value, Warp_Shared:$array, Variadic<Index>:$indices, I64Attr:$distance);
   let assemblyFormat = "$value `,` $array `[` $indices `]` `by` $distance attr-dict `:` type($value) `,` type($array)";
+  let hasVerifier = 1;
+}
+
+def Warp_StorePairsOp : Warp_Op<"store_pairs", [MemoryEffects<[MemWrite]>]> {
+  let summary = "writes the pairs of a causal matrix level by level";
+  let description = [{
+    The inverse of store_level for all levels at once: element (i, j), j < i, of
+    the 16x16 `value`, whose highest different bit is 2^l, is written to
+    (l, slot of i among the right rows, slot of j among the left ones) behind
+    `indices` (split_rows at distance 2^l has the slots). Nothing else is
+    written: what the 8x8 of a level hold beside its pairs stays. Elements are
+    rounded to nearest even for an array of bf16 or f16.
+
+    Constraints:
+    - C1: the value is 16x16 of f32.
+    - C2: the array is 4 matrices of f32, bf16 or f16, a multiple of 16 rows
+      each, with one index an axis; those of row and column are multiples of 8.
+  }];
+  let arguments = (ins Warp_Fragment:$value, Warp_Shared:$array, Variadic<Index>:$indices);
+  let assemblyFormat = "$value `,` $array `[` $indices `]` attr-dict `:` type($value) `,` type($array)";
   let hasVerifier = 1;
 }
 

@@ -44,6 +44,7 @@ def DeltaGpuMap : Pass<"delta-gpu-map", "::mlir::ModuleOp"> {
     Option<"vsplit", "vsplit", "int64_t", "0", "CTAs that share a head's columns">,
     Option<"window", "window", "int64_t", "0", "Chunks a window">,
     Option<"stages", "stages", "int64_t", "0", "Windows in shared memory: 1, 2 or, with slices that overlap, 3">,
+    Option<"ctas", "ctas", "int64_t", "0", "CTAs that a multiprocessor shall hold (backward)">,
     Option<"sequences", "sequences", "int64_t", "0", "Sequences times heads that the cost model reckons with; 0 is as many as the device holds">
   ];
   let dependentDialects = [

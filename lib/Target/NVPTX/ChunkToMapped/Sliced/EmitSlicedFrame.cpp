@@ -1,0 +1,470 @@
+//===- EmitSlicedFrame.cpp - The loop over chunks and its levels -----------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//   state <- initial state or 0; sums <- 0; copies of the first chunk
+//   for each chunk (a backward program: from the last to the first):
+//     copies of the next chunk
+//     for each level: columns of the state; channels; one warp's work
+//   final state <- state; sums
+//
+//===----------------------------------------------------------------------===//
+
+#include "SlicedKernel.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+
+#include <numeric>
+
+using namespace mlir;
+using namespace mlir::delta;
+using namespace mlir::delta::gpumap;
+using warp::Axis;
+
+static constexpr int64_t kTokens = 16;
+
+static unsigned getRank(Value value) {
+  auto tensor = dyn_cast<RankedTensorType>(value.getType());
+  return tensor ? tensor.getRank() : 0;
+}
+
+//===----------------------------------------------------------------------===//
+// Tasks
+//===----------------------------------------------------------------------===//
+
+void SlicedKernel::forget() {
+  memo.clear();
+  ownMemo.clear();
+  stateMemo.clear();
+  for (auto &known : vectorMemo)
+    known.clear();
+  tables.clear();
+}
+
+void SlicedKernel::inOneWarp(llvm::function_ref<void()> body) {
+  Value mine = w->compare(arith::CmpIPredicate::eq, warpId,
+                          w->index(nextWarp++ % warps));
+  auto branch = scf::IfOp::create(w->b, mine, /*withElseRegion=*/false);
+  OpBuilder::InsertionGuard guard(w->b);
+  w->b.setInsertionPointToStart(branch.thenBlock());
+  forget();
+  body();
+  forget();
+}
+
+void SlicedKernel::emitOut(const Task &task) {
+  auto [offset, stride] =
+      getTokenOffset(task.arg, task.micro, w->mul(chunk, kTokens));
+  Value target = kernel.outs[task.number];
+  Type element = task.arg.getType();
+  if (getRank(task.value) == 1) {
+    warp::GlobalStoreOp::create(
+        w->b, w->toElement(evalVector(task.value, Axis::Rows), element), target,
+        offset, ValueRange{stride}, ValueRange{tokens}, 1);
+    return;
+  }
+  int64_t size = getSize(side);
+  Value left = size % 16 ? w->sub(w->index(size), firstRow) : w->index(16);
+  warp::GlobalStoreOp::create(
+      w->b, w->toElement(evalWide(task.value), element), target,
+      w->add(offset, firstRow), ValueRange{w->index(1), stride},
+      ValueRange{left, tokens}, std::gcd(size, int64_t(16)));
+}
+
+void SlicedKernel::emitSum(const Task &task) {
+  Value array = sumArrays[task.number];
+  if (getRank(task.value) == 0) {
+    Value sum = w->load(array, {w->index(0)}, w->along(Axis::Cols));
+    w->store(w->addf(sum, w->splat(evalNumber(task.value),
+                                   w->along(Axis::Cols))),
+             array, {w->index(0)});
+    return;
+  }
+  int64_t size = cast<RankedTensorType>(task.value.getType()).getDimSize(0);
+  for (int64_t first = 0; first < size; first += 16) {
+    Value sum = w->load(array, {w->index(first)}, w->along(Axis::Cols));
+    w->store(w->addf(sum, evalVector(task.value, Axis::Cols, first)), array,
+             {w->index(first)});
+  }
+}
+
+void SlicedKernel::emitTask(const Task &task) {
+  switch (task.type) {
+  case Task::Tile:
+    w->store(maskRows(evalWide(task.value), task.value),
+             tiles.find(task.value)->second.array, {w->index(0), firstRow},
+             /*transpose=*/true);
+    return;
+  case Task::StateTile:
+    for (int64_t part = 0; part < countSlices(Rows); ++part)
+      w->store(currentState[part], stateTile.array,
+               {firstRow, w->index(16 * part)});
+    return;
+  case Task::Levels:
+    return emitLevels(levelTiles[task.number]);
+  case Task::SquareTile:
+    w->store(evalSquare(task.value), squares.find(task.value)->second.array,
+             {w->index(0), w->index(0)});
+    return;
+  case Task::Grams:
+    return emitGrams(cast<DecayGramOp>(task.op));
+  case Task::Pairs:
+    return emitPairs(cast<DecayGramAdjointOp>(task.op));
+  case Task::System: {
+    System &system = systems[task.number];
+    int64_t steps = cast<TriSolveOp>(task.op).getRhs().size();
+    for (auto [number, block] : llvm::enumerate(system.blocks))
+      w->store(evalSquare(block), system.source,
+               {w->index(number / steps), w->index(0),
+                w->index(number % steps * kTokens)});
+    warp::InverseOp::create(w->b, system.source, ValueRange{}, system.inverse,
+                            ValueRange{}, steps);
+    return;
+  }
+  case Task::Vector: {
+    Value array = vectors.find(task.value)->second.array;
+    Value input = task.op->getOperand(0);
+    if (side == None) {
+      if (getRank(task.value) == 0)
+        w->store(w->splat(evalNumber(task.value), w->along(Axis::Cols)), array,
+                 {w->index(0), w->index(0)});
+      else
+        w->store(evalVector(task.value, Axis::Rows), array,
+                 {w->index(0), w->index(0)});
+      return;
+    }
+    if (getShape(input).kind == Kind::State) {
+      for (int64_t part = 0; part < countSlices(Rows); ++part)
+        w->store(warp::SumOp::create(
+                     w->b, w->along(Axis::Cols),
+                     maskRows(evalState(input, part), Value())),
+                 array, {warpId, w->index(16 * part)});
+      return;
+    }
+    if (isa<SumOp>(task.op))
+      w->store(warp::SumOp::create(w->b, w->along(Axis::Cols),
+                                   maskRows(evalWide(input), input)),
+               array, {warpId, w->index(0)});
+    else
+      w->store(evalOwn(task.value), array, {w->index(0), firstRow});
+    return;
+  }
+  case Task::Out:
+    return emitOut(task);
+  case Task::Sum:
+    return emitSum(task);
+  case Task::Next:
+    for (int64_t part = 0; part < countSlices(Rows); ++part)
+      nextState[part] = evalState(task.value, part);
+    return;
+  }
+}
+
+void SlicedKernel::emitSlicePass(Side which, ArrayRef<const Task *> work) {
+  if (work.empty())
+    return;
+  side = which;
+  firstRow = w->mul(warpId, 16);
+  forget();
+  bool updates = llvm::any_of(
+      work, [](const Task *task) { return task->type == Task::Next; });
+  if (countSlices(which) == warps) {
+    for (const Task *task : work)
+      emitTask(*task);
+  } else {
+    // Fewer slices than warps.
+    Value mine = w->compare(arith::CmpIPredicate::ult, warpId,
+                            w->index(countSlices(which)));
+    SmallVector<Type> types;
+    if (updates)
+      types.append(currentState.size(), w->square());
+    auto branch = scf::IfOp::create(w->b, types, mine, updates);
+    {
+      OpBuilder::InsertionGuard guard(w->b);
+      w->b.setInsertionPointToStart(branch.thenBlock());
+      for (const Task *task : work)
+        emitTask(*task);
+      if (updates) {
+        scf::YieldOp::create(w->b, nextState);
+        w->b.setInsertionPointToStart(branch.elseBlock());
+        scf::YieldOp::create(w->b, currentState);
+      }
+    }
+    if (updates)
+      nextState.assign(branch.getResults().begin(), branch.getResults().end());
+  }
+  forget();
+  side = None;
+}
+
+SmallVector<Value> SlicedKernel::emitChunk(ValueRange carried) {
+  tokens = getValidTokens(chunk);
+  currentState.assign(carried.begin(), carried.end());
+  nextState = currentState;
+  for (level = 0; level <= lastLevel; ++level) {
+    SmallVector<const Task *> work[3];
+    for (const Task &task : tasks)
+      if (task.level == level)
+        work[task.side].push_back(&task);
+    emitSlicePass(Cols, work[Cols]);
+    emitSlicePass(Rows, work[Rows]);
+    if (!work[None].empty())
+      inOneWarp([&] {
+        for (const Task *task : work[None])
+          emitTask(*task);
+      });
+  }
+  return nextState;
+}
+
+//===----------------------------------------------------------------------===//
+// The frame
+//===----------------------------------------------------------------------===//
+
+Value SlicedKernel::isNotNull(Value array) {
+  Value address = memref::ExtractAlignedPointerAsIndexOp::create(w->b, array);
+  return w->compare(arith::CmpIPredicate::ne, address, w->index(0));
+}
+
+Value SlicedKernel::getChunkOf(Value step) {
+  return backward ? w->sub(w->sub(chunks, w->index(1)), step) : step;
+}
+
+Value SlicedKernel::getValidTokens(Value number) {
+  Value left = w->sub(kernel.T, w->mul(number, kTokens));
+  left = arith::MaxSIOp::create(w->b, left, w->index(0));
+  return w->minimum(left, w->index(kTokens));
+}
+
+std::pair<Value, Value> SlicedKernel::getTokenOffset(ArgAttr arg, int64_t micro,
+                                                     Value token) {
+  int64_t width = 1, steps = 1;
+  for (StringAttr axis : arg.getAxes())
+    width *= *signature.getDim(axis);
+  if (arg.getFamily())
+    steps = *signature.getDim(arg.getFamily());
+  // [B, T, n, H, width]
+  Value row = w->add(w->mul(batch, kernel.T), token);
+  row = w->add(w->mul(row, steps), w->index(micro));
+  return {w->mul(w->add(w->mul(row, kernel.H), head), width),
+          w->mul(kernel.H, steps * width)};
+}
+
+void SlicedKernel::emitLoads(Value step, Value place) {
+  // Behind the last step nothing is copied.
+  Value number = getChunkOf(step);
+  Value exists = w->compare(arith::CmpIPredicate::slt, step, chunks);
+  Value rows = w->select(exists, getValidTokens(number), w->index(0));
+  for (const Input &input : inputs) {
+    ArgAttr arg = getArg(input.argument);
+    auto [offset, stride] = getTokenOffset(arg, getMicro(input.argument),
+                                           w->mul(number, kTokens));
+    IntegerAttr width;
+    int64_t alignment = 1;
+    if (getRank(input.argument) == 2) {
+      alignment =
+          cast<RankedTensorType>(input.argument.getType()).getDimSize(1);
+      width = w->b.getI64IntegerAttr(alignment);
+    }
+    warp::AsyncLoadOp::create(w->b, kernel.getInput(signature, arg), offset,
+                              stride, rows, input.array, ValueRange{place},
+                              kTokens, width, alignment);
+  }
+  if (savedTile.array) {
+    Value sequence = w->add(w->mul(batch, kernel.H), head);
+    Value offset = w->mul(w->add(w->mul(sequence, chunks), number),
+                          stateRows * stateCols);
+    warp::AsyncLoadOp::create(
+        w->b, kernel.checkpoints, offset, w->index(stateRows),
+        w->select(exists, w->index(stateCols), w->index(0)), savedTile.array,
+        ValueRange{place}, 16 * countSlices(Cols),
+        w->b.getI64IntegerAttr(stateRows), stateRows);
+  }
+  warp::AsyncCommitOp::create(w->b);
+}
+
+SmallVector<Value> SlicedKernel::emitInitialState() {
+  const int64_t parts = countSlices(Rows), A = stateRows, B = stateCols;
+  RankedTensorType type = w->square();
+  SmallVector<Type> types(parts, type);
+  auto given = scf::IfOp::create(w->b, types, isNotNull(kernel.initialState),
+                                 /*withElseRegion=*/true);
+  OpBuilder::InsertionGuard guard(w->b);
+  w->b.setInsertionPointToStart(given.thenBlock());
+  Value sequence = w->add(w->mul(batch, kernel.H), head);
+  Value column = w->mul(warpId, 16);
+  Value base = w->add(w->mul(sequence, A * B), column);
+  Type element =
+      cast<MemRefType>(kernel.initialState.getType()).getElementType();
+  SmallVector<Value> loaded;
+  for (int64_t part = 0; part < parts; ++part)
+    loaded.push_back(w->extend(warp::GlobalLoadOp::create(
+        w->b, type.clone(element), kernel.initialState,
+        w->add(base, w->index(16 * part * B)),
+        ValueRange{w->index(1), w->index(B)},
+        ValueRange{w->sub(w->index(B), column),
+                   w->index(std::min<int64_t>(16, A - 16 * part))})));
+  scf::YieldOp::create(w->b, loaded);
+  w->b.setInsertionPointToStart(given.elseBlock());
+  scf::YieldOp::create(
+      w->b, SmallVector<Value>(parts, w->constant(0.0, type)));
+  return given.getResults();
+}
+
+void SlicedKernel::emitFinalState(ValueRange final) {
+  auto wanted = scf::IfOp::create(w->b, isNotNull(kernel.finalState),
+                                  /*withElseRegion=*/false);
+  OpBuilder::InsertionGuard guard(w->b);
+  w->b.setInsertionPointToStart(wanted.thenBlock());
+  const int64_t A = stateRows, B = stateCols;
+  Value column = w->mul(warpId, 16);
+  Value base = w->add(
+      w->mul(w->add(w->mul(batch, kernel.H), head), A * B), column);
+  Type element = cast<MemRefType>(kernel.finalState.getType()).getElementType();
+  for (auto [part, value] : llvm::enumerate(final))
+    warp::GlobalStoreOp::create(
+        w->b, w->toElement(value, element), kernel.finalState,
+        w->add(base, w->index(16 * part * B)),
+        ValueRange{w->index(1), w->index(B)},
+        ValueRange{w->sub(w->index(B), column),
+                   w->index(std::min<int64_t>(16, A - 16 * part))},
+        std::gcd(B, int64_t(16)));
+}
+
+/// rhs[t, u] of products that sum over tokens u: for levels 1 to 3, the tokens
+/// of a right half that stand behind t in it, of a left half before t; then
+/// all tokens before t, and all behind it.
+void SlicedKernel::emitScanMatrices() {
+  inOneWarp([&] {
+    RankedTensorType type = w->square();
+    Value t = w->rowNumbers(), u = w->colNumbers();
+    Value one = w->constant(1.0, type), zero = w->constant(0.0, type);
+    Value before = w->compare(arith::CmpIPredicate::slt, u, t);
+    Value behind = w->compare(arith::CmpIPredicate::sgt, u, t);
+    auto put = [&](int64_t number, Value where) {
+      w->store(w->select(where, one, zero), scanArray,
+               {w->index(number), w->index(0), w->index(0)});
+    };
+    for (int level = 1; level < 4; ++level) {
+      Value shift = w->integers(level, type);
+      Value same = w->compare(arith::CmpIPredicate::eq,
+                              arith::ShRUIOp::create(w->b, t, shift),
+                              arith::ShRUIOp::create(w->b, u, shift));
+      Value right = w->has(int64_t(1) << level, Axis::Cols, type);
+      Value spanned = w->select(right, behind, before);
+      put(level, arith::AndIOp::create(w->b, same, spanned));
+    }
+    put(4, before);
+    put(5, behind);
+  });
+}
+
+void SlicedKernel::emitPrologue() {
+  auto alloc = [&](warp::SharedType type) -> Value {
+    return type ? Value(warp::AllocSharedOp::create(w->b, type, IntegerAttr()))
+                : Value();
+  };
+  auto fill = [&](Value array) { warp::FillSharedOp::create(w->b, array); };
+  for (auto *group : {&tiles, &squares, &vectors, &grams})
+    for (auto &[value, stored] : *group)
+      stored.array = alloc(stored.type);
+  if (hasStateTile)
+    stateTile.array = alloc(stateTile.type);
+  savedTile.array = alloc(savedTile.type);
+  for (Input &input : inputs)
+    input.array = alloc(input.type);
+  for (System &system : systems) {
+    system.source = alloc(system.sourceType);
+    system.inverse = alloc(system.inverseType);
+  }
+  for (LevelTiles &entry : levelTiles) {
+    entry.rowArray = alloc(entry.rowType);
+    entry.colArray = alloc(entry.colType);
+    entry.diagonalArray = alloc(entry.diagonalType);
+  }
+  for (auto &[op, entry] : pairs) {
+    entry.array = alloc(entry.type);
+    entry.diagonalArray = alloc(entry.diagonalType);
+  }
+  for (warp::SharedType type : sumTypes)
+    sumArrays.push_back(alloc(type));
+  if (scans)
+    scanArray = alloc(getTileType({6}, kTokens, kTokens, policy.type));
+
+  Value id = gpu::BlockIdOp::create(w->b, gpu::Dimension::x);
+  head = arith::RemUIOp::create(w->b, id, kernel.H);
+  batch = arith::DivUIOp::create(w->b, id, kernel.H);
+  warpId = warp::WarpIdOp::create(w->b);
+  chunks = entry =
+      arith::CeilDivUIOp::create(w->b, kernel.T, w->index(kTokens));
+
+  // Padding channels are never copied, what is beside a level's pairs is never
+  // written, and rows of a missing operand are read with those of the other.
+  for (const Input &input : inputs)
+    if (getRank(input.argument) == 2 &&
+        cast<RankedTensorType>(input.argument.getType()).getDimSize(1) % 16)
+      fill(input.array);
+  if (savedTile.array && stateRows % 16)
+    fill(savedTile.array);
+  for (LevelTiles &tiles : levelTiles)
+    if (tiles.rows.size() % 2)
+      fill(tiles.rowArray);
+  for (auto &[op, entry] : pairs)
+    fill(entry.array);
+  for (auto &[value, stored] : grams)
+    fill(stored.array);
+  for (Value array : sumArrays)
+    fill(array);
+  if (scanArray)
+    emitScanMatrices();
+}
+
+void SlicedKernel::emitSumStores() {
+  Value sequence = w->add(w->mul(batch, kernel.H), head);
+  for (auto [number, arg] : llvm::enumerate(signature.getArgs(ArgKind::Sum))) {
+    int64_t size = 1;
+    for (StringAttr axis : arg.getAxes())
+      size *= *signature.getDim(axis);
+    Value array = sumArrays[number], target = kernel.sums[number];
+    inOneWarp([&, type = arg.getType()] {
+      for (int64_t first = 0; first < size; first += 16)
+        warp::GlobalStoreOp::create(
+            w->b,
+            w->toElement(
+                w->load(array, {w->index(first)}, w->along(Axis::Cols)), type),
+            target, w->add(w->mul(sequence, size), w->index(first)),
+            ValueRange{w->index(1)},
+            ValueRange{w->index(std::min<int64_t>(16, size - first))}, 1);
+    });
+  }
+}
+
+void SlicedKernel::emit(GpuKernel built) {
+  kernel = built;
+  w.emplace(kernel.function, policy, program.getLoc());
+  w->b.setInsertionPoint(kernel.function.getBody().front().getTerminator());
+  emitPrologue();
+  const bool doubled = choice.stages == 2;
+  if (doubled)
+    emitLoads(w->index(0), w->index(0));
+  SmallVector<Value> initial = emitInitialState();
+  auto loop =
+      scf::ForOp::create(w->b, w->index(0), chunks, w->index(1), initial);
+  {
+    OpBuilder::InsertionGuard guard(w->b);
+    w->b.setInsertionPointToStart(loop.getBody());
+    Value step = loop.getInductionVar();
+    chunk = getChunkOf(step);
+    stageIndex = doubled ? Value(arith::RemUIOp::create(w->b, step, w->index(2)))
+                         : w->index(0);
+    if (!doubled)
+      emitLoads(step, w->index(0));
+    warp::AsyncWaitOp::create(w->b, 0);
+    if (doubled)
+      emitLoads(w->add(step, w->index(1)), w->sub(w->index(1), stageIndex));
+    scf::YieldOp::create(w->b, emitChunk(loop.getRegionIterArgs()));
+  }
+  warp::AsyncWaitOp::create(w->b, 0);
+  emitSumStores();
+  emitFinalState(loop.getResults());
+}

@@ -1,0 +1,317 @@
+//===- EmitSlicedGram.cpp - Decay-Grams and their cotangents in slices -----===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The dyadic factorisation (chunk_math 3.2, 4.1): a pair of tokens belongs to
+// the level of its highest different bit, where its decay is a product of two
+// factors over intervals that end at the block's midpoint. Each token is either
+// in the right half of its block, as a row, or in the left one, as a column: so
+// a row and a column operand share one scaled matrix a level, and a level's
+// tiles have 8 tokens of each. The same tiles serve the Gram and its cotangents.
+//
+//===----------------------------------------------------------------------===//
+
+#include "SlicedKernel.h"
+
+using namespace mlir;
+using namespace mlir::delta;
+using namespace mlir::delta::gpumap;
+using warp::Axis;
+
+static constexpr int64_t kTokens = 16;
+
+const SlicedKernel::Tables &SlicedKernel::getTables(Value decay, int levels) {
+  decay = resolve(decay);
+  Tables table = tables.lookup(decay);
+  if (!table.w)
+    table.total = table.w = evalWide(decay);
+  RankedTensorType type = w->square();
+  Value one = w->constant(1.0, type);
+  for (; table.built < levels; ++table.built) {
+    int level = table.built;
+    int64_t distance = int64_t(1) << level;
+    Value other = warp::ShuffleColsOp::create(w->b, type, table.total, distance);
+    Value right = w->has(distance, Axis::Cols, type);
+    Value before = table.before[level], behind = table.behind[level];
+    table.before[level + 1] =
+        w->select(right, w->mulf(before, other), before ? before : one);
+    table.behind[level + 1] =
+        w->select(right, behind ? behind : one, w->mulf(behind, other));
+    table.total = w->mulf(table.total, other);
+  }
+  return tables[decay] = table;
+}
+
+Value SlicedKernel::getLevelFactor(Value decay, int level) {
+  if (level == 0)
+    return Value();
+  const Tables &table = getTables(decay, level);
+  Value before = table.before[level], behind = table.behind[level];
+  return w->select(w->has(int64_t(1) << level, Axis::Cols, w->square()), before,
+                   behind);
+}
+
+//===----------------------------------------------------------------------===//
+// Grams
+//===----------------------------------------------------------------------===//
+
+void SlicedKernel::emitLevels(LevelTiles &entry) {
+  const unsigned rows = entry.rows.size(), cols = entry.cols.size();
+  Value decay = evalWide(entry.decay);
+  SmallVector<Value> x, y;
+  auto scaled = [&](Value value, bool byDecay) {
+    Value result = maskRows(evalWide(value), value);
+    return byDecay ? w->mulf(result, decay) : result;
+  };
+  for (unsigned a = 0; a < rows; ++a)
+    x.push_back(scaled(entry.rows[a], entry.rowAfter[a]));
+  for (unsigned b = 0; b < cols; ++b)
+    y.push_back(scaled(entry.cols[b], entry.colBefore[b]));
+  for (auto [number, pair] : llvm::enumerate(entry.diagonals)) {
+    auto [a, b] = pair;
+    Value left = entry.ownDecay[number]
+                     ? x[a]
+                     : maskRows(evalWide(entry.rows[a]), entry.rows[a]);
+    Value right = maskRows(evalWide(entry.cols[b]), entry.cols[b]);
+    Value sum = warp::SumOp::create(w->b, w->along(Axis::Cols),
+                                    w->mulf(left, right));
+    w->store(sum, entry.diagonalArray,
+             {w->index(number), warpId, w->index(0)});
+  }
+  RankedTensorType half = w->fragment(16, 8, policy.type);
+  for (int level = 0; level < 4; ++level) {
+    int64_t distance = int64_t(1) << level;
+    Value factor = getLevelFactor(entry.decay, level);
+    Value isRight = w->has(distance, Axis::Cols, w->square());
+    SmallVector<Value> rights, lefts;
+    for (unsigned i = 0; i < std::max(rows, cols); ++i) {
+      Value row = i < rows ? x[i] : Value(), col = i < cols ? y[i] : Value();
+      Value both = row == col || !col ? row
+                   : !row             ? col
+                                      : w->select(isRight, row, col);
+      auto split = warp::SplitColsOp::create(
+          w->b, half, half, w->toOperand(w->mulf(both, factor)), distance);
+      if (row)
+        rights.push_back(split.getRight());
+      if (col)
+        lefts.push_back(split.getLeft());
+    }
+    auto put = [&](ArrayRef<Value> halves, Value array) {
+      for (size_t i = 0; i < halves.size(); i += 2) {
+        Value value = halves[i];
+        if (i + 1 < halves.size())
+          value = warp::ConcatOp::create(
+              w->b, w->square(policy.type),
+              ValueRange{halves[i], halves[i + 1]}, 1);
+        w->store(value, array,
+                 {w->index(level), w->index(8 * i), firstRow},
+                 /*transpose=*/true);
+      }
+    };
+    put(rights, entry.rowArray);
+    put(lefts, entry.colArray);
+  }
+}
+
+void SlicedKernel::emitGrams(DecayGramOp op) {
+  const LevelTiles &entry = levelTiles[tilesOf.lookup(op)];
+  const int64_t rows = op.getRows().size(), cols = op.getCols().size();
+  for (int64_t first = 0; first < rows; first += 2) {
+    bool any = false;
+    for (int64_t a = first; a < std::min(first + 2, rows); ++a)
+      for (int64_t b = 0; b < cols; ++b)
+        any |= op.getGram(a, b) && grams.contains(op.getGram(a, b));
+    if (!any)
+      continue;
+    for (int level = 0; level < 4; ++level) {
+      Value sum = w->constant(0.0, w->fragment(16, 8 * cols));
+      for (int64_t part = 0; part < countSlices(entry.side); ++part) {
+        Value channel = w->index(16 * part);
+        sum = w->mma(
+            w->load(entry.rowArray,
+                    {w->index(level), w->index(8 * first), channel},
+                    w->square()),
+            w->load(entry.colArray, {w->index(level), w->index(0), channel},
+                    w->fragment(8 * cols, 16)),
+            sum);
+      }
+      for (int64_t a = first; a < std::min(first + 2, rows); ++a)
+        for (int64_t b = 0; b < cols; ++b) {
+          auto stored = op.getGram(a, b) ? grams.find(op.getGram(a, b))
+                                         : grams.end();
+          if (stored == grams.end())
+            continue;
+          Value block = warp::ExtractOp::create(
+              w->b, w->fragment(8, 8), sum,
+              w->b.getDenseI64ArrayAttr({a % 2 * 8, b * 8}));
+          warp::StoreLevelOp::create(w->b, block, stored->second.array,
+                                     ValueRange{w->index(0), w->index(0)},
+                                     int64_t(1) << level);
+        }
+    }
+  }
+}
+
+Value SlicedKernel::emitGramSquare(DecayGramOp op, Value gram) {
+  const LevelTiles &entry = levelTiles[tilesOf.lookup(op)];
+  Value row = w->rowNumbers(), col = w->colNumbers();
+  Value diagonal = w->constant(0.0, w->square());
+  for (auto [number, pair] : llvm::enumerate(entry.diagonals)) {
+    if (op.getGram(pair.first, pair.second) != gram)
+      continue;
+    Value sum;
+    for (int64_t part = 0; part < countSlices(entry.side); ++part)
+      sum = w->addf(sum, w->load(entry.diagonalArray,
+                                 {w->index(number), w->index(part), w->index(0)},
+                                 w->along(Axis::Rows)));
+    diagonal = w->select(w->compare(arith::CmpIPredicate::eq, row, col),
+                         w->expand(sum), diagonal);
+    break;
+  }
+  Value below = w->load(grams.find(gram)->second.array,
+                        {w->index(0), w->index(0)}, w->square());
+  return w->select(w->compare(arith::CmpIPredicate::slt, col, row), below,
+                   diagonal);
+}
+
+//===----------------------------------------------------------------------===//
+// Cotangents
+//===----------------------------------------------------------------------===//
+
+void SlicedKernel::emitPairs(DecayGramAdjointOp op) {
+  const Pairs &entry = pairs.find(op)->second;
+  int64_t diagonals = 0;
+  for (unsigned a = 0; a < op.getRows().size(); ++a)
+    for (unsigned b = 0; b < op.getCols().size(); ++b) {
+      Value cotangent = op.getCotangent(a, b);
+      if (!cotangent)
+        continue;
+      Value value = evalSquare(cotangent);
+      warp::StorePairsOp::create(
+          w->b, value, entry.array,
+          ValueRange{w->index(0), w->index(8 * a), w->index(8 * b)});
+      if (op.getMask(a, b) != "diagonal")
+        continue;
+      Value onDiagonal =
+          w->select(w->compare(arith::CmpIPredicate::eq, w->rowNumbers(),
+                               w->colNumbers()),
+                    value, w->constant(0.0, w->square()));
+      w->store(warp::SumOp::create(w->b, w->along(Axis::Rows), onDiagonal),
+               entry.diagonalArray, {w->index(diagonals++), w->index(0)});
+    }
+}
+
+void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
+  const Pairs &entry = pairs.find(op)->second;
+  const LevelTiles &operands = levelTiles[entry.tiles];
+  const int64_t rows = op.getRows().size(), cols = op.getCols().size();
+  RankedTensorType type = w->square();
+  Value decay = evalWide(op.getDecay());
+  // Operands with their own token's decay where it lies between the events.
+  SmallVector<Value> x, y, dx(rows), dy(cols);
+  auto scaled = [&](Value value, bool byDecay) {
+    Value result = evalWide(value);
+    return byDecay ? w->mulf(result, decay) : result;
+  };
+  for (int64_t a = 0; a < rows; ++a)
+    x.push_back(scaled(op.getRows()[a], operands.rowAfter[a]));
+  for (int64_t b = 0; b < cols; ++b)
+    y.push_back(scaled(op.getCols()[b], operands.colBefore[b]));
+  SmallVector<bool> hasRow(rows), hasCol(cols);
+  for (int64_t a = 0; a < rows; ++a)
+    for (int64_t b = 0; b < cols; ++b)
+      if (op.getCotangent(a, b))
+        hasRow[a] = hasCol[b] = true;
+
+  Value dlog, zero = w->constant(0.0, type);
+  Value nothing = w->constant(0.0, w->fragment(16, 8));
+  for (int level = 0; level < 4; ++level) {
+    int64_t distance = int64_t(1) << level;
+    Value number = w->index(level);
+    Value isRight = w->has(distance, Axis::Cols, type);
+    Value factor = getLevelFactor(op.getDecay(), level);
+    // Channels x slots of right rows, and of left columns.
+    Value colTile = w->load(operands.colArray, {number, w->index(0), firstRow},
+                            w->fragment(16, 8 * cols), /*transpose=*/true);
+    Value rowTile = w->load(operands.rowArray, {number, w->index(0), firstRow},
+                            w->fragment(16, 8 * rows), /*transpose=*/true);
+    Value toRows = w->mma(
+        colTile,
+        w->load(entry.array, {number, w->index(0), w->index(0)},
+                w->fragment(8 * rows, 8 * cols)),
+        w->constant(0.0, w->fragment(16, 8 * rows)));
+    Value toCols = w->mma(
+        rowTile,
+        w->load(entry.array, {number, w->index(0), w->index(0)},
+                w->fragment(8 * cols, 8 * rows), /*transpose=*/true),
+        w->constant(0.0, w->fragment(16, 8 * cols)));
+    Value spanning;
+    for (int64_t i = 0; i < std::max(rows, cols); ++i) {
+      bool row = i < rows && hasRow[i], col = i < cols && hasCol[i];
+      if (!row && !col)
+        continue;
+      auto part = [&](Value from, bool there) -> Value {
+        if (!there)
+          return nothing;
+        return warp::ExtractOp::create(w->b, w->fragment(16, 8), from,
+                                       w->b.getDenseI64ArrayAttr({0, 8 * i}));
+      };
+      Value merged = warp::MergeColsOp::create(
+          w->b, type, part(toRows, row), part(toCols, col), distance);
+      Value gradient = w->mulf(merged, factor);
+      if (row)
+        dx[i] = w->addf(dx[i], col ? w->select(isRight, gradient, zero)
+                                   : gradient);
+      if (col)
+        dy[i] = w->addf(dy[i], row ? w->select(isRight, zero, gradient)
+                                   : gradient);
+      if (level == 0)
+        continue;
+      Value operand = !row                ? y[i]
+                      : !col || x[i] == y[i] ? x[i]
+                                          : w->select(isRight, x[i], y[i]);
+      spanning = w->fma(operand, gradient, spanning);
+    }
+    // A row's pairs span the tokens before it in its half, a column's those
+    // behind it.
+    if (spanning)
+      dlog = w->mma(w->toOperand(spanning),
+                    w->toOperand(w->load(
+                        scanArray, {number, w->index(0), w->index(0)}, type)),
+                    dlog ? dlog : zero);
+  }
+
+  // The own token's decay, and the diagonals.
+  for (int64_t a = 0; a < rows; ++a)
+    if (operands.rowAfter[a] && dx[a]) {
+      dlog = w->fma(x[a], dx[a], dlog);
+      dx[a] = w->mulf(dx[a], decay);
+    }
+  for (int64_t b = 0; b < cols; ++b)
+    if (operands.colBefore[b] && dy[b]) {
+      dlog = w->fma(y[b], dy[b], dlog);
+      dy[b] = w->mulf(dy[b], decay);
+    }
+  int64_t diagonals = 0;
+  for (int64_t a = 0; a < rows; ++a)
+    for (int64_t b = 0; b < cols; ++b) {
+      if (!op.getCotangent(a, b) || op.getMask(a, b) != "diagonal")
+        continue;
+      Value diagonal = w->expand(
+          w->load(entry.diagonalArray, {w->index(diagonals++), w->index(0)},
+                  w->along(Axis::Cols)));
+      bool own = operands.rowAfter[a] && operands.colBefore[b];
+      Value weight = own ? w->mulf(diagonal, decay) : diagonal;
+      Value row = evalWide(op.getRows()[a]), col = evalWide(op.getCols()[b]);
+      dx[a] = w->fma(weight, col, dx[a]);
+      dy[b] = w->fma(weight, row, dy[b]);
+      if (own)
+        dlog = w->fma(weight, w->mulf(row, col), dlog);
+    }
+  for (int64_t a = 0; a < rows; ++a)
+    memo[op.getRowGradient(a)] = dx[a] ? dx[a] : zero;
+  for (int64_t b = 0; b < cols; ++b)
+    memo[op.getColGradient(b)] = dy[b] ? dy[b] : zero;
+  memo[op.getDecayGradient()] = dlog ? dlog : zero;
+}

@@ -1,0 +1,293 @@
+//===- EmitSlices.cpp - A chunk program's values in one slice --------------===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// A slice has 16 channels as rows and the chunk's tokens as columns, so that a
+// product from the left with a C x C matrix L is X^T L^T: the slice is the left
+// operand as it stands, and L comes from shared memory.
+//
+//===----------------------------------------------------------------------===//
+
+#include "SlicedKernel.h"
+#include "delta/Dialect/Delta/Transforms/VectorBuilder.h"
+#include "mlir/IR/IRMapping.h"
+
+using namespace mlir;
+using namespace mlir::delta;
+using namespace mlir::delta::gpumap;
+using warp::Axis;
+
+static constexpr int64_t kTokens = 16;
+
+Value SlicedKernel::maskRows(Value value, Value of) {
+  int64_t size = getSize(side);
+  if (size % 16 == 0 ||
+      (of && facts.getPadding(of, /*channels=*/true) == 0.0))
+    return value;
+  RankedTensorType vector = w->along(Axis::Rows, w->b.getI32Type());
+  Value left = arith::IndexCastOp::create(
+      w->b, w->b.getI32Type(), w->sub(w->index(size), firstRow));
+  Value inside = w->compare(arith::CmpIPredicate::slt, w->positions(Axis::Rows),
+                            w->splat(left, vector));
+  auto type = cast<RankedTensorType>(value.getType());
+  if (warp::isFragment(type))
+    inside = warp::ExpandOp::create(
+        w->b, type.clone(w->b.getI1Type()), inside);
+  return w->select(inside, value, w->constant(0.0, type));
+}
+
+Value SlicedKernel::getInputArray(Value argument, Value &at) {
+  for (const Input &input : inputs)
+    if (input.argument == argument) {
+      at = stageIndex;
+      return input.array;
+    }
+  llvm_unreachable("an argument that is read is staged");
+}
+
+Value SlicedKernel::loadTile(Value value, Value channel, bool transpose) {
+  value = resolve(value);
+  if (isa<BlockArgument>(value)) {
+    Value at;
+    Value array = getInputArray(value, at);
+    return w->toOperand(w->load(array, {at, w->index(0), channel}, w->square(),
+                                transpose));
+  }
+  return w->load(tiles.find(value)->second.array, {w->index(0), channel},
+                 w->square(), transpose);
+}
+
+//===----------------------------------------------------------------------===//
+// Matrices of tokens x channels
+//===----------------------------------------------------------------------===//
+
+Value SlicedKernel::evalWide(Value value) {
+  value = resolve(value);
+  auto known = memo.find(value);
+  if (known != memo.end())
+    return known->second;
+  Value result = computeWide(value);
+  return memo[value] = result;
+}
+
+Value SlicedKernel::computeWide(Value value) {
+  RankedTensorType type = w->square();
+  if (isa<BlockArgument>(value)) {
+    Value at;
+    Value array = getInputArray(value, at);
+    return w->extend(w->load(array, {at, w->index(0), firstRow}, type,
+                             /*transpose=*/true));
+  }
+  Operation *op = value.getDefiningOp();
+  if (std::optional<double> number = VectorBuilder::getConstant(value))
+    return w->constant(*number, type);
+  if (auto broadcast = dyn_cast<BroadcastOp>(op)) {
+    Value input = resolve(broadcast.getInput());
+    if (!isa<RankedTensorType>(input.getType()))
+      return w->splat(evalNumber(input), type);
+    if (broadcast.getDim().value_or(0) == 0)
+      return w->expand(evalVector(input, Axis::Cols));
+    return w->expand(evalOwn(input));
+  }
+  if (auto rows = dyn_cast<IdentityRowsOp>(op)) {
+    Value limit =
+        arith::IndexCastOp::create(w->b, w->b.getI32Type(), tokens);
+    Value inside = w->compare(
+        arith::CmpIPredicate::slt, w->positions(Axis::Cols),
+        w->splat(limit, w->along(Axis::Cols, w->b.getI32Type())));
+    return w->select(w->expand(inside), evalWide(rows.getInput()),
+                     w->constant(rows.getValue().convertToDouble(), type));
+  }
+  if (auto prefix = dyn_cast<PrefixProductOp>(op)) {
+    Tables table = getTables(prefix.getInput(), 4);
+    Value side = prefix.getReverse() ? table.behind[4] : table.before[4];
+    return prefix.getExclusive() ? side : w->mulf(table.w, side);
+  }
+  if (auto prefix = dyn_cast<PrefixSumOp>(op))
+    return emitScan(evalWide(prefix.getInput()), prefix.getExclusive(),
+                    prefix.getReverse());
+  if (auto matmul = dyn_cast<MatmulOp>(op))
+    return emitProduct(matmul);
+  if (auto solve = dyn_cast<TriSolveOp>(op))
+    return emitSolve(solve, value);
+  if (auto adjoint = dyn_cast<DecayGramAdjointOp>(op)) {
+    emitGramAdjoint(adjoint);
+    return memo.lookup(value);
+  }
+  IRMapping map;
+  for (Value operand : op->getOperands())
+    map.map(operand, evalWide(operand));
+  Operation *copy = w->b.clone(*op, map);
+  copy->getResult(0).setType(type);
+  return copy->getResult(0);
+}
+
+/// Sums over tokens by a product with a matrix of zeros and ones.
+Value SlicedKernel::emitScan(Value x, bool exclusive, bool reverse) {
+  Value ones = w->toOperand(w->load(
+      scanArray, {w->index(reverse ? 5 : 4), w->index(0), w->index(0)},
+      w->square()));
+  return w->mma(w->toOperand(x), ones,
+                exclusive ? w->constant(0.0, w->square()) : x);
+}
+
+Value SlicedKernel::emitProduct(MatmulOp op) {
+  Value sum = op.getAcc() ? evalWide(op.getAcc())
+                          : w->constant(0.0, w->square());
+  Value lhs = resolve(op.getLhs()), rhs = resolve(op.getRhs());
+  if (getShape(rhs).kind != Kind::State) {
+    Value square = w->load(squares.find(lhs)->second.array,
+                           {w->index(0), w->index(0)}, w->square(),
+                           op.getTransposeLhs());
+    return w->mma(w->toOperand(evalWide(rhs)), square, sum);
+  }
+  if (!op.getTransposeRhs()) {
+    // Tokens x rows of the state, times the state: its columns are ours.
+    for (int64_t part = 0; part < countSlices(Rows); ++part)
+      sum = w->mma(w->toOperand(evalState(rhs, part)),
+                   loadTile(lhs, w->index(16 * part), /*transpose=*/false),
+                   sum);
+    return sum;
+  }
+  // Tokens x columns of the state, times its transpose: its rows are ours.
+  for (int64_t part = 0; part < countSlices(Cols); ++part) {
+    Value from = w->index(16 * part);
+    Value turned =
+        rhs == state
+            ? w->load(stateTile.array, {from, firstRow}, w->square(),
+                      /*transpose=*/true)
+            : w->load(savedTile.array, {stageIndex, from, firstRow},
+                      w->square(), /*transpose=*/true);
+    sum = w->mma(turned, loadTile(lhs, from, /*transpose=*/false), sum);
+  }
+  return sum;
+}
+
+Value SlicedKernel::emitSolve(TriSolveOp op, Value wanted) {
+  const System *system = nullptr;
+  for (const System &candidate : systems)
+    if (llvm::equal(candidate.blocks, op.getBlocks()))
+      system = &candidate;
+  int64_t steps = op.getRhs().size();
+  bool turned = op.getTranspose();
+  for (int64_t j = 0; j < steps; ++j) {
+    Value sum = w->constant(0.0, w->square());
+    for (int64_t l = 0; l < steps; ++l) {
+      Value inverse = w->load(system->inverse,
+                              {w->index(turned ? l : j), w->index(0),
+                               w->index((turned ? j : l) * kTokens)},
+                              w->square(), turned);
+      sum = w->mma(w->toOperand(evalWide(op.getRhs()[l])), inverse, sum);
+    }
+    memo[op.getUnknowns()[j]] = sum;
+  }
+  return memo.lookup(wanted);
+}
+
+//===----------------------------------------------------------------------===//
+// Matrices of the state's shape: columns are rows here
+//===----------------------------------------------------------------------===//
+
+Value SlicedKernel::evalState(Value value, int64_t part) {
+  value = resolve(value);
+  if (value == state)
+    return currentState[part];
+  auto known = stateMemo.find({value, part});
+  if (known != stateMemo.end())
+    return known->second;
+  Value result = computeState(value, part);
+  return stateMemo[{value, part}] = result;
+}
+
+Value SlicedKernel::computeState(Value value, int64_t part) {
+  RankedTensorType type = w->square();
+  if (value == checkpoint)
+    return w->extend(w->load(savedTile.array,
+                             {stageIndex, firstRow, w->index(16 * part)},
+                             type));
+  Operation *op = value.getDefiningOp();
+  if (std::optional<double> number = VectorBuilder::getConstant(value))
+    return w->constant(*number, type);
+  if (auto broadcast = dyn_cast<BroadcastOp>(op)) {
+    Value input = resolve(broadcast.getInput());
+    if (!isa<RankedTensorType>(input.getType()))
+      return w->splat(evalNumber(input), type);
+    if (broadcast.getDim().value_or(0) == 0)
+      return w->expand(evalVector(input, Axis::Cols, 16 * part));
+    return w->expand(evalOwn(input));
+  }
+  if (auto matmul = dyn_cast<MatmulOp>(op)) {
+    Value sum = matmul.getAcc() ? evalState(matmul.getAcc(), part)
+                                : w->constant(0.0, type);
+    return w->mma(w->toOperand(evalWide(matmul.getRhs())),
+                  loadTile(matmul.getLhs(), w->index(16 * part),
+                           /*transpose=*/true),
+                  sum);
+  }
+  IRMapping map;
+  for (Value operand : op->getOperands())
+    map.map(operand, evalState(operand, part));
+  Operation *copy = w->b.clone(*op, map);
+  copy->getResult(0).setType(type);
+  return copy->getResult(0);
+}
+
+//===----------------------------------------------------------------------===//
+// The slice's own part of a vector of channels
+//===----------------------------------------------------------------------===//
+
+Value SlicedKernel::evalOwn(Value value) {
+  value = resolve(value);
+  auto known = ownMemo.find(value);
+  if (known != ownMemo.end())
+    return known->second;
+  Value result = computeOwn(value);
+  return ownMemo[value] = result;
+}
+
+Value SlicedKernel::computeOwn(Value value) {
+  RankedTensorType type = w->along(Axis::Rows);
+  if (auto argument = dyn_cast<BlockArgument>(value)) { // a param
+    Value &known = paramMemo[value];
+    if (!known) {
+      // A warp's slice is the same for all chunks.
+      OpBuilder::InsertionGuard guard(w->b);
+      w->b.setInsertionPoint(entry.getDefiningOp());
+      int64_t size = cast<RankedTensorType>(value.getType()).getDimSize(0);
+      ArgAttr arg = getArg(argument);
+      Value first = w->mul(warpId, 16);
+      known = w->extend(warp::GlobalLoadOp::create(
+          w->b, type.clone(arg.getType()), kernel.getInput(signature, arg),
+          w->add(w->mul(head, size), first), ValueRange{w->index(1)},
+          ValueRange{w->sub(w->index(size), first)}));
+    }
+    return known;
+  }
+  Operation *op = value.getDefiningOp();
+  if (std::optional<double> number = VectorBuilder::getConstant(value))
+    return w->constant(*number, type);
+  if (auto broadcast = dyn_cast<BroadcastOp>(op))
+    return w->splat(evalNumber(resolve(broadcast.getInput())), type);
+  Shape input = op->getNumOperands() ? getShape(op->getOperand(0)) : Shape();
+  bool mine = input.kind == Kind::Wide && input.side == side;
+  if (isa<TotalProductOp>(op) && mine)
+    return warp::CollapseOp::create(w->b, type,
+                                    getTables(op->getOperand(0), 4).total);
+  if (isa<TokenSumOp>(op) && mine)
+    return warp::SumOp::create(w->b, type, evalWide(op->getOperand(0)));
+  if (isPointwise(op)) {
+    IRMapping map;
+    for (Value operand : op->getOperands())
+      map.map(operand, evalOwn(operand));
+    Operation *copy = w->b.clone(*op, map);
+    copy->getResult(0).setType(type);
+    return copy->getResult(0);
+  }
+  const Stored &stored = vectors.find(value)->second;
+  Value sum;
+  for (int64_t part = 0; part < stored.parts; ++part)
+    sum = w->addf(sum,
+                  w->load(stored.array, {w->index(part), firstRow}, type));
+  return sum;
+}

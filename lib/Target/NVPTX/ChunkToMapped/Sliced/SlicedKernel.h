@@ -1,0 +1,295 @@
+//===- SlicedKernel.h - A chunk program in slices of channels ---*- C++ -*-===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The mapping of programs that go to and fro between channels and columns of
+// the state, gradients above all. A matrix of C tokens x D channels is held
+// turned, 16 channels (rows) x 16 tokens a warp: its *slice*. Everything
+// elementwise, scans, products from the left with C x C matrices, and the
+// columns of the state stay in a warp's registers; sums over channels and C x C
+// matrices are one warp's work. What crosses from one to the other goes
+// through shared memory, and the program is cut into levels there, with a
+// barrier between two of them (delta-insert-barriers finds where).
+//
+//===----------------------------------------------------------------------===//
+#ifndef DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_SLICED_SLICEDKERNEL_H
+#define DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_SLICED_SLICEDKERNEL_H
+
+#include "../Program.h"
+#include "WarpBuilder.h"
+#include "delta/Target/NVPTX/Kernel.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+
+#include <optional>
+#include <string>
+
+namespace mlir::delta::gpumap {
+
+struct SlicedChoice {
+  /// CTAs that a multiprocessor shall hold.
+  int64_t ctas = 1;
+  /// Chunks whose inputs have a place: with 2, the next one's are on their way.
+  int64_t stages = 2;
+};
+
+class SlicedKernel {
+public:
+  /// Analyses the program. None, with the reason in `why`, for one that has
+  /// another structure than slices and one warp's work.
+  static std::optional<SlicedKernel> build(func::FuncOp program,
+                                           SignatureAttr signature,
+                                           const OperandPolicy &policy,
+                                           const SlicedChoice &choice,
+                                           std::string &why);
+
+  int64_t getWarps() const { return warps; }
+  int64_t getLevels() const { return lastLevel + 1; }
+
+  /// Fills the kernel's body.
+  void emit(GpuKernel kernel);
+
+private:
+  SlicedKernel() = default;
+
+  /// What a value is; both sides of Wide are sliced.
+  enum class Kind { Number, Tokens, Channels, Square, Wide, State, Any };
+  /// Axes along which matrices are sliced: the state's rows or columns.
+  enum Side { Rows = 0, Cols = 1, None = 2 };
+  struct Shape {
+    Kind kind = Kind::Any;
+    Side side = None;
+  };
+
+  //===--------------------------------------------------------------------===//
+  // SlicedProgram.cpp: shapes, what is stored, levels
+  //===--------------------------------------------------------------------===//
+
+  /// Something that is computed at a level and stored.
+  struct Task {
+    enum Type {
+      Tile,      // a slice's part of an operand: tokens x channels
+      StateTile, // the state, rounded: columns x rows
+      Levels,    // operands of a decay-Gram, level by level
+      Vector,    // a sum, or a vector's part
+      SquareTile,
+      Grams,
+      System,
+      Pairs, // cotangents of decay-Grams, level by level
+      Out,
+      Sum,
+      Next
+    } type;
+    Value value;
+    Operation *op = nullptr;
+    Side side = None; // None: one warp's work
+    int level = 0;
+    unsigned number = 0; // of an out, a sum, an entry of levelTiles
+    int64_t micro = 0;
+    ArgAttr arg;
+  };
+  struct Stored {
+    warp::SharedType type;
+    Value array;
+    int level = 0;
+    Side side = None;
+    /// Of a vector that slices sum up: how many parts it has.
+    int64_t parts = 1;
+  };
+  struct Input {
+    BlockArgument argument;
+    warp::SharedType type; // [stages, 16, width] or [stages, 16]
+    Value array;
+  };
+  struct System {
+    SmallVector<Value> blocks;
+    warp::SharedType sourceType, inverseType;
+    Value source, inverse;
+    int level = 0;
+  };
+  /// Operands of a decay-Gram, scaled for each level; tokens are split_cols'
+  /// slots.
+  struct LevelTiles {
+    SmallVector<Value> rows, cols;
+    SmallVector<bool> rowAfter, colBefore;
+    Value decay;
+    Side side = None;
+    int level = 0;
+    warp::SharedType rowType, colType; // [4, 8 rows, D], [4, 8 cols, D]
+    Value rowArray, colArray;
+    /// Pairs with a diagonal: sums over channels, in parts.
+    SmallVector<std::pair<unsigned, unsigned>> diagonals;
+    SmallVector<bool> ownDecay;
+    warp::SharedType diagonalType; // [diagonals, parts, 16]
+    Value diagonalArray;
+  };
+  struct Pairs {
+    int level = 0;
+    unsigned tiles = 0;
+    warp::SharedType type;         // [4, 8 rows, 8 cols]
+    warp::SharedType diagonalType; // [diagonals, 16]
+    Value array, diagonalArray;
+  };
+
+  LogicalResult analyse();
+  LogicalResult fail(const Twine &reason);
+  Shape getShape(Value value);
+  Shape computeShape(Operation *op, Value result);
+  ArgAttr getArg(Value value) const { return facts.getArg(value); }
+  int64_t getMicro(Value argument) const;
+  Value resolve(Value value) const { return facts.resolve(value); }
+  int64_t getSize(Side side) const { return side == Rows ? stateRows : stateCols; }
+  int64_t countSlices(Side side) const {
+    return getPaddedChannels(getSize(side)) / 16;
+  }
+  /// Level at which a value can be computed in its slice.
+  int levelInSlice(Value value, bool state, Side side);
+  int computeLevelInSlice(Value value, bool state, Side side);
+  int levelOfOwn(Value value, Side side);
+  /// The same for a C x C matrix, by one warp.
+  int levelInOne(Value value);
+  int computeLevelInOne(Value value);
+  int levelOfVector(Value value, bool inOne);
+  /// First level at which it can be read from shared memory.
+  int levelOfTile(Value value);
+  int levelOfStateTile(Value value);
+  int levelOfSquareTile(Value value);
+  int levelOfSystem(TriSolveOp op);
+  int levelOfGram(DecayGramOp op);
+  int levelOfPairs(DecayGramAdjointOp op);
+  int storeVector(Value value);
+  unsigned getLevelTiles(OperandRange rows, OperandRange cols, Value decay,
+                         ArrayRef<int32_t> rowPositions,
+                         ArrayRef<int32_t> colPositions);
+  void addDiagonals(unsigned tiles, DecayGramOp op);
+  void stage(Value argument);
+  Task &addTask(Task::Type type, Value value, Operation *op, Side side,
+                int level);
+  void needScans() { scans = true; }
+
+  //===--------------------------------------------------------------------===//
+  // EmitSlices.cpp: values in a slice
+  //===--------------------------------------------------------------------===//
+
+  Value evalWide(Value value);
+  Value computeWide(Value value);
+  Value evalState(Value value, int64_t part);
+  Value computeState(Value value, int64_t part);
+  /// The slice's own numbers of a vector of channels, along rows.
+  Value evalOwn(Value value);
+  Value computeOwn(Value value);
+  Value emitProduct(MatmulOp op);
+  Value emitSolve(TriSolveOp op, Value unknown);
+  /// 16 x 16 of a wide operand's tile: tokens x channels from `channel` on, or
+  /// transposed.
+  Value loadTile(Value value, Value channel, bool transpose);
+  /// Zero in rows that the slice's matrix does not have.
+  Value maskRows(Value fragment, Value value);
+  Value emitScan(Value x, bool exclusive, bool reverse);
+
+  //===--------------------------------------------------------------------===//
+  // EmitSlicedGram.cpp: decay products, Grams and their cotangents
+  //===--------------------------------------------------------------------===//
+
+  /// Products of w over the tokens before (behind) each in its block of 2^l
+  /// tokens, without its own; null is 1. `total`: over the block so far.
+  struct Tables {
+    Value w, total;
+    Value before[5], behind[5];
+    int built = 0;
+  };
+  const Tables &getTables(Value decay, int levels);
+  /// before in right halves of the level's blocks, behind in left ones.
+  Value getLevelFactor(Value decay, int level);
+  void emitLevels(LevelTiles &tiles);
+  void emitGrams(DecayGramOp op);
+  Value emitGramSquare(DecayGramOp op, Value gram);
+  void emitPairs(DecayGramAdjointOp op);
+  void emitGramAdjoint(DecayGramAdjointOp op);
+
+  //===--------------------------------------------------------------------===//
+  // EmitOneWarp.cpp: C x C matrices, vectors, numbers
+  //===--------------------------------------------------------------------===//
+
+  Value evalSquare(Value value);
+  Value computeSquare(Value value);
+  Value emitDecayMask(DecayMaskOp op);
+  /// Running products or sums over 16 rows.
+  Value emitRowScan(Value x, bool product, bool exclusive, bool reverse);
+  Value evalVector(Value value, warp::Axis axis, int64_t first = 0);
+  Value computeVector(Value value, warp::Axis axis, int64_t first);
+  Value evalNumber(Value value);
+  Value computeNumber(Value value);
+  /// A sum or diagonal that one warp makes, from its operand.
+  Value reduceInOne(Value value);
+
+  //===--------------------------------------------------------------------===//
+  // EmitSlicedFrame.cpp
+  //===--------------------------------------------------------------------===//
+
+  void emitPrologue();
+  void emitScanMatrices();
+  void emitLoads(Value step, Value stage);
+  SmallVector<Value> emitInitialState();
+  void emitFinalState(ValueRange state);
+  SmallVector<Value> emitChunk(ValueRange state);
+  void emitSlicePass(Side side, ArrayRef<const Task *> tasks);
+  void emitOneWarp(ArrayRef<const Task *> tasks);
+  void emitTask(const Task &task);
+  void emitOut(const Task &task);
+  void emitSum(const Task &task);
+  void emitSumStores();
+  void inOneWarp(llvm::function_ref<void()> body);
+  void forget();
+  Value getChunkOf(Value step);
+  Value getValidTokens(Value chunkNumber);
+  std::pair<Value, Value> getTokenOffset(ArgAttr arg, int64_t micro,
+                                         Value token);
+  Value isNotNull(Value array);
+  Value getInputArray(Value argument, Value &stageIndex);
+
+  func::FuncOp program;
+  SignatureAttr signature;
+  OperandPolicy policy;
+  SlicedChoice choice;
+  Program facts; // paddings and arguments
+  std::string why;
+  int64_t warps = 1;
+  bool backward = false, scans = false, copiesCheckpoint = false;
+  Value state, valid, checkpoint; // the program's arguments
+  int64_t stateRows = 0, stateCols = 0;
+  int lastLevel = 0;
+  llvm::DenseMap<Value, Shape> shapes;
+  llvm::DenseMap<std::pair<Value, int>, int> levels;
+  std::vector<Task> tasks;
+  llvm::MapVector<Value, Stored> tiles, squares, vectors;
+  Stored stateTile, savedTile;
+  bool hasStateTile = false;
+  llvm::MapVector<Operation *, Pairs> pairs;
+  llvm::MapVector<Value, Stored> grams; // f32
+  llvm::DenseMap<Operation *, unsigned> tilesOf;
+  llvm::DenseMap<Operation *, int> gramLevels;
+  std::vector<LevelTiles> levelTiles;
+  SmallVector<Input> inputs;
+  SmallVector<System> systems;
+  SmallVector<warp::SharedType> sumTypes;
+
+  // While emitting.
+  std::optional<WarpBuilder> w;
+  GpuKernel kernel;
+  Value warpId, batch, head, chunks, chunk, stageIndex, tokens, scanArray;
+  Value entry; // something before the chunks' loop
+  SmallVector<Value> sumArrays, currentState, nextState;
+  // The pass being emitted.
+  int level = 0;
+  Side side = None;
+  Value firstRow; // of the slice
+  unsigned nextWarp = 0;
+  llvm::DenseMap<Value, Value> memo, ownMemo, paramMemo;
+  llvm::DenseMap<std::pair<Value, int64_t>, Value> stateMemo, vectorMemo[2];
+  llvm::DenseMap<Value, Tables> tables;
+};
+
+} // namespace mlir::delta::gpumap
+
+#endif // DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_SLICED_SLICEDKERNEL_H

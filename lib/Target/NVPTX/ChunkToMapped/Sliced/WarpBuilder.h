@@ -1,0 +1,77 @@
+//===- WarpBuilder.h - Short names for a warp's operations ------*- C++ -*-===//
+//
+// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What every emitter of a mapped kernel says often: constants, conversions,
+// loads and stores of tiles of 16 x 16, in f32 unless a type is given.
+//
+//===----------------------------------------------------------------------===//
+#ifndef DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_SLICED_WARPBUILDER_H
+#define DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_SLICED_WARPBUILDER_H
+
+#include "../Mapping.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/IR/ImplicitLocOpBuilder.h"
+
+namespace mlir::delta::gpumap {
+
+class WarpBuilder {
+public:
+  WarpBuilder(gpu::GPUFuncOp kernel, const OperandPolicy &policy, Location loc)
+      : b(loc, loc.getContext()), kernelFunction(kernel), policy(policy) {}
+
+  Value index(int64_t value);
+  Value add(Value x, Value y);
+  Value mul(Value x, Value y);
+  Value mul(Value x, int64_t y) { return mul(x, index(y)); }
+  Value sub(Value x, Value y);
+  Value minimum(Value x, Value y);
+
+  RankedTensorType fragment(int64_t rows, int64_t cols, Type type = {});
+  RankedTensorType square(Type type = {}) { return fragment(16, 16, type); }
+  RankedTensorType along(warp::Axis axis, Type type = {});
+  Value constant(double value, RankedTensorType type);
+  Value integers(int64_t value, RankedTensorType like);
+  Value splat(Value number, RankedTensorType like);
+  /// Repeats a vector to 16 x 16.
+  Value expand(Value vector);
+
+  /// To f32, to another element type, to operands of matrix instructions.
+  Value extend(Value value);
+  Value toElement(Value value, Type element);
+  Value toOperand(Value value) { return toElement(value, policy.type); }
+  /// acc + lhs rhs^T.
+  Value mma(Value lhs, Value rhs, Value acc);
+
+  Value load(Value array, ValueRange at, RankedTensorType type,
+             bool transpose = false);
+  void store(Value value, Value array, ValueRange at, bool transpose = false);
+
+  /// 0 to 15 along an axis; rows and columns of a square as numbers.
+  Value positions(warp::Axis axis);
+  Value rowNumbers() { return expand(positions(warp::Axis::Rows)); }
+  Value colNumbers() { return expand(positions(warp::Axis::Cols)); }
+  /// Has the position along the axis this bit? For a vector, or a square.
+  Value has(int64_t bit, warp::Axis axis, Type like);
+  Value compare(arith::CmpIPredicate predicate, Value x, Value y);
+  Value select(Value condition, Value x, Value y);
+
+  /// Products and sums of which null is the neutral element.
+  Value mulf(Value x, Value y);
+  Value addf(Value x, Value y);
+  /// x y + z, rounded once.
+  Value fma(Value x, Value y, Value z);
+
+  ImplicitLocOpBuilder b;
+
+private:
+  gpu::GPUFuncOp kernelFunction;
+  const OperandPolicy &policy;
+  llvm::DenseMap<int64_t, Value> indices;
+};
+
+} // namespace mlir::delta::gpumap
+
+#endif // DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_SLICED_WARPBUILDER_H
