@@ -8,7 +8,10 @@
 The first line compiles the kernels and fills a folder; the second needs PyTorch
 and a GPU, neither delta nor LLVM. A training step is two launches: the forward
 that saves the state of every chunk, and the backward. Errors are relative to
-autograd through the token loop in float64, on a small problem.
+autograd through the token loop in float64, on a small problem. `--variant
+TAG=MAPPING` (with --build) compiles the backward once more, with that
+`--mapping`. `--peers` times fla's operators too, where it is installed: forward,
+and forward and backward by autograd, without graphs.
 """
 
 import argparse
@@ -29,10 +32,17 @@ def build(options):
                     dirs_exist_ok=True)
     shutil.copy(__file__, options.output / "gradients.py")
     failed = 0
+    variants = dict(text.split("=", 1) for text in options.variant)
     for problem in TARGETS:
-        for fn in ("forward", "backward"):
-            more = ["--save-every=1"] if fn == "forward" else []
-            path = options.output / f"{problem.recurrence}-{fn}.delta"
+        if (options.recurrences and
+                problem.recurrence not in options.recurrences.split(",")):
+            continue
+        works = [("forward", "forward", ["--save-every=1"]),
+                 ("backward", "backward", [])]
+        works += [("backward", f"backward@{tag}", [f"--mapping={mapping}"])
+                  for tag, mapping in variants.items()]
+        for fn, name, more in works:
+            path = options.output / f"{problem.recurrence}-{name}.delta"
             done = subprocess.run(
                 [options.build / "bin" / "delta-compile", problem.recurrence,
                  f"-DK={problem.K}", f"-DV={problem.V}", "--dtype=bf16",
@@ -40,7 +50,7 @@ def build(options):
                  f"--assume=B={problem.B},H={problem.H}",
                  *more, "-o", path], capture_output=True, text=True)
             if done.returncode:
-                print(f"{problem.recurrence} {fn}: {done.stderr.strip()}")
+                print(f"{problem.recurrence} {name}: {done.stderr.strip()}")
                 failed += 1
     return 1 if failed else 0
 
@@ -48,13 +58,13 @@ def build(options):
 class Step:
     """The two kernels of a problem."""
 
-    def __init__(self, folder, problem, driver):
+    def __init__(self, folder, problem, driver, backward="backward"):
         from gpubench.kernels import Kernel, read_bundle
         self.problem, self.driver = problem, driver
         self.kernels = {}
-        for fn in ("forward", "backward"):
+        for fn, name in (("forward", "forward"), ("backward", backward)):
             manifest, code = read_bundle(
-                folder / f"{problem.recurrence}-{fn}.delta")
+                folder / f"{problem.recurrence}-{name}.delta")
             gpu = [(facts, image) for facts, image
                    in zip(manifest["kernels"], code) if "gpu" in facts]
             kernel = Kernel(manifest, *gpu[0])
@@ -136,11 +146,90 @@ def errors(step, gates):
     return {name: x.item() for name, x in result.items()}
 
 
-def measure(options):
+def measure_kernels(options, problem, driver, bandwidth, backward):
+    """One row: the forward that saves states, and a backward."""
     import torch
-    from gpubench.driver import Driver
     from gpubench.problems import make_inputs
-    from gpubench.timing import copy_bandwidth, measure as time
+    from gpubench.timing import measure as time
+    step = Step(HERE, problem, driver, backward)
+    found = {}
+    for gates in ("weak", "strong"):
+        for name, error in errors(step, gates).items():
+            found[name, gates] = error
+    worst = max(found, key=lambda key: found[key] if found[key] == found[key]
+                else float("inf"))
+    inputs, _ = make_inputs(problem, "weak", "cuda", 1)
+    inputs = {name: inputs[name] for name in INPUTS[problem.recurrence]}
+    sizes = problem.B, problem.T, problem.H
+    arrays = step.arrays(inputs, *sizes)
+    used = sum(x.numel() * x.element_size() for x in arrays.values())
+    # Inputs and saved states are read and written by both.
+    again = sum(x.numel() * x.element_size() for name, x in arrays.items()
+                if name in inputs or "checkpoint" in name)
+    seconds = {fn: time([step.bind(fn, arrays, *sizes)],
+                        options.repeat)["median_s"]
+               for fn in ("forward", "backward")}
+    total = sum(seconds.values())
+    mapping = backward.partition("@")[2]
+    name = f"{problem} {mapping}" if mapping else f"{problem}"
+    print(f"| {name} | {seconds['forward'] * 1e3:.3f} | "
+          f"{seconds['backward'] * 1e3:.3f} | {total * 1e3:.3f} | "
+          f"{(used + again) / 1e9:.2f} | "
+          f"{(used + again) / bandwidth * 1e3:.3f} | "
+          f"{found[worst]:.1e} ({worst[0]}, {worst[1]} gates) |", flush=True)
+
+
+def measure_peer(options, problem, label, make):
+    """The same by somebody else's operator and autograd."""
+    import statistics
+    import torch
+    from gpubench.peers import Unavailable
+    from gpubench.problems import make_inputs
+    try:
+        bind = make()
+    except Unavailable as error:
+        print(f"| {problem} {label} | not run: {error} |", flush=True)
+        return
+    inputs, _ = make_inputs(problem, "weak", "cuda", 1)
+    leaves = {name: inputs[name].requires_grad_()
+              for name in INPUTS[problem.recurrence]}
+    call = bind(leaves, None)
+    out = call()
+    out = out[0] if isinstance(out, tuple) else out
+    cotangent = torch.randn_like(out)
+
+    def timed(run):
+        for _ in range(3):
+            run()
+        times = []
+        for _ in range(options.repeat):
+            for leaf in leaves.values():
+                leaf.grad = None
+            begin = torch.cuda.Event(enable_timing=True)
+            end = torch.cuda.Event(enable_timing=True)
+            begin.record()
+            run()
+            end.record()
+            torch.cuda.synchronize()
+            times.append(begin.elapsed_time(end))
+        return statistics.median(times)
+
+    def both():
+        out = call()
+        (out[0] if isinstance(out, tuple) else out).backward(cotangent)
+
+    forward = timed(call)
+    together = timed(both)
+    print(f"| {problem} {label} | {forward:.3f} | {together - forward:.3f} | "
+          f"{together:.3f} | | | |", flush=True)
+
+
+def measure(options):
+    import contextlib
+    import torch
+    from gpubench import peers
+    from gpubench.driver import Driver
+    from gpubench.timing import copy_bandwidth
     torch.zeros(1, device="cuda")
     driver = Driver()
     bandwidth = copy_bandwidth()
@@ -148,35 +237,28 @@ def measure(options):
           "medians of CUDA graph replays\n")
     print("| problem | forward ms | backward ms | together ms | bytes, GB | "
           "floor ms | worst error |\n| --- | --: | --: | --: | --: | --: | --- |")
-    for problem in TARGETS:
-        if not (HERE / f"{problem.recurrence}-backward.delta").exists():
-            continue
-        step = Step(HERE, problem, driver)
-        found = {}
-        for gates in ("weak", "strong"):
-            for name, error in errors(step, gates).items():
-                found[name, gates] = error
-        worst = max(found, key=lambda key: found[key] if found[key] == found[key]
-                    else float("inf"))
-        inputs, _ = make_inputs(problem, "weak", "cuda", 1)
-        inputs = {name: inputs[name] for name in INPUTS[problem.recurrence]}
-        sizes = problem.B, problem.T, problem.H
-        arrays = step.arrays(inputs, *sizes)
-        used = sum(x.numel() * x.element_size() for x in arrays.values())
-        # Inputs and saved states are read and written by both.
-        again = sum(x.numel() * x.element_size() for name, x in arrays.items()
-                    if name in inputs or "checkpoint" in name)
-        seconds = {fn: time([step.bind(fn, arrays, *sizes)],
-                            options.repeat)["median_s"]
-                   for fn in ("forward", "backward")}
-        total = sum(seconds.values())
-        print(f"| {problem} | {seconds['forward'] * 1e3:.3f} | "
-              f"{seconds['backward'] * 1e3:.3f} | {total * 1e3:.3f} | "
-              f"{(used + again) / 1e9:.2f} | "
-              f"{(used + again) / bandwidth * 1e3:.3f} | "
-              f"{found[worst]:.1e} ({worst[0]}, {worst[1]} gates) |")
-        del arrays, step
-        torch.cuda.empty_cache()
+    chosen = [problem for problem in TARGETS
+              if (HERE / f"{problem.recurrence}-backward.delta").exists()]
+    for problem in chosen:
+        for path in sorted(HERE.glob(f"{problem.recurrence}-backward*.delta")):
+            measure_kernels(options, problem, driver, bandwidth,
+                            path.stem[len(problem.recurrence) + 1:])
+            torch.cuda.empty_cache()
+    if not options.peers:
+        return
+    peers.compile_in_parallel(16)
+    print("peers:", peers.versions(), flush=True)
+    for problem in chosen:
+        for label, make in peers.contenders(problem, "weak"):
+            if options.only and options.only not in label:
+                continue
+            try:
+                measure_peer(options, problem, label, make)
+            except Exception as error:  # whatever a peer raises
+                print(f"| {problem} {label} | failed: "
+                      f"{type(error).__name__}: {str(error)[:120]} |", flush=True)
+            with contextlib.suppress(Exception):
+                torch.cuda.empty_cache()
 
 
 def main():
@@ -187,6 +269,14 @@ def main():
     parser.add_argument("--output", type=pathlib.Path,
                         help="folder to fill (with --build)")
     parser.add_argument("--target", default="sm_90a")
+    parser.add_argument("--recurrences", default="",
+                        help="comma list (with --build; default: all)")
+    parser.add_argument("--variant", action="append", default=[],
+                        help="TAG=MAPPING (with --build)")
+    parser.add_argument("--peers", action="store_true",
+                        help="time fla's operators too")
+    parser.add_argument("--only", default="",
+                        help="peers whose label has this text")
     parser.add_argument("--repeat", type=int, default=10)
     options = parser.parse_args()
     if bool(options.build) != bool(options.output):

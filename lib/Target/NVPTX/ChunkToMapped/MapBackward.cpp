@@ -157,11 +157,11 @@ static LogicalResult mapTiled(ModuleOp module, const GpuMapOptions &options) {
 }
 
 /// The mapping in slices with one choice; none, with the reason, where the
-/// program has another structure.
-static std::optional<LogicalResult> mapSliced(ModuleOp module,
-                                              const GpuMapOptions &options,
-                                              const SlicedChoice &choice,
-                                              std::string &why) {
+/// program has another structure. `doubled`: see SlicedChoice.
+static std::optional<LogicalResult>
+mapSliced(ModuleOp module, const GpuMapOptions &options,
+          const SlicedChoice &choice, std::string &why,
+          std::vector<bool> &doubled) {
   FailureOr<Start> start = Start::get(module, options);
   if (failed(start))
     return failure();
@@ -171,6 +171,7 @@ static std::optional<LogicalResult> mapSliced(ModuleOp module,
     return std::nullopt;
   start->finish(module, "sliced", sliced->getWarps(), choice.stages,
                 choice.ctas, [&](GpuKernel kernel) { sliced->emit(kernel); });
+  doubled = sliced->getDoubled();
   return success();
 }
 
@@ -185,22 +186,40 @@ static LogicalResult mapInSlices(ModuleOp module, const GpuMapOptions &options,
     why = "the number of warps is pinned, which slices do not leave open";
     return success();
   }
-  for (auto [ctas, stages] : {std::pair<int64_t, int64_t>{2, 2},
-                              {2, 1}, {1, 2}, {1, 1}}) {
-    SlicedChoice choice;
-    choice.ctas = options.ctas ? options.ctas : ctas;
-    choice.stages = options.stages ? options.stages : stages;
-    OwningOpRef<ModuleOp> attempt = module.clone();
+  SmallVector<SlicedChoice> choices;
+  for (int64_t ctas : {2, 1})
+    for (int64_t stages : {2, 1})
+      for (bool keepsLevels : {true, false}) {
+        SlicedChoice choice;
+        choice.ctas = options.ctas ? options.ctas : ctas;
+        choice.stages = options.stages ? options.stages : stages;
+        choice.keepsLevels = keepsLevels;
+        choices.push_back(choice);
+      }
+  for (SlicedChoice &choice : choices) {
+    // What is read behind the interval in which it is written ahead is known
+    // once the kernel has been written down.
+    std::vector<bool> doubled;
+    OwningOpRef<ModuleOp> draft = module.clone();
     std::optional<LogicalResult> mapped =
-        mapSliced(*attempt, options, choice, why);
+        mapSliced(*draft, options, choice, why, choice.doubled);
     if (!mapped)
       return success();
-    if (failed(*mapped))
+    OwningOpRef<ModuleOp> attempt = module.clone();
+    if (failed(*mapped) ||
+        failed(*mapSliced(*attempt, options, choice, why, doubled)))
       return failure();
+    int64_t threads = 0;
+    for (Operation *op : getGpuKernels(*attempt))
+      threads = GpuKernelFacts::get(op)->threads;
+    // A slice wants some 200 registers.
+    if (!options.ctas && choice.ctas > 1 &&
+        target->getRegisterBudget(threads, choice.ctas) < 192)
+      continue;
     FailureOr<int64_t> bytes = measureShared(*attempt);
     if (failed(bytes) || *bytes > target->getSharedBudget(choice.ctas))
       continue;
-    return *mapSliced(module, options, choice, why);
+    return *mapSliced(module, options, choice, why, doubled);
   }
   why = "they do not fit the shared memory of " + target->getName().str();
   return success();

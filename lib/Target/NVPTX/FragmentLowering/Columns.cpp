@@ -126,7 +126,7 @@ void FragmentLowering::lowerStorePairs(StorePairsOp op) {
   auto type = cast<SharedType>(op.getArray().getType());
   Type element = type.getElementType();
   int64_t bytes = type.getElementBytes();
-  int64_t rowsOfLevel = type.getShape()[1];
+  int64_t rowsOfLevel = type.getShape()[type.getRank() - 2];
   TilePosition position =
       getPosition(type, getOffset(op.getArray()), op.getIndices());
   ArrayRef<Value> values = get(op.getValue());
@@ -136,7 +136,7 @@ void FragmentLowering::lowerStorePairs(StorePairsOp op) {
     {
       OpBuilder::InsertionGuard guard(b);
       b.setInsertionPoint(own.first);
-      lanes = getLaneOffset(type, row, mul(col, bytes), 32);
+      lanes = getLaneOffset(type, row, mul(col, bytes), 8 * bytes);
     }
     auto body = [&] {
       Value address = getAddress(type, lanes, position, 0, 0);

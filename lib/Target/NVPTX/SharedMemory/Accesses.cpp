@@ -114,7 +114,14 @@ bool sharedmemory::isWarpNumber(Value value) {
 }
 
 bool sharedmemory::isSameWarpNumber(Value a, Value b) {
-  return (a == b && isWarpNumber(a)) || (isWarpId(a) && isWarpId(b));
+  if ((a == b && isWarpNumber(a)) || (isWarpId(a) && isWarpId(b)))
+    return true;
+  // The same multiple of the number, renewed in between.
+  auto x = a.getDefiningOp<arith::MulIOp>(), y = b.getDefiningOp<arith::MulIOp>();
+  APInt p, q;
+  return x && y && isWarpId(x.getLhs()) && isWarpId(y.getLhs()) &&
+         matchPattern(x.getRhs(), m_ConstantInt(&p)) &&
+         matchPattern(y.getRhs(), m_ConstantInt(&q)) && p == q && !p.isZero();
 }
 
 bool sharedmemory::isWarpPrivate(warp::AllocSharedOp array) {

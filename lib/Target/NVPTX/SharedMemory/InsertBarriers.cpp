@@ -92,6 +92,18 @@ private:
     return true;
   }
 
+  /// Is one of them 1 minus the other?
+  static bool areComplements(Value a, Value b) {
+    for (auto [x, y] : {std::pair(a, b), std::pair(b, a)})
+      if (auto difference = x.getDefiningOp<arith::SubIOp>()) {
+        int64_t number;
+        if (difference.getRhs() == y &&
+            isConstant(difference.getLhs(), number) && number == 1)
+          return true;
+      }
+    return false;
+  }
+
   /// Do both stand in a branch that one warp alone takes?
   static bool inOneWarp(Operation *before, Operation *now) {
     for (auto branch = now->getParentOfType<scf::IfOp>(); branch;
@@ -153,6 +165,11 @@ private:
             isConstant(now.indices[axis], y) && x != y)
           return Order::None;
       }
+      // Two stages in turn: x and 1 - x of the same iteration.
+      if (!before.indices.empty() && !now.indices.empty() &&
+          pending.stale.empty() &&
+          areComplements(before.indices[0], now.indices[0]))
+        return Order::None;
       // A copy goes to a stage that nobody reads before it is waited for.
       bool stages = cast<warp::SharedType>(now.array.getResult().getType())
                         .getShape()[0] > 1;

@@ -390,8 +390,9 @@ def Warp_StorePairsOp : Warp_Op<"store_pairs", [MemoryEffects<[MemWrite]>]> {
 
     Constraints:
     - C1: the value is 16x16 of f32.
-    - C2: the array is 4 matrices of f32, bf16 or f16, a multiple of 16 rows
-      each, with one index an axis; those of row and column are multiples of 8.
+    - C2: the array ends in 4 matrices of f32, bf16 or f16, a multiple of 16
+      rows each, with one index an axis; that of the matrices is 0, those of row
+      and column are multiples of 8.
   }];
   let arguments = (ins Warp_Fragment:$value, Warp_Shared:$array, Variadic<Index>:$indices);
   let assemblyFormat = "$value `,` $array `[` $indices `]` attr-dict `:` type($value) `,` type($array)";

@@ -190,19 +190,19 @@ Value SlicedKernel::reduceInOne(Value value) {
 
 Value SlicedKernel::computeVector(Value value, Axis axis, int64_t first) {
   RankedTensorType type = w->along(axis);
-  Value at = w->index(first);
+  Value start = w->index(first);
   auto turn = [&](Value vector) -> Value {
     if (vector.getType() == type)
       return vector;
     return warp::ConvertOp::create(w->b, type, vector);
   };
   if (auto stored = vectors.find(value); stored != vectors.end()) {
-    const Stored &entry = stored->second;
+    Stored &entry = stored->second;
     if (side == None && entry.side == None && entry.level == level)
       return turn(reduceInOne(value));
     Value sum;
     for (int64_t part = 0; part < entry.parts; ++part)
-      sum = w->addf(sum, w->load(entry.array, {w->index(part), at}, type));
+      sum = w->addf(sum, read(entry, {w->index(part), start}, type));
     return sum;
   }
   if (auto argument = dyn_cast<BlockArgument>(value)) {
@@ -210,12 +210,12 @@ Value SlicedKernel::computeVector(Value value, Axis axis, int64_t first) {
     if (arg.getKind() == ArgKind::In) {
       Value stagedAt;
       Value array = getInputArray(value, stagedAt);
-      return w->extend(w->load(array, {stagedAt, at}, type));
+      return w->extend(w->load(array, {stagedAt, start}, type));
     }
     int64_t size = cast<RankedTensorType>(value.getType()).getDimSize(0);
     return w->extend(warp::GlobalLoadOp::create(
         w->b, type.clone(arg.getType()), kernel.getInput(signature, arg),
-        w->add(w->mul(head, size), at), ValueRange{w->index(1)},
+        w->add(w->mul(head, size), start), ValueRange{w->index(1)},
         ValueRange{w->index(size - first)}));
   }
   Operation *op = value.getDefiningOp();
@@ -293,11 +293,11 @@ Value SlicedKernel::computeNumber(Value value) {
     return warp::ElementOp::create(w->b, w->b.getF32Type(), all, 0);
   };
   if (auto stored = vectors.find(value); stored != vectors.end()) {
-    const Stored &entry = stored->second;
+    Stored &entry = stored->second;
     if (side == None && entry.side == None && entry.level == level)
       return combine(op->getOperand(0), /*product=*/false);
     Value vector =
-        w->load(entry.array, {w->index(0), w->index(0)}, w->along(Axis::Cols));
+        read(entry, {w->index(0), w->index(0)}, w->along(Axis::Cols));
     return warp::ElementOp::create(w->b, w->b.getF32Type(), vector, 0);
   }
   if (isa<TotalProductOp>(op))

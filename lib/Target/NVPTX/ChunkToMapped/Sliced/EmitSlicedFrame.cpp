@@ -4,9 +4,11 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //   state <- initial state or 0; sums <- 0; copies of the first chunk
+//   what does not depend on the state, for the first chunk
 //   for each chunk (a backward program: from the last to the first):
-//     copies of the next chunk
-//     for each level: columns of the state; channels; one warp's work
+//     copies of the next chunk, which have the first interval's time
+//     for each interval between barriers: columns of the state, channels, one
+//       warp's work; what does not depend on the state, for the next chunk
 //   final state <- state; sums
 //
 //===----------------------------------------------------------------------===//
@@ -41,15 +43,56 @@ void SlicedKernel::forget() {
   tables.clear();
 }
 
+void SlicedKernel::renewLanes() {
+  warpId = warp::RenewLanesOp::create(w->b, w->b.getIndexType(), round);
+  firstRow = w->mul(warpId, 16);
+}
+
 void SlicedKernel::inOneWarp(llvm::function_ref<void()> body) {
-  Value mine = w->compare(arith::CmpIPredicate::eq, warpId,
-                          w->index(nextWarp++ % warps));
+  Value mine =
+      w->compare(arith::CmpIPredicate::eq, kernelWarp, w->index(warps));
   auto branch = scf::IfOp::create(w->b, mine, /*withElseRegion=*/false);
   OpBuilder::InsertionGuard guard(w->b);
   w->b.setInsertionPointToStart(branch.thenBlock());
   forget();
   body();
   forget();
+}
+
+void SlicedKernel::inSlices(Side which, llvm::function_ref<void()> body) {
+  Value mine = w->compare(arith::CmpIPredicate::ult, kernelWarp,
+                          w->index(countSlices(which)));
+  auto branch = scf::IfOp::create(w->b, mine, /*withElseRegion=*/false);
+  OpBuilder::InsertionGuard guard(w->b);
+  w->b.setInsertionPointToStart(branch.thenBlock());
+  body();
+}
+
+SmallVector<Value> SlicedKernel::at(const Place &place,
+                                    ArrayRef<Value> indices) {
+  SmallVector<Value> result(indices);
+  if (place.doubled)
+    result.insert(result.begin(), stageIndex);
+  return result;
+}
+
+Value SlicedKernel::read(Place &place, ArrayRef<Value> indices,
+                         RankedTensorType type, bool transpose) {
+  if (level >= 0)
+    place.lastRead = std::max(place.lastRead, interval);
+  return w->load(place.array, at(place, indices), type, transpose);
+}
+
+SmallVector<Value> SlicedKernel::writeAt(Place &place,
+                                         ArrayRef<Value> indices) {
+  if (level < 0 && place.written < 0)
+    place.written = interval;
+  return at(place, indices);
+}
+
+void SlicedKernel::write(Value value, Place &place, ArrayRef<Value> indices,
+                         bool transpose) {
+  w->store(value, place.array, writeAt(place, indices), transpose);
 }
 
 void SlicedKernel::emitOut(const Task &task) {
@@ -91,20 +134,19 @@ void SlicedKernel::emitSum(const Task &task) {
 void SlicedKernel::emitTask(const Task &task) {
   switch (task.type) {
   case Task::Tile:
-    w->store(maskRows(evalWide(task.value), task.value),
-             tiles.find(task.value)->second.array, {w->index(0), firstRow},
-             /*transpose=*/true);
+    write(maskRows(evalWide(task.value), task.value),
+          tiles.find(task.value)->second, {w->index(0), firstRow},
+          /*transpose=*/true);
     return;
   case Task::StateTile:
     for (int64_t part = 0; part < countSlices(Rows); ++part)
-      w->store(currentState[part], stateTile.array,
-               {firstRow, w->index(16 * part)});
+      write(currentState[part], stateTile, {firstRow, w->index(16 * part)});
     return;
   case Task::Levels:
     return emitLevels(levelTiles[task.number]);
   case Task::SquareTile:
-    w->store(evalSquare(task.value), squares.find(task.value)->second.array,
-             {w->index(0), w->index(0)});
+    write(evalSquare(task.value), squares.find(task.value)->second,
+          {w->index(0), w->index(0)});
     return;
   case Task::Grams:
     return emitGrams(cast<DecayGramOp>(task.op));
@@ -114,39 +156,38 @@ void SlicedKernel::emitTask(const Task &task) {
     System &system = systems[task.number];
     int64_t steps = cast<TriSolveOp>(task.op).getRhs().size();
     for (auto [number, block] : llvm::enumerate(system.blocks))
-      w->store(evalSquare(block), system.source,
-               {w->index(number / steps), w->index(0),
-                w->index(number % steps * kTokens)});
-    warp::InverseOp::create(w->b, system.source, ValueRange{}, system.inverse,
-                            ValueRange{}, steps);
+      write(evalSquare(block), system.source,
+            {w->index(number / steps), w->index(0),
+             w->index(number % steps * kTokens)});
+    warp::InverseOp::create(w->b, system.source.array, at(system.source, {}),
+                            system.inverse.array, writeAt(system.inverse, {}),
+                            steps);
     return;
   }
   case Task::Vector: {
-    Value array = vectors.find(task.value)->second.array;
+    Place &place = vectors.find(task.value)->second;
     Value input = task.op->getOperand(0);
     if (side == None) {
-      if (getRank(task.value) == 0)
-        w->store(w->splat(evalNumber(task.value), w->along(Axis::Cols)), array,
-                 {w->index(0), w->index(0)});
-      else
-        w->store(evalVector(task.value, Axis::Rows), array,
-                 {w->index(0), w->index(0)});
+      Value vector = getRank(task.value) == 0
+                         ? w->splat(evalNumber(task.value),
+                                    w->along(Axis::Cols))
+                         : evalVector(task.value, Axis::Rows);
+      write(vector, place, {w->index(0), w->index(0)});
       return;
     }
     if (getShape(input).kind == Kind::State) {
       for (int64_t part = 0; part < countSlices(Rows); ++part)
-        w->store(warp::SumOp::create(
-                     w->b, w->along(Axis::Cols),
-                     maskRows(evalState(input, part), Value())),
-                 array, {warpId, w->index(16 * part)});
+        write(warp::SumOp::create(w->b, w->along(Axis::Cols),
+                                  maskRows(evalState(input, part), Value())),
+              place, {warpId, w->index(16 * part)});
       return;
     }
     if (isa<SumOp>(task.op))
-      w->store(warp::SumOp::create(w->b, w->along(Axis::Cols),
-                                   maskRows(evalWide(input), input)),
-               array, {warpId, w->index(0)});
+      write(warp::SumOp::create(w->b, w->along(Axis::Cols),
+                                maskRows(evalWide(input), input)),
+            place, {warpId, w->index(0)});
     else
-      w->store(evalOwn(task.value), array, {w->index(0), firstRow});
+      write(evalOwn(task.value), place, {w->index(0), firstRow});
     return;
   }
   case Task::Out:
@@ -160,30 +201,90 @@ void SlicedKernel::emitTask(const Task &task) {
   }
 }
 
-void SlicedKernel::emitSlicePass(Side which, ArrayRef<const Task *> work) {
-  if (work.empty())
-    return;
-  side = which;
-  firstRow = w->mul(warpId, 16);
+void SlicedKernel::emitAhead(int number, const ChunkContext &context) {
+  interval = number;
+  int wanted = number - getInterval(getFirst()) + getFirst();
+  for (Side which : {Cols, Rows}) {
+    if (!hasTasks(which, wanted))
+      continue;
+    inSlices(which, [&] {
+      renewLanes();
+      enter(context, wanted);
+      emitSlicePass(which, wanted);
+    });
+  }
+  if (hasTasks(None, wanted))
+    inOneWarp([&] {
+      renewLanes();
+      enter(context, wanted);
+      emitOneWarp(wanted);
+    });
   forget();
-  bool updates = llvm::any_of(
-      work, [](const Task *task) { return task->type == Task::Next; });
-  if (countSlices(which) == warps) {
-    for (const Task *task : work)
-      emitTask(*task);
-  } else {
-    // Fewer slices than warps.
-    Value mine = w->compare(arith::CmpIPredicate::ult, warpId,
-                            w->index(countSlices(which)));
+}
+
+bool SlicedKernel::hasTasks(Side which, int wanted) const {
+  return llvm::any_of(tasks, [&](const Task &task) {
+    return task.side == which && task.level == wanted;
+  });
+}
+
+void SlicedKernel::enter(const ChunkContext &context, int nextLevel) {
+  chunk = context.chunk;
+  tokens = context.tokens;
+  stageIndex = context.stage;
+  level = nextLevel;
+  forget();
+}
+
+void SlicedKernel::emitSlicePass(Side which, int wanted) {
+  side = which;
+  for (const Task &task : tasks)
+    if (task.side == which && task.level == wanted)
+      emitTask(task);
+  side = None;
+}
+
+void SlicedKernel::emitOneWarp(int wanted) {
+  for (const Task &task : tasks)
+    if (task.side == None && task.level == wanted)
+      emitTask(task);
+}
+
+void SlicedKernel::emitInterval(int number, const ChunkContext &now,
+                                const ChunkContext *next) {
+  interval = number;
+  // Levels of this interval, and the chunks they are for.
+  SmallVector<std::pair<int, const ChunkContext *>> work{{number, &now}};
+  if (next && number >= getInterval(getFirst()))
+    work.push_back({number - getInterval(getFirst()) + getFirst(), next});
+  if (getFirst() == 0)
+    work.resize(1);
+
+  for (Side which : {Cols, Rows}) {
+    SmallVector<std::pair<int, const ChunkContext *>> mine;
+    for (auto entry : work)
+      if (hasTasks(which, entry.first))
+        mine.push_back(entry);
+    if (mine.empty())
+      continue;
+    bool updates = llvm::any_of(tasks, [&](const Task &task) {
+      return task.type == Task::Next && task.side == which &&
+             task.level == number;
+    });
+    Value inside = w->compare(arith::CmpIPredicate::ult, kernelWarp,
+                              w->index(countSlices(which)));
     SmallVector<Type> types;
     if (updates)
       types.append(currentState.size(), w->square());
-    auto branch = scf::IfOp::create(w->b, types, mine, updates);
+    auto branch = scf::IfOp::create(w->b, types, inside, updates);
     {
       OpBuilder::InsertionGuard guard(w->b);
       w->b.setInsertionPointToStart(branch.thenBlock());
-      for (const Task *task : work)
-        emitTask(*task);
+      renewLanes();
+      for (auto [levelNumber, context] : mine) {
+        enter(*context, levelNumber);
+        emitSlicePass(which, levelNumber);
+      }
       if (updates) {
         scf::YieldOp::create(w->b, nextState);
         w->b.setInsertionPointToStart(branch.elseBlock());
@@ -193,28 +294,17 @@ void SlicedKernel::emitSlicePass(Side which, ArrayRef<const Task *> work) {
     if (updates)
       nextState.assign(branch.getResults().begin(), branch.getResults().end());
   }
+  bool any = llvm::any_of(
+      work, [&](auto entry) { return hasTasks(None, entry.first); });
+  if (any)
+    inOneWarp([&] {
+      renewLanes();
+      for (auto [levelNumber, context] : work) {
+        enter(*context, levelNumber);
+        emitOneWarp(levelNumber);
+      }
+    });
   forget();
-  side = None;
-}
-
-SmallVector<Value> SlicedKernel::emitChunk(ValueRange carried) {
-  tokens = getValidTokens(chunk);
-  currentState.assign(carried.begin(), carried.end());
-  nextState = currentState;
-  for (level = 0; level <= lastLevel; ++level) {
-    SmallVector<const Task *> work[3];
-    for (const Task &task : tasks)
-      if (task.level == level)
-        work[task.side].push_back(&task);
-    emitSlicePass(Cols, work[Cols]);
-    emitSlicePass(Rows, work[Rows]);
-    if (!work[None].empty())
-      inOneWarp([&] {
-        for (const Task *task : work[None])
-          emitTask(*task);
-      });
-  }
-  return nextState;
 }
 
 //===----------------------------------------------------------------------===//
@@ -292,7 +382,7 @@ SmallVector<Value> SlicedKernel::emitInitialState() {
   OpBuilder::InsertionGuard guard(w->b);
   w->b.setInsertionPointToStart(given.thenBlock());
   Value sequence = w->add(w->mul(batch, kernel.H), head);
-  Value column = w->mul(warpId, 16);
+  Value column = w->mul(kernelWarp, 16);
   Value base = w->add(w->mul(sequence, A * B), column);
   Type element =
       cast<MemRefType>(kernel.initialState.getType()).getElementType();
@@ -317,7 +407,7 @@ void SlicedKernel::emitFinalState(ValueRange final) {
   OpBuilder::InsertionGuard guard(w->b);
   w->b.setInsertionPointToStart(wanted.thenBlock());
   const int64_t A = stateRows, B = stateCols;
-  Value column = w->mul(warpId, 16);
+  Value column = w->mul(kernelWarp, 16);
   Value base = w->add(
       w->mul(w->add(w->mul(batch, kernel.H), head), A * B), column);
   Type element = cast<MemRefType>(kernel.finalState.getType()).getElementType();
@@ -365,27 +455,10 @@ void SlicedKernel::emitPrologue() {
                 : Value();
   };
   auto fill = [&](Value array) { warp::FillSharedOp::create(w->b, array); };
-  for (auto *group : {&tiles, &squares, &vectors, &grams})
-    for (auto &[value, stored] : *group)
-      stored.array = alloc(stored.type);
-  if (hasStateTile)
-    stateTile.array = alloc(stateTile.type);
+  forEachPlace([&](Place &place) { place.array = alloc(place.type); });
   savedTile.array = alloc(savedTile.type);
   for (Input &input : inputs)
     input.array = alloc(input.type);
-  for (System &system : systems) {
-    system.source = alloc(system.sourceType);
-    system.inverse = alloc(system.inverseType);
-  }
-  for (LevelTiles &entry : levelTiles) {
-    entry.rowArray = alloc(entry.rowType);
-    entry.colArray = alloc(entry.colType);
-    entry.diagonalArray = alloc(entry.diagonalType);
-  }
-  for (auto &[op, entry] : pairs) {
-    entry.array = alloc(entry.type);
-    entry.diagonalArray = alloc(entry.diagonalType);
-  }
   for (warp::SharedType type : sumTypes)
     sumArrays.push_back(alloc(type));
   if (scans)
@@ -394,7 +467,7 @@ void SlicedKernel::emitPrologue() {
   Value id = gpu::BlockIdOp::create(w->b, gpu::Dimension::x);
   head = arith::RemUIOp::create(w->b, id, kernel.H);
   batch = arith::DivUIOp::create(w->b, id, kernel.H);
-  warpId = warp::WarpIdOp::create(w->b);
+  warpId = kernelWarp = warp::WarpIdOp::create(w->b);
   chunks = entry =
       arith::CeilDivUIOp::create(w->b, kernel.T, w->index(kTokens));
 
@@ -408,9 +481,9 @@ void SlicedKernel::emitPrologue() {
     fill(savedTile.array);
   for (LevelTiles &tiles : levelTiles)
     if (tiles.rows.size() % 2)
-      fill(tiles.rowArray);
+      fill(tiles.rowTile.array);
   for (auto &[op, entry] : pairs)
-    fill(entry.array);
+    fill(entry.tile.array);
   for (auto &[value, stored] : grams)
     fill(stored.array);
   for (Value array : sumArrays)
@@ -444,25 +517,48 @@ void SlicedKernel::emit(GpuKernel built) {
   w.emplace(kernel.function, policy, program.getLoc());
   w->b.setInsertionPoint(kernel.function.getBody().front().getTerminator());
   emitPrologue();
-  const bool doubled = choice.stages == 2;
-  if (doubled)
-    emitLoads(w->index(0), w->index(0));
+  const bool ahead = getFirst() < 0;
+  Value first = w->index(0);
+  round = first;
+  auto contextOf = [&](Value step, Value stage) -> ChunkContext {
+    Value number = getChunkOf(step);
+    return {number, getValidTokens(number), stage};
+  };
+  if (ahead) {
+    emitLoads(first, first);
+    warp::AsyncWaitOp::create(w->b, 0);
+    ChunkContext context = contextOf(first, first);
+    for (int number = getInterval(getFirst()); number <= lastInterval; ++number)
+      emitAhead(number, context);
+  }
   SmallVector<Value> initial = emitInitialState();
   auto loop =
       scf::ForOp::create(w->b, w->index(0), chunks, w->index(1), initial);
   {
     OpBuilder::InsertionGuard guard(w->b);
     w->b.setInsertionPointToStart(loop.getBody());
-    Value step = loop.getInductionVar();
-    chunk = getChunkOf(step);
-    stageIndex = doubled ? Value(arith::RemUIOp::create(w->b, step, w->index(2)))
-                         : w->index(0);
-    if (!doubled)
-      emitLoads(step, w->index(0));
-    warp::AsyncWaitOp::create(w->b, 0);
-    if (doubled)
-      emitLoads(w->add(step, w->index(1)), w->sub(w->index(1), stageIndex));
-    scf::YieldOp::create(w->b, emitChunk(loop.getRegionIterArgs()));
+    Value step = round = loop.getInductionVar();
+    Value stage = ahead ? Value(arith::RemUIOp::create(w->b, step, w->index(2)))
+                        : first;
+    ChunkContext now = contextOf(step, stage), next;
+    if (ahead)
+      next = contextOf(w->add(step, w->index(1)), w->sub(w->index(1), stage));
+    currentState.assign(loop.getRegionIterArgs().begin(),
+                        loop.getRegionIterArgs().end());
+    nextState = currentState;
+    if (ahead) {
+      emitLoads(w->add(step, w->index(1)), next.stage);
+    } else {
+      emitLoads(step, first);
+      warp::AsyncWaitOp::create(w->b, 0);
+    }
+    for (int number = 0; number <= lastInterval; ++number) {
+      // The next chunk's copies have had the time of the first interval.
+      if (ahead && number == getInterval(getFirst()))
+        warp::AsyncWaitOp::create(w->b, 0);
+      emitInterval(number, now, ahead ? &next : nullptr);
+    }
+    scf::YieldOp::create(w->b, nextState);
   }
   warp::AsyncWaitOp::create(w->b, 0);
   emitSumStores();

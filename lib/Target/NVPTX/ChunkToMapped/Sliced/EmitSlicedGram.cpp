@@ -56,6 +56,29 @@ Value SlicedKernel::getLevelFactor(Value decay, int level) {
 // Grams
 //===----------------------------------------------------------------------===//
 
+std::pair<SmallVector<Value>, SmallVector<Value>>
+SlicedKernel::splitLevel(ArrayRef<Value> x, ArrayRef<Value> y, Value factor,
+                         int level) {
+  int64_t distance = int64_t(1) << level;
+  RankedTensorType half = w->fragment(16, 8, policy.type);
+  Value isRight = w->has(distance, Axis::Cols, w->square());
+  SmallVector<Value> rights, lefts;
+  for (size_t i = 0; i < std::max(x.size(), y.size()); ++i) {
+    Value row = i < x.size() ? x[i] : Value();
+    Value col = i < y.size() ? y[i] : Value();
+    Value both = row == col || !col ? row
+                 : !row             ? col
+                                    : w->select(isRight, row, col);
+    auto split = warp::SplitColsOp::create(
+        w->b, half, half, w->toOperand(w->mulf(both, factor)), distance);
+    if (row)
+      rights.push_back(split.getRight());
+    if (col)
+      lefts.push_back(split.getLeft());
+  }
+  return {rights, lefts};
+}
+
 void SlicedKernel::emitLevels(LevelTiles &entry) {
   const unsigned rows = entry.rows.size(), cols = entry.cols.size();
   Value decay = evalWide(entry.decay);
@@ -76,46 +99,29 @@ void SlicedKernel::emitLevels(LevelTiles &entry) {
     Value right = maskRows(evalWide(entry.cols[b]), entry.cols[b]);
     Value sum = warp::SumOp::create(w->b, w->along(Axis::Cols),
                                     w->mulf(left, right));
-    w->store(sum, entry.diagonalArray,
-             {w->index(number), warpId, w->index(0)});
+    write(sum, entry.diagonal, {w->index(number), warpId, w->index(0)});
   }
-  RankedTensorType half = w->fragment(16, 8, policy.type);
   for (int level = 0; level < 4; ++level) {
-    int64_t distance = int64_t(1) << level;
-    Value factor = getLevelFactor(entry.decay, level);
-    Value isRight = w->has(distance, Axis::Cols, w->square());
-    SmallVector<Value> rights, lefts;
-    for (unsigned i = 0; i < std::max(rows, cols); ++i) {
-      Value row = i < rows ? x[i] : Value(), col = i < cols ? y[i] : Value();
-      Value both = row == col || !col ? row
-                   : !row             ? col
-                                      : w->select(isRight, row, col);
-      auto split = warp::SplitColsOp::create(
-          w->b, half, half, w->toOperand(w->mulf(both, factor)), distance);
-      if (row)
-        rights.push_back(split.getRight());
-      if (col)
-        lefts.push_back(split.getLeft());
-    }
-    auto put = [&](ArrayRef<Value> halves, Value array) {
+    auto [rights, lefts] =
+        splitLevel(x, y, getLevelFactor(entry.decay, level), level);
+    auto put = [&](ArrayRef<Value> halves, Place &place) {
       for (size_t i = 0; i < halves.size(); i += 2) {
         Value value = halves[i];
         if (i + 1 < halves.size())
           value = warp::ConcatOp::create(
               w->b, w->square(policy.type),
               ValueRange{halves[i], halves[i + 1]}, 1);
-        w->store(value, array,
-                 {w->index(level), w->index(8 * i), firstRow},
-                 /*transpose=*/true);
+        write(value, place, {w->index(level), w->index(8 * i), firstRow},
+              /*transpose=*/true);
       }
     };
-    put(rights, entry.rowArray);
-    put(lefts, entry.colArray);
+    put(rights, entry.rowTile);
+    put(lefts, entry.colTile);
   }
 }
 
 void SlicedKernel::emitGrams(DecayGramOp op) {
-  const LevelTiles &entry = levelTiles[tilesOf.lookup(op)];
+  LevelTiles &entry = levelTiles[tilesOf.lookup(op)];
   const int64_t rows = op.getRows().size(), cols = op.getCols().size();
   for (int64_t first = 0; first < rows; first += 2) {
     bool any = false;
@@ -129,11 +135,10 @@ void SlicedKernel::emitGrams(DecayGramOp op) {
       for (int64_t part = 0; part < countSlices(entry.side); ++part) {
         Value channel = w->index(16 * part);
         sum = w->mma(
-            w->load(entry.rowArray,
-                    {w->index(level), w->index(8 * first), channel},
-                    w->square()),
-            w->load(entry.colArray, {w->index(level), w->index(0), channel},
-                    w->fragment(8 * cols, 16)),
+            read(entry.rowTile,
+                 {w->index(level), w->index(8 * first), channel}, w->square()),
+            read(entry.colTile, {w->index(level), w->index(0), channel},
+                 w->fragment(8 * cols, 16)),
             sum);
       }
       for (int64_t a = first; a < std::min(first + 2, rows); ++a)
@@ -145,16 +150,17 @@ void SlicedKernel::emitGrams(DecayGramOp op) {
           Value block = warp::ExtractOp::create(
               w->b, w->fragment(8, 8), sum,
               w->b.getDenseI64ArrayAttr({a % 2 * 8, b * 8}));
-          warp::StoreLevelOp::create(w->b, block, stored->second.array,
-                                     ValueRange{w->index(0), w->index(0)},
-                                     int64_t(1) << level);
+          warp::StoreLevelOp::create(
+              w->b, block, stored->second.array,
+              writeAt(stored->second, {w->index(0), w->index(0)}),
+              int64_t(1) << level);
         }
     }
   }
 }
 
 Value SlicedKernel::emitGramSquare(DecayGramOp op, Value gram) {
-  const LevelTiles &entry = levelTiles[tilesOf.lookup(op)];
+  LevelTiles &entry = levelTiles[tilesOf.lookup(op)];
   Value row = w->rowNumbers(), col = w->colNumbers();
   Value diagonal = w->constant(0.0, w->square());
   for (auto [number, pair] : llvm::enumerate(entry.diagonals)) {
@@ -162,15 +168,15 @@ Value SlicedKernel::emitGramSquare(DecayGramOp op, Value gram) {
       continue;
     Value sum;
     for (int64_t part = 0; part < countSlices(entry.side); ++part)
-      sum = w->addf(sum, w->load(entry.diagonalArray,
-                                 {w->index(number), w->index(part), w->index(0)},
-                                 w->along(Axis::Rows)));
+      sum = w->addf(sum, read(entry.diagonal,
+                              {w->index(number), w->index(part), w->index(0)},
+                              w->along(Axis::Rows)));
     diagonal = w->select(w->compare(arith::CmpIPredicate::eq, row, col),
                          w->expand(sum), diagonal);
     break;
   }
-  Value below = w->load(grams.find(gram)->second.array,
-                        {w->index(0), w->index(0)}, w->square());
+  Value below = read(grams.find(gram)->second, {w->index(0), w->index(0)},
+                     w->square());
   return w->select(w->compare(arith::CmpIPredicate::slt, col, row), below,
                    diagonal);
 }
@@ -180,7 +186,7 @@ Value SlicedKernel::emitGramSquare(DecayGramOp op, Value gram) {
 //===----------------------------------------------------------------------===//
 
 void SlicedKernel::emitPairs(DecayGramAdjointOp op) {
-  const Pairs &entry = pairs.find(op)->second;
+  Pairs &entry = pairs.find(op)->second;
   int64_t diagonals = 0;
   for (unsigned a = 0; a < op.getRows().size(); ++a)
     for (unsigned b = 0; b < op.getCols().size(); ++b) {
@@ -189,22 +195,23 @@ void SlicedKernel::emitPairs(DecayGramAdjointOp op) {
         continue;
       Value value = evalSquare(cotangent);
       warp::StorePairsOp::create(
-          w->b, value, entry.array,
-          ValueRange{w->index(0), w->index(8 * a), w->index(8 * b)});
+          w->b, value, entry.tile.array,
+          writeAt(entry.tile,
+                  {w->index(0), w->index(8 * a), w->index(8 * b)}));
       if (op.getMask(a, b) != "diagonal")
         continue;
       Value onDiagonal =
           w->select(w->compare(arith::CmpIPredicate::eq, w->rowNumbers(),
                                w->colNumbers()),
                     value, w->constant(0.0, w->square()));
-      w->store(warp::SumOp::create(w->b, w->along(Axis::Rows), onDiagonal),
-               entry.diagonalArray, {w->index(diagonals++), w->index(0)});
+      write(warp::SumOp::create(w->b, w->along(Axis::Rows), onDiagonal),
+            entry.diagonal, {w->index(diagonals++), w->index(0)});
     }
 }
 
 void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
-  const Pairs &entry = pairs.find(op)->second;
-  const LevelTiles &operands = levelTiles[entry.tiles];
+  Pairs &entry = pairs.find(op)->second;
+  LevelTiles &operands = levelTiles[entry.tiles];
   const int64_t rows = op.getRows().size(), cols = op.getCols().size();
   RankedTensorType type = w->square();
   Value decay = evalWide(op.getDecay());
@@ -232,19 +239,32 @@ void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
     Value isRight = w->has(distance, Axis::Cols, type);
     Value factor = getLevelFactor(op.getDecay(), level);
     // Channels x slots of right rows, and of left columns.
-    Value colTile = w->load(operands.colArray, {number, w->index(0), firstRow},
-                            w->fragment(16, 8 * cols), /*transpose=*/true);
-    Value rowTile = w->load(operands.rowArray, {number, w->index(0), firstRow},
-                            w->fragment(16, 8 * rows), /*transpose=*/true);
+    Value colTile, rowTile;
+    if (choice.keepsLevels) {
+      colTile = read(operands.colTile, {number, w->index(0), firstRow},
+                     w->fragment(16, 8 * cols), /*transpose=*/true);
+      rowTile = read(operands.rowTile, {number, w->index(0), firstRow},
+                     w->fragment(16, 8 * rows), /*transpose=*/true);
+    } else {
+      auto [rights, lefts] = splitLevel(x, y, factor, level);
+      auto concat = [&](ArrayRef<Value> halves) -> Value {
+        if (halves.size() == 1)
+          return halves[0];
+        return warp::ConcatOp::create(
+            w->b, w->fragment(16, 8 * halves.size(), policy.type), halves, 1);
+      };
+      colTile = concat(lefts);
+      rowTile = concat(rights);
+    }
     Value toRows = w->mma(
         colTile,
-        w->load(entry.array, {number, w->index(0), w->index(0)},
-                w->fragment(8 * rows, 8 * cols)),
+        read(entry.tile, {number, w->index(0), w->index(0)},
+             w->fragment(8 * rows, 8 * cols)),
         w->constant(0.0, w->fragment(16, 8 * rows)));
     Value toCols = w->mma(
         rowTile,
-        w->load(entry.array, {number, w->index(0), w->index(0)},
-                w->fragment(8 * cols, 8 * rows), /*transpose=*/true),
+        read(entry.tile, {number, w->index(0), w->index(0)},
+             w->fragment(8 * cols, 8 * rows), /*transpose=*/true),
         w->constant(0.0, w->fragment(16, 8 * cols)));
     Value spanning;
     for (int64_t i = 0; i < std::max(rows, cols); ++i) {
@@ -299,8 +319,8 @@ void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
       if (!op.getCotangent(a, b) || op.getMask(a, b) != "diagonal")
         continue;
       Value diagonal = w->expand(
-          w->load(entry.diagonalArray, {w->index(diagonals++), w->index(0)},
-                  w->along(Axis::Cols)));
+          read(entry.diagonal, {w->index(diagonals++), w->index(0)},
+               w->along(Axis::Cols)));
       bool own = operands.rowAfter[a] && operands.colBefore[b];
       Value weight = own ? w->mulf(diagonal, decay) : diagonal;
       Value row = evalWide(op.getRows()[a]), col = evalWide(op.getCols()[b]);

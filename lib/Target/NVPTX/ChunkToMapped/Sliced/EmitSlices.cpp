@@ -54,8 +54,8 @@ Value SlicedKernel::loadTile(Value value, Value channel, bool transpose) {
     return w->toOperand(w->load(array, {at, w->index(0), channel}, w->square(),
                                 transpose));
   }
-  return w->load(tiles.find(value)->second.array, {w->index(0), channel},
-                 w->square(), transpose);
+  return read(tiles.find(value)->second, {w->index(0), channel}, w->square(),
+              transpose);
 }
 
 //===----------------------------------------------------------------------===//
@@ -137,9 +137,8 @@ Value SlicedKernel::emitProduct(MatmulOp op) {
                           : w->constant(0.0, w->square());
   Value lhs = resolve(op.getLhs()), rhs = resolve(op.getRhs());
   if (getShape(rhs).kind != Kind::State) {
-    Value square = w->load(squares.find(lhs)->second.array,
-                           {w->index(0), w->index(0)}, w->square(),
-                           op.getTransposeLhs());
+    Value square = read(squares.find(lhs)->second, {w->index(0), w->index(0)},
+                        w->square(), op.getTransposeLhs());
     return w->mma(w->toOperand(evalWide(rhs)), square, sum);
   }
   if (!op.getTransposeRhs()) {
@@ -155,8 +154,8 @@ Value SlicedKernel::emitProduct(MatmulOp op) {
     Value from = w->index(16 * part);
     Value turned =
         rhs == state
-            ? w->load(stateTile.array, {from, firstRow}, w->square(),
-                      /*transpose=*/true)
+            ? read(stateTile, {from, firstRow}, w->square(),
+                   /*transpose=*/true)
             : w->load(savedTile.array, {stageIndex, from, firstRow},
                       w->square(), /*transpose=*/true);
     sum = w->mma(turned, loadTile(lhs, from, /*transpose=*/false), sum);
@@ -165,8 +164,8 @@ Value SlicedKernel::emitProduct(MatmulOp op) {
 }
 
 Value SlicedKernel::emitSolve(TriSolveOp op, Value wanted) {
-  const System *system = nullptr;
-  for (const System &candidate : systems)
+  System *system = nullptr;
+  for (System &candidate : systems)
     if (llvm::equal(candidate.blocks, op.getBlocks()))
       system = &candidate;
   int64_t steps = op.getRhs().size();
@@ -174,10 +173,10 @@ Value SlicedKernel::emitSolve(TriSolveOp op, Value wanted) {
   for (int64_t j = 0; j < steps; ++j) {
     Value sum = w->constant(0.0, w->square());
     for (int64_t l = 0; l < steps; ++l) {
-      Value inverse = w->load(system->inverse,
-                              {w->index(turned ? l : j), w->index(0),
-                               w->index((turned ? j : l) * kTokens)},
-                              w->square(), turned);
+      Value inverse = read(system->inverse,
+                           {w->index(turned ? l : j), w->index(0),
+                            w->index((turned ? j : l) * kTokens)},
+                           w->square(), turned);
       sum = w->mma(w->toOperand(evalWide(op.getRhs()[l])), inverse, sum);
     }
     memo[op.getUnknowns()[j]] = sum;
@@ -256,7 +255,7 @@ Value SlicedKernel::computeOwn(Value value) {
       w->b.setInsertionPoint(entry.getDefiningOp());
       int64_t size = cast<RankedTensorType>(value.getType()).getDimSize(0);
       ArgAttr arg = getArg(argument);
-      Value first = w->mul(warpId, 16);
+      Value first = w->mul(kernelWarp, 16);
       known = w->extend(warp::GlobalLoadOp::create(
           w->b, type.clone(arg.getType()), kernel.getInput(signature, arg),
           w->add(w->mul(head, size), first), ValueRange{w->index(1)},
@@ -284,10 +283,9 @@ Value SlicedKernel::computeOwn(Value value) {
     copy->getResult(0).setType(type);
     return copy->getResult(0);
   }
-  const Stored &stored = vectors.find(value)->second;
+  Stored &stored = vectors.find(value)->second;
   Value sum;
   for (int64_t part = 0; part < stored.parts; ++part)
-    sum = w->addf(sum,
-                  w->load(stored.array, {w->index(part), firstRow}, type));
+    sum = w->addf(sum, read(stored, {w->index(part), firstRow}, type));
   return sum;
 }

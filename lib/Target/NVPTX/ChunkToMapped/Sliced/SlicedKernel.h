@@ -10,7 +10,10 @@
 // columns of the state stay in a warp's registers; sums over channels and C x C
 // matrices are one warp's work. What crosses from one to the other goes
 // through shared memory, and the program is cut into levels there, with a
-// barrier between two of them (delta-insert-barriers finds where).
+// barrier between two of them (delta-insert-barriers finds where). One more warp
+// than there are slices does one warp's work, beside the others' slices: what
+// does not depend on the state is computed a chunk ahead, in the same intervals
+// between barriers as what does.
 //
 //===----------------------------------------------------------------------===//
 #ifndef DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_SLICED_SLICEDKERNEL_H
@@ -29,8 +32,14 @@ namespace mlir::delta::gpumap {
 struct SlicedChoice {
   /// CTAs that a multiprocessor shall hold.
   int64_t ctas = 1;
-  /// Chunks whose inputs have a place: with 2, the next one's are on their way.
+  /// Chunks whose inputs have a place: with 2, the next one's are on their way,
+  /// and what does not depend on the state is computed for it already.
   int64_t stages = 2;
+  /// Are a decay-Gram's scaled operands kept for its cotangents?
+  bool keepsLevels = true;
+  /// Which arrays have a place for this chunk and for the next, in the order of
+  /// getDoubled(): those that are written ahead while they are still read.
+  std::vector<bool> doubled;
 };
 
 class SlicedKernel {
@@ -43,8 +52,10 @@ public:
                                            const SlicedChoice &choice,
                                            std::string &why);
 
-  int64_t getWarps() const { return warps; }
-  int64_t getLevels() const { return lastLevel + 1; }
+  /// Warps with slices, and the one beside them.
+  int64_t getWarps() const { return warps + 1; }
+  /// After emit(): the arrays that need two places.
+  std::vector<bool> getDoubled() const;
 
   /// Fills the kernel's body.
   void emit(GpuKernel kernel);
@@ -83,14 +94,19 @@ private:
     Value value;
     Operation *op = nullptr;
     Side side = None; // None: one warp's work
-    int level = 0;
+    int level = 0; // from kAhead on: computed a chunk ahead
     unsigned number = 0; // of an out, a sum, an entry of levelTiles
     int64_t micro = 0;
     ArgAttr arg;
   };
-  struct Stored {
+  /// An array, and when it is used.
+  struct Place {
     warp::SharedType type;
     Value array;
+    bool doubled = false;
+    int written = -1, lastRead = -1; // intervals; -1: not ahead, not behind
+  };
+  struct Stored : Place {
     int level = 0;
     Side side = None;
     /// Of a vector that slices sum up: how many parts it has.
@@ -103,8 +119,7 @@ private:
   };
   struct System {
     SmallVector<Value> blocks;
-    warp::SharedType sourceType, inverseType;
-    Value source, inverse;
+    Place source, inverse;
     int level = 0;
   };
   /// Operands of a decay-Gram, scaled for each level; tokens are split_cols'
@@ -115,21 +130,28 @@ private:
     Value decay;
     Side side = None;
     int level = 0;
-    warp::SharedType rowType, colType; // [4, 8 rows, D], [4, 8 cols, D]
-    Value rowArray, colArray;
+    Place rowTile, colTile; // [4, 8 rows, D], [4, 8 cols, D]
     /// Pairs with a diagonal: sums over channels, in parts.
     SmallVector<std::pair<unsigned, unsigned>> diagonals;
     SmallVector<bool> ownDecay;
-    warp::SharedType diagonalType; // [diagonals, parts, 16]
-    Value diagonalArray;
+    Place diagonal; // [diagonals, parts, 16]
   };
   struct Pairs {
     int level = 0;
     unsigned tiles = 0;
-    warp::SharedType type;         // [4, 8 rows, 8 cols]
-    warp::SharedType diagonalType; // [diagonals, 16]
-    Value array, diagonalArray;
+    Place tile;     // [4, 8 rows, 8 cols]
+    Place diagonal; // [diagonals, 16]
   };
+
+  /// Levels of what does not depend on the state start here.
+  static constexpr int kAhead = -100;
+  int getFirst() const { return choice.stages == 2 ? kAhead : 0; }
+  /// The interval between barriers in which a level's tasks run: those of the
+  /// next chunk stand beside the second level of this one.
+  int getInterval(int level) const {
+    return level < 0 ? level - kAhead + 1 : level;
+  }
+  void forEachPlace(llvm::function_ref<void(Place &)> fn);
 
   LogicalResult analyse();
   LogicalResult fail(const Twine &reason);
@@ -161,7 +183,6 @@ private:
   unsigned getLevelTiles(OperandRange rows, OperandRange cols, Value decay,
                          ArrayRef<int32_t> rowPositions,
                          ArrayRef<int32_t> colPositions);
-  void addDiagonals(unsigned tiles, DecayGramOp op);
   void stage(Value argument);
   Task &addTask(Task::Type type, Value value, Operation *op, Side side,
                 int level);
@@ -201,6 +222,10 @@ private:
   const Tables &getTables(Value decay, int levels);
   /// before in right halves of the level's blocks, behind in left ones.
   Value getLevelFactor(Value decay, int level);
+  /// Row operands in right halves of the level's blocks and column operands in
+  /// left ones, scaled, as split_cols' slots.
+  std::pair<SmallVector<Value>, SmallVector<Value>>
+  splitLevel(ArrayRef<Value> x, ArrayRef<Value> y, Value factor, int level);
   void emitLevels(LevelTiles &tiles);
   void emitGrams(DecayGramOp op);
   Value emitGramSquare(DecayGramOp op, Value gram);
@@ -232,14 +257,33 @@ private:
   void emitLoads(Value step, Value stage);
   SmallVector<Value> emitInitialState();
   void emitFinalState(ValueRange state);
-  SmallVector<Value> emitChunk(ValueRange state);
-  void emitSlicePass(Side side, ArrayRef<const Task *> tasks);
-  void emitOneWarp(ArrayRef<const Task *> tasks);
+  /// The chunk that tasks are for.
+  struct ChunkContext {
+    Value chunk, tokens, stage;
+  };
+  void enter(const ChunkContext &context, int level);
+  /// All tasks of some levels that one interval has.
+  void emitInterval(int interval, const ChunkContext &now,
+                    const ChunkContext *next);
+  /// Those of the first chunk, before the loop.
+  void emitAhead(int interval, const ChunkContext &context);
+  void emitSlicePass(Side side, int level);
+  void emitOneWarp(int level);
+  bool hasTasks(Side side, int level) const;
+  void renewLanes();
   void emitTask(const Task &task);
+  // Accesses to places, which note when they are.
+  SmallVector<Value> at(const Place &place, ArrayRef<Value> indices);
+  Value read(Place &place, ArrayRef<Value> indices, RankedTensorType type,
+             bool transpose = false);
+  void write(Value value, Place &place, ArrayRef<Value> indices,
+             bool transpose = false);
+  SmallVector<Value> writeAt(Place &place, ArrayRef<Value> indices);
   void emitOut(const Task &task);
   void emitSum(const Task &task);
   void emitSumStores();
   void inOneWarp(llvm::function_ref<void()> body);
+  void inSlices(Side side, llvm::function_ref<void()> body);
   void forget();
   Value getChunkOf(Value step);
   Value getValidTokens(Value chunkNumber);
@@ -258,12 +302,12 @@ private:
   bool backward = false, scans = false, copiesCheckpoint = false;
   Value state, valid, checkpoint; // the program's arguments
   int64_t stateRows = 0, stateCols = 0;
-  int lastLevel = 0;
+  int lastInterval = 0;
   llvm::DenseMap<Value, Shape> shapes;
   llvm::DenseMap<std::pair<Value, int>, int> levels;
   std::vector<Task> tasks;
   llvm::MapVector<Value, Stored> tiles, squares, vectors;
-  Stored stateTile, savedTile;
+  Place stateTile, savedTile;
   bool hasStateTile = false;
   llvm::MapVector<Operation *, Pairs> pairs;
   llvm::MapVector<Value, Stored> grams; // f32
@@ -277,14 +321,15 @@ private:
   // While emitting.
   std::optional<WarpBuilder> w;
   GpuKernel kernel;
-  Value warpId, batch, head, chunks, chunk, stageIndex, tokens, scanArray;
+  Value warpId; // renewed with every pass
+  Value kernelWarp, round;
+  Value batch, head, chunks, chunk, stageIndex, tokens, scanArray;
   Value entry; // something before the chunks' loop
   SmallVector<Value> sumArrays, currentState, nextState;
   // The pass being emitted.
-  int level = 0;
+  int level = 0, interval = 0;
   Side side = None;
   Value firstRow; // of the slice
-  unsigned nextWarp = 0;
   llvm::DenseMap<Value, Value> memo, ownMemo, paramMemo;
   llvm::DenseMap<std::pair<Value, int64_t>, Value> stateMemo, vectorMemo[2];
   llvm::DenseMap<Value, Tables> tables;

@@ -134,7 +134,7 @@ SlicedKernel::Task &SlicedKernel::addTask(Task::Type type, Value value,
   task.op = op;
   task.side = side;
   task.level = level;
-  lastLevel = std::max(lastLevel, level);
+  lastInterval = std::max(lastInterval, getInterval(level));
   tasks.push_back(task);
   return tasks.back();
 }
@@ -163,11 +163,11 @@ int SlicedKernel::levelOfTile(Value value) {
   value = resolve(value);
   Shape shape = getShape(value);
   if (shape.kind != Kind::Wide || shape.side == None)
-    return (void)fail("an operand of a product is no matrix of channels"), 0;
+    return (void)fail("an operand of a product is no matrix of channels"), getFirst();
   if (isa<BlockArgument>(value) &&
       getArg(value).getType() == policy.type) {
     stage(value);
-    return 0;
+    return getFirst();
   }
   auto known = tiles.find(value);
   if (known != tiles.end())
@@ -192,7 +192,7 @@ int SlicedKernel::levelOfStateTile(Value value) {
   if (value != state)
     return (void)fail("a product reads a state that is neither saved nor "
                       "carried"),
-           0;
+           getFirst();
   if (!hasStateTile) {
     hasStateTile = true;
     stateTile.type = getTileType({}, 16 * countSlices(Cols),
@@ -220,13 +220,14 @@ int SlicedKernel::levelOfSystem(TriSolveOp op) {
     if (llvm::equal(system.blocks, op.getBlocks()))
       return system.level + 1;
   System system;
+  system.level = getFirst();
   llvm::append_range(system.blocks, op.getBlocks());
   for (Value block : system.blocks)
     system.level = std::max(system.level, levelInOne(block));
   int64_t steps = op.getRhs().size();
-  system.sourceType = getTileType({steps}, kTokens, steps * kTokens,
+  system.source.type = getTileType({steps}, kTokens, steps * kTokens,
                                   Float32Type::get(program.getContext()));
-  system.inverseType =
+  system.inverse.type =
       getTileType({steps}, kTokens, steps * kTokens, policy.type);
   addTask(Task::System, Value(), op, None, system.level).number =
       systems.size();
@@ -239,6 +240,7 @@ unsigned SlicedKernel::getLevelTiles(OperandRange rows, OperandRange cols,
                                      ArrayRef<int32_t> rowPositions,
                                      ArrayRef<int32_t> colPositions) {
   LevelTiles entry;
+  entry.level = getFirst();
   for (auto [row, position] : llvm::zip_equal(rows, rowPositions)) {
     entry.rows.push_back(resolve(row));
     entry.rowAfter.push_back(static_cast<Position>(position) ==
@@ -264,8 +266,8 @@ unsigned SlicedKernel::getLevelTiles(OperandRange rows, OperandRange cols,
         entry.level, levelInSlice(operand, /*state=*/false, entry.side));
   int64_t channels = 16 * countSlices(entry.side);
   int64_t height = (entry.rows.size() + 1) / 2 * 16;
-  entry.rowType = getTileType({4}, height, channels, policy.type);
-  entry.colType = getTileType({4}, 8 * entry.cols.size(), channels, policy.type);
+  entry.rowTile.type = getTileType({4}, height, channels, policy.type);
+  entry.colTile.type = getTileType({4}, 8 * entry.cols.size(), channels, policy.type);
   addTask(Task::Levels, Value(), nullptr, entry.side, entry.level).number =
       levelTiles.size();
   levelTiles.push_back(entry);
@@ -296,7 +298,7 @@ int SlicedKernel::levelOfGram(DecayGramOp op) {
       }
     }
   if (!entry.diagonals.empty())
-    entry.diagonalType = warp::SharedType::get(
+    entry.diagonal.type = warp::SharedType::get(
         program.getContext(),
         {static_cast<int64_t>(entry.diagonals.size()),
          countSlices(entry.side), kTokens},
@@ -311,6 +313,7 @@ int SlicedKernel::levelOfPairs(DecayGramAdjointOp op) {
   if (known != pairs.end())
     return known->second.level + 1;
   Pairs entry;
+  entry.level = getFirst();
   entry.tiles = getLevelTiles(op.getRows(), op.getCols(), op.getDecay(),
                               op.getRowPositions(), op.getColPositions());
   int64_t diagonals = 0;
@@ -321,13 +324,12 @@ int SlicedKernel::levelOfPairs(DecayGramAdjointOp op) {
         diagonals += op.getMask(a, b) == "diagonal";
       }
   const LevelTiles &operands = levelTiles[entry.tiles];
-  entry.type = getTileType({4}, operands.rowType.getShape()[1],
+  entry.tile.type = getTileType({4}, operands.rowTile.type.getShape()[1],
                            8 * operands.cols.size(), policy.type);
   if (diagonals)
-    entry.diagonalType = warp::SharedType::get(
+    entry.diagonal.type = warp::SharedType::get(
         program.getContext(), {diagonals, kTokens},
         Float32Type::get(program.getContext()), /*swizzle=*/false, /*pad=*/0);
-  entry.level = std::max(entry.level, operands.level);
   pairs.insert({op, entry});
   addTask(Task::Pairs, Value(), op, None, entry.level);
   needScans();
@@ -340,7 +342,7 @@ int SlicedKernel::storeVector(Value value) {
     return known->second.level;
   Operation *op = value.getDefiningOp();
   if (!op || !isa<SumOp, TokenSumOp, TotalProductOp, DiagonalOp>(op))
-    return (void)fail("a vector comes from an operation that is no sum"), 0;
+    return (void)fail("a vector comes from an operation that is no sum"), getFirst();
   Value input = op->getOperand(0);
   Shape shape = getShape(input);
   Stored stored;
@@ -379,7 +381,8 @@ int SlicedKernel::levelInSlice(Value value, bool asState, Side side) {
   auto known = levels.find(key);
   if (known != levels.end())
     return known->second;
-  int level = why.empty() ? computeLevelInSlice(value, asState, side) : 0;
+  int level =
+      why.empty() ? computeLevelInSlice(value, asState, side) : getFirst();
   return levels[key] = level;
 }
 
@@ -394,15 +397,15 @@ int SlicedKernel::computeLevelInSlice(Value value, bool asState, Side side) {
   if (shape.kind != Kind::Any &&
       (shape.kind != (asState ? Kind::State : Kind::Wide) ||
        shape.side != side))
-    return (void)fail("a matrix is used along two axes"), 0;
+    return (void)fail("a matrix is used along two axes"), getFirst();
   if (isa<BlockArgument>(value)) {
     stage(value);
-    return 0;
+    return getFirst();
   }
   Operation *op = value.getDefiningOp();
   auto of = [&](Value operand) { return levelInSlice(operand, asState, side); };
   if (isa<arith::ConstantOp>(op))
-    return 0;
+    return getFirst();
   if (auto broadcast = dyn_cast<BroadcastOp>(op)) {
     Value input = resolve(broadcast.getInput());
     if (!isa<RankedTensorType>(input.getType()))
@@ -414,7 +417,7 @@ int SlicedKernel::computeLevelInSlice(Value value, bool asState, Side side) {
     return levelOfOwn(input, side);
   }
   if (isa<IdentityRowsOp>(op) || isPointwise(op)) {
-    int level = 0;
+    int level = getFirst();
     for (Value operand : op->getOperands())
       if (isa<RankedTensorType>(operand.getType()))
         level = std::max(level, of(operand));
@@ -427,7 +430,7 @@ int SlicedKernel::computeLevelInSlice(Value value, bool asState, Side side) {
   }
   if (auto matmul = dyn_cast<MatmulOp>(op)) {
     Value lhs = matmul.getLhs(), rhs = resolve(matmul.getRhs());
-    int level = matmul.getAcc() ? of(matmul.getAcc()) : 0;
+    int level = matmul.getAcc() ? of(matmul.getAcc()) : getFirst();
     if (asState)
       return std::max({level, levelOfTile(lhs),
                        levelInSlice(rhs, /*state=*/false, Cols)});
@@ -435,7 +438,7 @@ int SlicedKernel::computeLevelInSlice(Value value, bool asState, Side side) {
       return std::max({level, levelOfSquareTile(lhs), of(rhs)});
     if (matmul.getTransposeLhs())
       return (void)fail("a product with the state has a transposed left side"),
-             0;
+             getFirst();
     level = std::max(level, levelOfTile(lhs));
     if (matmul.getTransposeRhs())
       return std::max(level, levelOfStateTile(rhs));
@@ -449,7 +452,7 @@ int SlicedKernel::computeLevelInSlice(Value value, bool asState, Side side) {
   }
   if (auto adjoint = dyn_cast<DecayGramAdjointOp>(op)) {
     if (!adjoint.getLog())
-      return (void)fail("a decay that is no exponential is differentiated"), 0;
+      return (void)fail("a decay that is no exponential is differentiated"), getFirst();
     int level = levelOfPairs(adjoint);
     for (Value operand : adjoint.getRows())
       level = std::max(level, of(operand));
@@ -459,13 +462,13 @@ int SlicedKernel::computeLevelInSlice(Value value, bool asState, Side side) {
   }
   return (void)fail("'" + op->getName().getStringRef() +
                     "' has no counterpart in slices"),
-         0;
+         getFirst();
 }
 
 int SlicedKernel::levelOfOwn(Value value, Side side) {
   value = resolve(value);
   if (isa<BlockArgument>(value))
-    return 0;
+    return getFirst();
   Operation *op = value.getDefiningOp();
   if (isa<TotalProductOp, TokenSumOp>(op) &&
       getShape(op->getOperand(0)).kind == Kind::Wide &&
@@ -473,7 +476,7 @@ int SlicedKernel::levelOfOwn(Value value, Side side) {
     return levelInSlice(op->getOperand(0), /*state=*/false, side);
   }
   if (isPointwise(op)) {
-    int level = 0;
+    int level = getFirst();
     for (Value operand : op->getOperands())
       level = std::max(level, levelOfOwn(operand, side));
     return level;
@@ -487,16 +490,16 @@ int SlicedKernel::levelOfVector(Value value, bool inOne) {
     ArgAttr arg = getArg(value);
     if (arg && arg.getKind() == ArgKind::In)
       stage(value);
-    return 0;
+    return getFirst();
   }
   Operation *op = value.getDefiningOp();
   if (isa<arith::ConstantOp>(op))
-    return 0;
+    return getFirst();
   bool ofTokens = isa<TotalProductOp>(op) &&
                   getRank(op->getOperand(0)) == 1;
   if (isa<BroadcastOp, IdentityRowsOp, PrefixProductOp, PrefixSumOp>(op) ||
       ofTokens || isPointwise(op)) {
-    int level = 0;
+    int level = getFirst();
     for (Value operand : op->getOperands())
       if (!operand.getType().isIndex())
         level = std::max(level, levelOfVector(operand, inOne));
@@ -514,16 +517,16 @@ int SlicedKernel::levelInOne(Value value) {
   auto known = levels.find(key);
   if (known != levels.end())
     return known->second;
-  int level = why.empty() ? computeLevelInOne(value) : 0;
+  int level = why.empty() ? computeLevelInOne(value) : getFirst();
   return levels[key] = level;
 }
 
 int SlicedKernel::computeLevelInOne(Value value) {
   Operation *op = value.getDefiningOp();
   if (!op)
-    return (void)fail("an argument is used as a C x C matrix"), 0;
+    return (void)fail("an argument is used as a C x C matrix"), getFirst();
   if (isa<arith::ConstantOp>(op))
-    return 0;
+    return getFirst();
   if (auto broadcast = dyn_cast<BroadcastOp>(op))
     return levelOfVector(broadcast.getInput(), /*inOne=*/true);
   if (auto gram = dyn_cast<DecayGramOp>(op))
@@ -536,7 +539,7 @@ int SlicedKernel::computeLevelInOne(Value value) {
   if (auto matmul = dyn_cast<MatmulOp>(op)) {
     if (!matmul.getTransposeRhs() || matmul.getTransposeLhs() ||
         getShape(matmul.getLhs()).kind != Kind::Wide)
-      return (void)fail("a product of C x C matrices"), 0;
+      return (void)fail("a product of C x C matrices"), getFirst();
     int level = std::max(levelOfTile(matmul.getLhs()),
                          levelOfTile(matmul.getRhs()));
     return matmul.getAcc() ? std::max(level, levelInOne(matmul.getAcc()))
@@ -544,7 +547,7 @@ int SlicedKernel::computeLevelInOne(Value value) {
   }
   if (isa<CausalMaskOp, PrefixSumOp, PrefixProductOp, IdentityRowsOp>(op) ||
       isPointwise(op)) {
-    int level = 0;
+    int level = getFirst();
     for (Value operand : op->getOperands())
       if (isa<RankedTensorType>(operand.getType()))
         level = std::max(level, levelInOne(operand));
@@ -552,7 +555,7 @@ int SlicedKernel::computeLevelInOne(Value value) {
   }
   return (void)fail("'" + op->getName().getStringRef() +
                     "' has no counterpart for C x C matrices"),
-         0;
+         getFirst();
 }
 
 LogicalResult SlicedKernel::analyse() {
@@ -586,7 +589,7 @@ LogicalResult SlicedKernel::analyse() {
   Operation *terminator = program.front().getTerminator();
   Value next = terminator->getOperand(0);
   addTask(Task::Next, next, nullptr, Cols,
-          levelInSlice(next, /*state=*/true, Cols));
+          std::max(0, levelInSlice(next, /*state=*/true, Cols)));
   unsigned result = 1, out = 0;
   for (ArgAttr arg : signature.getArgs(ArgKind::Out)) {
     int64_t family = arg.getFamily() ? *signature.getDim(arg.getFamily()) : 1;
@@ -603,7 +606,8 @@ LogicalResult SlicedKernel::analyse() {
       } else {
         level = levelOfVector(value, /*inOne=*/true);
       }
-      Task &task = addTask(Task::Out, value, nullptr, side, level);
+      Task &task =
+          addTask(Task::Out, value, nullptr, side, std::max(0, level));
       task.number = out;
       task.micro = j;
       task.arg = arg;
@@ -614,7 +618,8 @@ LogicalResult SlicedKernel::analyse() {
   for (ArgAttr arg : signature.getArgs(ArgKind::Sum)) {
     Value value = terminator->getOperand(result++);
     int level = levelOfVector(value, /*inOne=*/true);
-    Task &task = addTask(Task::Sum, value, nullptr, None, level);
+    Task &task =
+        addTask(Task::Sum, value, nullptr, None, std::max(0, level));
     task.number = sum++;
     task.arg = arg;
     int64_t size = 1;
@@ -627,7 +632,50 @@ LogicalResult SlicedKernel::analyse() {
   if (copiesCheckpoint)
     savedTile.type = getTileType({choice.stages}, 16 * countSlices(Cols),
                                  16 * countSlices(Rows), policy.type);
+  size_t number = 0;
+  forEachPlace([&](Place &place) {
+    place.doubled = number < choice.doubled.size() && choice.doubled[number];
+    ++number;
+    if (!place.doubled)
+      return;
+    SmallVector<int64_t> shape(place.type.getShape());
+    shape.insert(shape.begin(), 2);
+    place.type = warp::SharedType::get(
+        program.getContext(), shape, place.type.getElementType(),
+        place.type.getSwizzle(), place.type.getPad());
+  });
   return success(why.empty());
+}
+
+void SlicedKernel::forEachPlace(llvm::function_ref<void(Place &)> fn) {
+  for (auto *group : {&tiles, &squares, &vectors, &grams})
+    for (auto &[value, stored] : *group)
+      fn(stored);
+  if (stateTile.type)
+    fn(stateTile);
+  for (System &system : systems) {
+    fn(system.source);
+    fn(system.inverse);
+  }
+  for (LevelTiles &entry : levelTiles) {
+    fn(entry.rowTile);
+    fn(entry.colTile);
+    if (entry.diagonal.type)
+      fn(entry.diagonal);
+  }
+  for (auto &[op, entry] : pairs) {
+    fn(entry.tile);
+    if (entry.diagonal.type)
+      fn(entry.diagonal);
+  }
+}
+
+std::vector<bool> SlicedKernel::getDoubled() const {
+  std::vector<bool> doubled;
+  const_cast<SlicedKernel *>(this)->forEachPlace([&](Place &place) {
+    doubled.push_back(place.written >= 0 && place.lastRead >= place.written);
+  });
+  return doubled;
 }
 
 std::optional<SlicedKernel> SlicedKernel::build(func::FuncOp program,
