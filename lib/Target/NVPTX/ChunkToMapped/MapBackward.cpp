@@ -157,11 +157,12 @@ static LogicalResult mapTiled(ModuleOp module, const GpuMapOptions &options) {
 }
 
 /// The mapping in slices with one choice; none, with the reason, where the
-/// program has another structure. `doubled`: see SlicedChoice.
+/// program has another structure. `found`
+/// receives what is known of the arrays then.
 static std::optional<LogicalResult>
 mapSliced(ModuleOp module, const GpuMapOptions &options,
           const SlicedChoice &choice, std::string &why,
-          std::vector<bool> &doubled) {
+          SlicedChoice *found = nullptr) {
   FailureOr<Start> start = Start::get(module, options);
   if (failed(start))
     return failure();
@@ -171,7 +172,10 @@ mapSliced(ModuleOp module, const GpuMapOptions &options,
     return std::nullopt;
   start->finish(module, "sliced", sliced->getWarps(), choice.stages,
                 choice.ctas, [&](GpuKernel kernel) { sliced->emit(kernel); });
-  doubled = sliced->getDoubled();
+  if (found) {
+    found->doubled = sliced->getDoubled();
+    found->read = sliced->getRead();
+  }
   return success();
 }
 
@@ -196,18 +200,17 @@ static LogicalResult mapInSlices(ModuleOp module, const GpuMapOptions &options,
         choice.keepsLevels = keepsLevels;
         choices.push_back(choice);
       }
-  for (SlicedChoice &choice : choices) {
+  for (const SlicedChoice &choice : choices) {
     // What is read behind the interval in which it is written ahead is known
     // once the kernel has been written down.
-    std::vector<bool> doubled;
+    SlicedChoice found = choice;
     OwningOpRef<ModuleOp> draft = module.clone();
     std::optional<LogicalResult> mapped =
-        mapSliced(*draft, options, choice, why, choice.doubled);
+        mapSliced(*draft, options, choice, why, &found);
     if (!mapped)
       return success();
     OwningOpRef<ModuleOp> attempt = module.clone();
-    if (failed(*mapped) ||
-        failed(*mapSliced(*attempt, options, choice, why, doubled)))
+    if (failed(*mapped) || failed(*mapSliced(*attempt, options, found, why)))
       return failure();
     int64_t threads = 0;
     for (Operation *op : getGpuKernels(*attempt))
@@ -219,7 +222,7 @@ static LogicalResult mapInSlices(ModuleOp module, const GpuMapOptions &options,
     FailureOr<int64_t> bytes = measureShared(*attempt);
     if (failed(bytes) || *bytes > target->getSharedBudget(choice.ctas))
       continue;
-    return *mapSliced(module, options, choice, why, doubled);
+    return *mapSliced(module, options, found, why);
   }
   why = "they do not fit the shared memory of " + target->getName().str();
   return success();

@@ -152,6 +152,14 @@ private:
           levelBefore.getDistance() != levelNow.getDistance() &&
           pending.stale.empty())
         return Order::None;
+      // So have pairs of different rows and columns.
+      if (isa<warp::StorePairsOp>(before.op) &&
+          isa<warp::StorePairsOp>(now.op)) {
+        int64_t x, y;
+        for (auto [a, b] : llvm::zip_equal(before.indices, now.indices))
+          if (isConstant(a, x) && isConstant(b, y) && x != y)
+            return Order::None;
+      }
       // Constant indices that differ along the leading axes.
       unsigned lead =
           cast<warp::SharedType>(now.array.getResult().getType()).getRank();

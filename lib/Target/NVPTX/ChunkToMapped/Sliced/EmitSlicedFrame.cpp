@@ -44,13 +44,15 @@ void SlicedKernel::forget() {
 }
 
 void SlicedKernel::renewLanes() {
+  if (getenv("NORENEW")) { firstRow = w->mul(kernelWarp, 16); return; }
   warpId = warp::RenewLanesOp::create(w->b, w->b.getIndexType(), round);
   firstRow = w->mul(warpId, 16);
 }
 
-void SlicedKernel::inOneWarp(llvm::function_ref<void()> body) {
+void SlicedKernel::inOneWarp(int64_t number,
+                             llvm::function_ref<void()> body) {
   Value mine =
-      w->compare(arith::CmpIPredicate::eq, kernelWarp, w->index(warps));
+      w->compare(arith::CmpIPredicate::eq, kernelWarp, w->index(number));
   auto branch = scf::IfOp::create(w->b, mine, /*withElseRegion=*/false);
   OpBuilder::InsertionGuard guard(w->b);
   w->b.setInsertionPointToStart(branch.thenBlock());
@@ -60,6 +62,8 @@ void SlicedKernel::inOneWarp(llvm::function_ref<void()> body) {
 }
 
 void SlicedKernel::inSlices(Side which, llvm::function_ref<void()> body) {
+  if (countSlices(which) == warps)
+    return body();
   Value mine = w->compare(arith::CmpIPredicate::ult, kernelWarp,
                           w->index(countSlices(which)));
   auto branch = scf::IfOp::create(w->b, mine, /*withElseRegion=*/false);
@@ -78,6 +82,7 @@ SmallVector<Value> SlicedKernel::at(const Place &place,
 
 Value SlicedKernel::read(Place &place, ArrayRef<Value> indices,
                          RankedTensorType type, bool transpose) {
+  place.everRead = true;
   if (level >= 0)
     place.lastRead = std::max(place.lastRead, interval);
   return w->load(place.array, at(place, indices), type, transpose);
@@ -149,9 +154,9 @@ void SlicedKernel::emitTask(const Task &task) {
           {w->index(0), w->index(0)});
     return;
   case Task::Grams:
-    return emitGrams(cast<DecayGramOp>(task.op));
+    return emitGrams(task);
   case Task::Pairs:
-    return emitPairs(cast<DecayGramAdjointOp>(task.op));
+    return emitPairs(task);
   case Task::System: {
     System &system = systems[task.number];
     int64_t steps = cast<TriSolveOp>(task.op).getRhs().size();
@@ -213,12 +218,14 @@ void SlicedKernel::emitAhead(int number, const ChunkContext &context) {
       emitSlicePass(which, wanted);
     });
   }
-  if (hasTasks(None, wanted))
-    inOneWarp([&] {
-      renewLanes();
-      enter(context, wanted);
-      emitOneWarp(wanted);
-    });
+  for (auto [warp, mine] : llvm::enumerate(dealOut(wanted)))
+    if (!mine.empty())
+      inOneWarp(warp, [&, &mine = mine] {
+        renewLanes();
+        enter(context, wanted);
+        for (const Task *task : mine)
+          emitTask(*task);
+      });
   forget();
 }
 
@@ -239,15 +246,9 @@ void SlicedKernel::enter(const ChunkContext &context, int nextLevel) {
 void SlicedKernel::emitSlicePass(Side which, int wanted) {
   side = which;
   for (const Task &task : tasks)
-    if (task.side == which && task.level == wanted)
+    if (task.side == which && task.level == wanted && isWanted(task))
       emitTask(task);
   side = None;
-}
-
-void SlicedKernel::emitOneWarp(int wanted) {
-  for (const Task &task : tasks)
-    if (task.side == None && task.level == wanted)
-      emitTask(task);
 }
 
 void SlicedKernel::emitInterval(int number, const ChunkContext &now,
@@ -271,39 +272,58 @@ void SlicedKernel::emitInterval(int number, const ChunkContext &now,
       return task.type == Task::Next && task.side == which &&
              task.level == number;
     });
-    Value inside = w->compare(arith::CmpIPredicate::ult, kernelWarp,
-                              w->index(countSlices(which)));
-    SmallVector<Type> types;
-    if (updates)
-      types.append(currentState.size(), w->square());
-    auto branch = scf::IfOp::create(w->b, types, inside, updates);
-    {
-      OpBuilder::InsertionGuard guard(w->b);
-      w->b.setInsertionPointToStart(branch.thenBlock());
+    auto emitAll = [&] {
       renewLanes();
       for (auto [levelNumber, context] : mine) {
         enter(*context, levelNumber);
         emitSlicePass(which, levelNumber);
       }
-      if (updates) {
-        scf::YieldOp::create(w->b, nextState);
-        w->b.setInsertionPointToStart(branch.elseBlock());
-        scf::YieldOp::create(w->b, currentState);
-      }
+    };
+    if (!updates) {
+      inSlices(which, emitAll);
+      continue;
     }
-    if (updates)
-      nextState.assign(branch.getResults().begin(), branch.getResults().end());
+    if (countSlices(which) == warps) {
+      emitAll();
+      continue;
+    }
+    // Fewer slices than warps: the others' states stay.
+    Value inside = w->compare(arith::CmpIPredicate::ult, kernelWarp,
+                              w->index(countSlices(which)));
+    SmallVector<Type> types(currentState.size(), w->square());
+    auto branch = scf::IfOp::create(w->b, types, inside, true);
+    {
+      OpBuilder::InsertionGuard guard(w->b);
+      w->b.setInsertionPointToStart(branch.thenBlock());
+      emitAll();
+      scf::YieldOp::create(w->b, nextState);
+      w->b.setInsertionPointToStart(branch.elseBlock());
+      scf::YieldOp::create(w->b, currentState);
+    }
+    nextState.assign(branch.getResults().begin(), branch.getResults().end());
   }
-  bool any = llvm::any_of(
-      work, [&](auto entry) { return hasTasks(None, entry.first); });
-  if (any)
-    inOneWarp([&] {
+  // Those of the next chunk go to other warps than this one's, if there are.
+  SmallVector<SmallVector<std::pair<const ChunkContext *, const Task *>>> dealt(
+      warps);
+  for (auto [number, entry] : llvm::enumerate(work))
+    for (auto [warp, mine] : llvm::enumerate(dealOut(entry.first)))
+      for (const Task *task : mine)
+        dealt[number == 0 ? warp : warps - 1 - warp].push_back(
+            {entry.second, task});
+  for (auto [warp, mine] : llvm::enumerate(dealt)) {
+    if (mine.empty())
+      continue;
+    inOneWarp(warp, [&, &mine = mine] {
       renewLanes();
-      for (auto [levelNumber, context] : work) {
-        enter(*context, levelNumber);
-        emitOneWarp(levelNumber);
+      const ChunkContext *entered = nullptr;
+      for (auto [context, task] : mine) {
+        if (context != entered)
+          enter(*context, task->level);
+        entered = context;
+        emitTask(*task);
       }
     });
+  }
   forget();
 }
 
@@ -425,7 +445,7 @@ void SlicedKernel::emitFinalState(ValueRange final) {
 /// of a right half that stand behind t in it, of a left half before t; then
 /// all tokens before t, and all behind it.
 void SlicedKernel::emitScanMatrices() {
-  inOneWarp([&] {
+  inOneWarp(0, [&] {
     RankedTensorType type = w->square();
     Value t = w->rowNumbers(), u = w->colNumbers();
     Value one = w->constant(1.0, type), zero = w->constant(0.0, type);
@@ -499,7 +519,7 @@ void SlicedKernel::emitSumStores() {
     for (StringAttr axis : arg.getAxes())
       size *= *signature.getDim(axis);
     Value array = sumArrays[number], target = kernel.sums[number];
-    inOneWarp([&, type = arg.getType()] {
+    inOneWarp(0, [&, type = arg.getType()] {
       for (int64_t first = 0; first < size; first += 16)
         warp::GlobalStoreOp::create(
             w->b,

@@ -120,42 +120,37 @@ void SlicedKernel::emitLevels(LevelTiles &entry) {
   }
 }
 
-void SlicedKernel::emitGrams(DecayGramOp op) {
+/// One level of the Grams of two row operands with all columns.
+void SlicedKernel::emitGrams(const Task &task) {
+  auto op = cast<DecayGramOp>(task.op);
   LevelTiles &entry = levelTiles[tilesOf.lookup(op)];
-  const int64_t rows = op.getRows().size(), cols = op.getCols().size();
-  for (int64_t first = 0; first < rows; first += 2) {
-    bool any = false;
-    for (int64_t a = first; a < std::min(first + 2, rows); ++a)
-      for (int64_t b = 0; b < cols; ++b)
-        any |= op.getGram(a, b) && grams.contains(op.getGram(a, b));
-    if (!any)
-      continue;
-    for (int level = 0; level < 4; ++level) {
-      Value sum = w->constant(0.0, w->fragment(16, 8 * cols));
-      for (int64_t part = 0; part < countSlices(entry.side); ++part) {
-        Value channel = w->index(16 * part);
-        sum = w->mma(
-            read(entry.rowTile,
-                 {w->index(level), w->index(8 * first), channel}, w->square()),
-            read(entry.colTile, {w->index(level), w->index(0), channel},
-                 w->fragment(8 * cols, 16)),
-            sum);
-      }
-      for (int64_t a = first; a < std::min(first + 2, rows); ++a)
-        for (int64_t b = 0; b < cols; ++b) {
-          auto stored = op.getGram(a, b) ? grams.find(op.getGram(a, b))
-                                         : grams.end();
-          if (stored == grams.end())
-            continue;
-          Value block = warp::ExtractOp::create(
-              w->b, w->fragment(8, 8), sum,
-              w->b.getDenseI64ArrayAttr({a % 2 * 8, b * 8}));
-          warp::StoreLevelOp::create(
-              w->b, block, stored->second.array,
-              writeAt(stored->second, {w->index(0), w->index(0)}),
-              int64_t(1) << level);
-        }
-    }
+  const int64_t cols = op.getCols().size(), first = task.first;
+  const int64_t last = std::min<int64_t>(first + 2, op.getRows().size());
+  SmallVector<std::pair<Value, SmallVector<int64_t>>> wanted;
+  for (int64_t a = first; a < last; ++a)
+    for (int64_t b = 0; b < cols; ++b)
+      if (Value gram = op.getGram(a, b); gram && grams.contains(gram))
+        wanted.push_back({gram, {a % 2 * 8, b * 8}});
+  if (wanted.empty())
+    return;
+  Value number = w->index(task.second);
+  Value sum = w->constant(0.0, w->fragment(16, 8 * cols));
+  for (int64_t part = 0; part < countSlices(entry.side); ++part) {
+    Value channel = w->index(16 * part);
+    sum = w->mma(read(entry.rowTile, {number, w->index(8 * first), channel},
+                      w->square()),
+                 read(entry.colTile, {number, w->index(0), channel},
+                      w->fragment(8 * cols, 16)),
+                 sum);
+  }
+  for (auto &[gram, offsets] : wanted) {
+    Place &place = grams.find(gram)->second;
+    Value block =
+        warp::ExtractOp::create(w->b, w->fragment(8, 8), sum,
+                                w->b.getDenseI64ArrayAttr(offsets));
+    warp::StoreLevelOp::create(w->b, block, place.array,
+                               writeAt(place, {w->index(0), w->index(0)}),
+                               int64_t(1) << task.second);
   }
 }
 
@@ -185,28 +180,29 @@ Value SlicedKernel::emitGramSquare(DecayGramOp op, Value gram) {
 // Cotangents
 //===----------------------------------------------------------------------===//
 
-void SlicedKernel::emitPairs(DecayGramAdjointOp op) {
+void SlicedKernel::emitPairs(const Task &task) {
+  auto op = cast<DecayGramAdjointOp>(task.op);
   Pairs &entry = pairs.find(op)->second;
-  int64_t diagonals = 0;
+  const unsigned row = task.first, col = task.second;
+  Value value = evalSquare(task.value);
+  warp::StorePairsOp::create(
+      w->b, value, entry.tile.array,
+      writeAt(entry.tile,
+              {w->index(0), w->index(8 * row), w->index(8 * col)}));
+  if (op.getMask(row, col) != "diagonal")
+    return;
+  int64_t number = 0;
   for (unsigned a = 0; a < op.getRows().size(); ++a)
-    for (unsigned b = 0; b < op.getCols().size(); ++b) {
-      Value cotangent = op.getCotangent(a, b);
-      if (!cotangent)
-        continue;
-      Value value = evalSquare(cotangent);
-      warp::StorePairsOp::create(
-          w->b, value, entry.tile.array,
-          writeAt(entry.tile,
-                  {w->index(0), w->index(8 * a), w->index(8 * b)}));
-      if (op.getMask(a, b) != "diagonal")
-        continue;
-      Value onDiagonal =
-          w->select(w->compare(arith::CmpIPredicate::eq, w->rowNumbers(),
-                               w->colNumbers()),
-                    value, w->constant(0.0, w->square()));
-      write(warp::SumOp::create(w->b, w->along(Axis::Rows), onDiagonal),
-            entry.diagonal, {w->index(diagonals++), w->index(0)});
-    }
+    for (unsigned b = 0; b < op.getCols().size(); ++b)
+      if (std::make_pair(a, b) < std::make_pair(row, col) &&
+          op.getCotangent(a, b) && op.getMask(a, b) == "diagonal")
+        ++number;
+  Value onDiagonal =
+      w->select(w->compare(arith::CmpIPredicate::eq, w->rowNumbers(),
+                           w->colNumbers()),
+                value, w->constant(0.0, w->square()));
+  write(warp::SumOp::create(w->b, w->along(Axis::Rows), onDiagonal),
+        entry.diagonal, {w->index(number), w->index(0)});
 }
 
 void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {

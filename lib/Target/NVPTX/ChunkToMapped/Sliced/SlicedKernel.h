@@ -10,10 +10,10 @@
 // columns of the state stay in a warp's registers; sums over channels and C x C
 // matrices are one warp's work. What crosses from one to the other goes
 // through shared memory, and the program is cut into levels there, with a
-// barrier between two of them (delta-insert-barriers finds where). One more warp
-// than there are slices does one warp's work, beside the others' slices: what
-// does not depend on the state is computed a chunk ahead, in the same intervals
-// between barriers as what does.
+// barrier between two of them (delta-insert-barriers finds where). One warp's
+// work is dealt out in units that share no product; what does not depend on the
+// state is computed a chunk ahead, in the same intervals between barriers as
+// what does.
 //
 //===----------------------------------------------------------------------===//
 #ifndef DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_SLICED_SLICEDKERNEL_H
@@ -40,6 +40,8 @@ struct SlicedChoice {
   /// Which arrays have a place for this chunk and for the next, in the order of
   /// getDoubled(): those that are written ahead while they are still read.
   std::vector<bool> doubled;
+  /// Which arrays anybody reads, in the same order; empty: all.
+  std::vector<bool> read;
 };
 
 class SlicedKernel {
@@ -52,10 +54,10 @@ public:
                                            const SlicedChoice &choice,
                                            std::string &why);
 
-  /// Warps with slices, and the one beside them.
-  int64_t getWarps() const { return warps + 1; }
-  /// After emit(): the arrays that need two places.
+  int64_t getWarps() const { return warps; }
+  /// After emit(): the arrays that need two places, and those that are read.
   std::vector<bool> getDoubled() const;
+  std::vector<bool> getRead() const;
 
   /// Fills the kernel's body.
   void emit(GpuKernel kernel);
@@ -96,6 +98,8 @@ private:
     Side side = None; // None: one warp's work
     int level = 0; // from kAhead on: computed a chunk ahead
     unsigned number = 0; // of an out, a sum, an entry of levelTiles
+    /// Grams: first of two rows, and the level. Pairs: row and column.
+    unsigned first = 0, second = 0;
     int64_t micro = 0;
     ArgAttr arg;
   };
@@ -103,7 +107,7 @@ private:
   struct Place {
     warp::SharedType type;
     Value array;
-    bool doubled = false;
+    bool doubled = false, wanted = true, everRead = false;
     int written = -1, lastRead = -1; // intervals; -1: not ahead, not behind
   };
   struct Stored : Place {
@@ -227,9 +231,9 @@ private:
   std::pair<SmallVector<Value>, SmallVector<Value>>
   splitLevel(ArrayRef<Value> x, ArrayRef<Value> y, Value factor, int level);
   void emitLevels(LevelTiles &tiles);
-  void emitGrams(DecayGramOp op);
+  void emitGrams(const Task &task);
   Value emitGramSquare(DecayGramOp op, Value gram);
-  void emitPairs(DecayGramAdjointOp op);
+  void emitPairs(const Task &task);
   void emitGramAdjoint(DecayGramAdjointOp op);
 
   //===--------------------------------------------------------------------===//
@@ -268,7 +272,11 @@ private:
   /// Those of the first chunk, before the loop.
   void emitAhead(int interval, const ChunkContext &context);
   void emitSlicePass(Side side, int level);
-  void emitOneWarp(int level);
+  /// The units of one warp's work at a level, for each warp.
+  SmallVector<SmallVector<const Task *>> dealOut(int level);
+  /// A product that the task's value is made from; null: none.
+  Operation *findProduct(Value value);
+  bool isWanted(const Task &task);
   bool hasTasks(Side side, int level) const;
   void renewLanes();
   void emitTask(const Task &task);
@@ -282,7 +290,7 @@ private:
   void emitOut(const Task &task);
   void emitSum(const Task &task);
   void emitSumStores();
-  void inOneWarp(llvm::function_ref<void()> body);
+  void inOneWarp(int64_t number, llvm::function_ref<void()> body);
   void inSlices(Side side, llvm::function_ref<void()> body);
   void forget();
   Value getChunkOf(Value step);

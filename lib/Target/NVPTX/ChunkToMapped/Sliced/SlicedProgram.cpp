@@ -304,8 +304,15 @@ int SlicedKernel::levelOfGram(DecayGramOp op) {
          countSlices(entry.side), kTokens},
         f32, /*swizzle=*/false, /*pad=*/0);
   tilesOf[op] = number;
-  addTask(Task::Grams, Value(), op, None, entry.level + 1);
-  return gramLevels[op] = entry.level + 1;
+  int level = entry.level + 1;
+  for (unsigned first = 0; first < op.getRows().size(); first += 2)
+    for (unsigned distance = 0; distance < 4; ++distance) {
+      Task &task = addTask(Task::Grams, Value(), op, None, level);
+      task.first = first;
+      task.second = distance;
+    }
+  // Other warps read what each of them stores.
+  return gramLevels[op] = level + 1;
 }
 
 int SlicedKernel::levelOfPairs(DecayGramAdjointOp op) {
@@ -331,7 +338,13 @@ int SlicedKernel::levelOfPairs(DecayGramAdjointOp op) {
         program.getContext(), {diagonals, kTokens},
         Float32Type::get(program.getContext()), /*swizzle=*/false, /*pad=*/0);
   pairs.insert({op, entry});
-  addTask(Task::Pairs, Value(), op, None, entry.level);
+  for (unsigned a = 0; a < op.getRows().size(); ++a)
+    for (unsigned b = 0; b < op.getCols().size(); ++b)
+      if (Value cotangent = op.getCotangent(a, b)) {
+        Task &task = addTask(Task::Pairs, cotangent, op, None, entry.level);
+        task.first = a;
+        task.second = b;
+      }
   needScans();
   return entry.level + 1;
 }
@@ -635,6 +648,7 @@ LogicalResult SlicedKernel::analyse() {
   size_t number = 0;
   forEachPlace([&](Place &place) {
     place.doubled = number < choice.doubled.size() && choice.doubled[number];
+    place.wanted = number >= choice.read.size() || choice.read[number];
     ++number;
     if (!place.doubled)
       return;
@@ -676,6 +690,57 @@ std::vector<bool> SlicedKernel::getDoubled() const {
     doubled.push_back(place.written >= 0 && place.lastRead >= place.written);
   });
   return doubled;
+}
+
+std::vector<bool> SlicedKernel::getRead() const {
+  std::vector<bool> read;
+  const_cast<SlicedKernel *>(this)->forEachPlace(
+      [&](Place &place) { read.push_back(place.everRead); });
+  return read;
+}
+
+bool SlicedKernel::isWanted(const Task &task) {
+  if (task.type == Task::Vector)
+    return vectors.find(task.value)->second.wanted;
+  return true;
+}
+
+Operation *SlicedKernel::findProduct(Value value) {
+  Operation *op = value ? resolve(value).getDefiningOp() : nullptr;
+  if (!op)
+    return nullptr;
+  if (isa<MatmulOp>(op))
+    return getShape(op->getResult(0)).kind == Kind::Square ? op : nullptr;
+  // Stored before, or read from what is.
+  if (isa<DecayGramOp, DecayGramAdjointOp, TriSolveOp>(op))
+    return nullptr;
+  for (Value operand : op->getOperands())
+    if (Operation *found = findProduct(operand))
+      return found;
+  return nullptr;
+}
+
+SmallVector<SmallVector<const SlicedKernel::Task *>>
+SlicedKernel::dealOut(int wanted) {
+  SmallVector<SmallVector<const Task *>> work(warps);
+  llvm::DenseMap<Operation *, int64_t> warpOf;
+  int64_t next = 0;
+  for (const Task &task : tasks) {
+    if (task.side != None || task.level != wanted || !isWanted(task))
+      continue;
+    int64_t warp = next % warps;
+    Operation *product = findProduct(task.value);
+    auto known = product ? warpOf.find(product) : warpOf.end();
+    if (known != warpOf.end()) {
+      warp = known->second;
+    } else {
+      ++next;
+      if (product)
+        warpOf[product] = warp;
+    }
+    work[warp].push_back(&task);
+  }
+  return work;
 }
 
 std::optional<SlicedKernel> SlicedKernel::build(func::FuncOp program,
