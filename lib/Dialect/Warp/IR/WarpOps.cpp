@@ -362,11 +362,9 @@ LogicalResult StorePairsOp::verify() {
       !value.getElementType().isF32()) // store_pairs_c1
     return emitOpError() << "expects a value of 16x16 f32, but got " << value;
   ArrayRef<int64_t> shape = array.getShape();
-  unsigned rank = shape.size();
-  if (rank < 3 || shape[rank - 3] != 4 || shape[rank - 2] % 16 ||
-      shape[rank - 1] % 8) // store_pairs_c2
-    return emitOpError() << "expects an array that ends in 4 matrices with a "
-                            "multiple of 16 rows, but got "
+  if (shape.size() < 3 ||
+      shape.take_back(3) != ArrayRef<int64_t>{4, 16, 16}) // store_pairs_c2
+    return emitOpError() << "expects an array that ends in 4x16x16, but got "
                          << array;
   if (array.getElementType().isInteger(32)) // store_pairs_c2
     return emitOpError("expects elements f32, bf16 or f16, but got i32");

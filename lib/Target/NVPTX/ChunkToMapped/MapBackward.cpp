@@ -175,6 +175,7 @@ mapSliced(ModuleOp module, const GpuMapOptions &options,
   if (found) {
     found->doubled = sliced->getDoubled();
     found->read = sliced->getRead();
+    found->lastInput = sliced->getLastInput();
   }
   return success();
 }
@@ -192,14 +193,12 @@ static LogicalResult mapInSlices(ModuleOp module, const GpuMapOptions &options,
   }
   SmallVector<SlicedChoice> choices;
   for (int64_t ctas : {2, 1})
-    for (int64_t stages : {2, 1})
-      for (bool keepsLevels : {true, false}) {
-        SlicedChoice choice;
-        choice.ctas = options.ctas ? options.ctas : ctas;
-        choice.stages = options.stages ? options.stages : stages;
-        choice.keepsLevels = keepsLevels;
-        choices.push_back(choice);
-      }
+    for (int64_t stages : {2, 1}) {
+      SlicedChoice choice;
+      choice.ctas = options.ctas ? options.ctas : ctas;
+      choice.stages = options.stages ? options.stages : stages;
+      choices.push_back(choice);
+    }
   for (const SlicedChoice &choice : choices) {
     // What is read behind the interval in which it is written ahead is known
     // once the kernel has been written down.

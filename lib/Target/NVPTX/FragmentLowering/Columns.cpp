@@ -126,27 +126,34 @@ void FragmentLowering::lowerStorePairs(StorePairsOp op) {
   auto type = cast<SharedType>(op.getArray().getType());
   Type element = type.getElementType();
   int64_t bytes = type.getElementBytes();
-  int64_t rowsOfLevel = type.getShape()[type.getRank() - 2];
   TilePosition position =
       getPosition(type, getOffset(op.getArray()), op.getIndices());
   ArrayRef<Value> values = get(op.getValue());
-  auto put = [&](Value row, Value col, Value condition, size_t first,
-                 int64_t count) {
+  const bool transposed = op.getTranspose();
+  Registers elements(values);
+  if (bytes == 2)
+    for (size_t index = 0; index < values.size(); index += 2)
+      std::tie(elements[index], elements[index + 1]) = unpackBits(
+          pack(values[index], values[index + 1], element), element);
+  // One element, or two side by side.
+  auto put = [&](Value level, Value row, Value col, Value condition,
+                 size_t first, int64_t count) {
     LaneOffset lanes;
     {
       OpBuilder::InsertionGuard guard(b);
       b.setInsertionPoint(own.first);
-      lanes = getLaneOffset(type, row, mul(col, bytes), 8 * bytes);
+      if (transposed)
+        std::swap(row, col);
+      lanes = getLaneOffset(type, add(mul(level, 16), row), mul(col, bytes), 32);
     }
     auto body = [&] {
       Value address = getAddress(type, lanes, position, 0, 0);
-      if (bytes == 4) {
-        storeShared(address, values.slice(first, count));
-        return;
-      }
-      Value packed = pack(values[first], values[first + 1], element);
-      storeShared(address, count == 2 ? packed
-                                      : unpackBits(packed, element).first);
+      if (count == 1)
+        storeShared(address, elements[first]);
+      else if (bytes == 4)
+        storeShared(address, values.slice(first, 2));
+      else
+        storeShared(address, pack(values[first], values[first + 1], element));
     };
     if (!condition)
       return body();
@@ -155,36 +162,39 @@ void FragmentLowering::lowerStorePairs(StorePairsOp op) {
     b.setInsertionPoint(branch.thenBlock()->getTerminator());
     body();
   };
-  // Values by block and column: rows below 8 with columns below 8, ...
+  // Values by block: rows below 8 with columns below 8, ...
   constexpr size_t upper = 0, cross = 4, lower = 6;
-  Value row[5], col[5], both, single;
+  Value r, low, even, odd, even8, odd8, level, both, single, first,
+      levelOfFirst;
   {
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPoint(own.first);
-    Value r = getR(), c = getC(), even = shiftLeft(c, 1);
-    Value different = bitXor(shiftRight(r, 1), c); // without bit 0
-    Value high = compare(arith::CmpIPredicate::uge, different, i32(2));
-    Value level = select(high, i32(2), i32(1));
-    Value bit = select(high, i32(4), i32(2));
-    both = compare(arith::CmpIPredicate::ugt, shiftRight(r, 1), c);
-    single = compare(arith::CmpIPredicate::eq, r, add(even, 1));
-    row[0] = add(r, 3 * rowsOfLevel);
-    col[0] = even;
-    Value levelRow = mul(level, rowsOfLevel);
-    row[1] = add(levelRow, r);
-    col[1] = even;
-    row[2] = add(levelRow,
-                 bitAnd(bitXor(bitOr(r, bit), bit), 7)); // r without the bit
-    col[2] = bitOr(even, bit);
-    // Level 0, distance 1.
-    row[3] = r;
-    col[3] = even;
-    row[4] = bitAnd(r, 6);
-    col[4] = add(even, 1);
+    r = getR();
+    low = add(r, 8);
+    even = shiftLeft(getC(), 1);
+    odd = add(even, 1);
+    even8 = add(even, 8);
+    odd8 = add(odd, 8);
+    Value different = bitXor(shiftRight(r, 1), getC()); // without bit 0
+    level = select(compare(arith::CmpIPredicate::uge, different, i32(2)),
+                   i32(2), i32(1));
+    both = compare(arith::CmpIPredicate::ugt, shiftRight(r, 1), getC());
+    single = compare(arith::CmpIPredicate::eq, r, odd);
+    first = compare(arith::CmpIPredicate::ugt, r, even);
+    levelOfFirst = select(single, i32(0), level);
   }
-  put(row[0], col[0], Value(), cross, 2);
-  put(row[1], col[1], both, upper, 2);
-  put(row[2], col[2], both, lower, 2);
-  put(row[3], col[3], single, upper, 1);
-  put(row[4], col[4], single, lower, 1);
+  if (transposed) {
+    put(i32(3), low, even, Value(), cross, 1);
+    put(i32(3), low, odd, Value(), cross + 1, 1);
+    put(levelOfFirst, r, even, first, upper, 1);
+    put(level, r, odd, both, upper + 1, 1);
+    put(levelOfFirst, low, even8, first, lower, 1);
+    put(level, low, odd8, both, lower + 1, 1);
+    return;
+  }
+  put(i32(3), low, even, Value(), cross, 2);
+  put(level, r, even, both, upper, 2);
+  put(level, low, even8, both, lower, 2);
+  put(i32(0), r, even, single, upper, 1);
+  put(i32(0), low, even8, single, lower, 1);
 }

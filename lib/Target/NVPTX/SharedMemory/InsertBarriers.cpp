@@ -92,6 +92,22 @@ private:
     return true;
   }
 
+  /// Is the value the parity of one of the loops' iterations, or 1 minus it?
+  static bool alternates(Value value, ArrayRef<scf::ForOp> loops) {
+    int64_t number;
+    if (auto difference = value.getDefiningOp<arith::SubIOp>())
+      if (isConstant(difference.getLhs(), number) && number == 1)
+        value = difference.getRhs();
+    auto parity = value.getDefiningOp<arith::RemUIOp>();
+    if (!parity || !isConstant(parity.getRhs(), number) || number != 2)
+      return false;
+    return llvm::any_of(loops, [&](scf::ForOp loop) {
+      int64_t step;
+      return parity.getLhs() == loop.getInductionVar() &&
+             isConstant(loop.getStep(), step) && step % 2;
+    });
+  }
+
   /// Is one of them 1 minus the other?
   static bool areComplements(Value a, Value b) {
     for (auto [x, y] : {std::pair(a, b), std::pair(b, a)})
@@ -177,6 +193,12 @@ private:
       if (!before.indices.empty() && !now.indices.empty() &&
           pending.stale.empty() &&
           areComplements(before.indices[0], now.indices[0]))
+        return Order::None;
+      // The same index an iteration later is the other one. (A copy is waited
+      // for in every iteration, so it is from the last one.)
+      if (before.async && !before.indices.empty() && !now.indices.empty() &&
+          before.indices[0] == now.indices[0] &&
+          alternates(before.indices[0], pending.stale))
         return Order::None;
       // A copy goes to a stage that nobody reads before it is waited for.
       bool stages = cast<warp::SharedType>(now.array.getResult().getType())

@@ -381,21 +381,19 @@ def Warp_StoreLevelOp : Warp_Op<"store_level", [MemoryEffects<[MemWrite]>]> {
 def Warp_StorePairsOp : Warp_Op<"store_pairs", [MemoryEffects<[MemWrite]>]> {
   let summary = "writes the pairs of a causal matrix level by level";
   let description = [{
-    The inverse of store_level for all levels at once: element (i, j), j < i, of
-    the 16x16 `value`, whose highest different bit is 2^l, is written to
-    (l, slot of i among the right rows, slot of j among the left ones) behind
-    `indices` (split_rows at distance 2^l has the slots). Nothing else is
-    written: what the 8x8 of a level hold beside its pairs stays. Elements are
-    rounded to nearest even for an array of bf16 or f16.
+    Element (i, j), j < i, of the 16x16 `value`, whose highest different bit is
+    2^l, is written to (l, i, j) behind `indices`, with `transpose` to (l, j, i).
+    Nothing else is written: what the matrices of the levels hold beside their
+    pairs stays. Elements are rounded to nearest even for an array of bf16 or
+    f16.
 
     Constraints:
     - C1: the value is 16x16 of f32.
-    - C2: the array ends in 4 matrices of f32, bf16 or f16, a multiple of 16
-      rows each, with one index an axis; that of the matrices is 0, those of row
-      and column are multiples of 8.
+    - C2: the array ends in 4x16x16 of f32, bf16 or f16, with one index an axis;
+      the last three are 0.
   }];
-  let arguments = (ins Warp_Fragment:$value, Warp_Shared:$array, Variadic<Index>:$indices);
-  let assemblyFormat = "$value `,` $array `[` $indices `]` attr-dict `:` type($value) `,` type($array)";
+  let arguments = (ins Warp_Fragment:$value, Warp_Shared:$array, Variadic<Index>:$indices, UnitAttr:$transpose);
+  let assemblyFormat = "$value `,` $array `[` $indices `]` (`transpose` $transpose^)? attr-dict `:` type($value) `,` type($array)";
   let hasVerifier = 1;
 }
 

@@ -3,12 +3,13 @@
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-//   state <- initial state or 0; sums <- 0; copies of the first chunk
+//   state <- initial state or 0; sums <- 0; copies of the first two chunks
 //   what does not depend on the state, for the first chunk
 //   for each chunk (a backward program: from the last to the first):
-//     copies of the next chunk, which have the first interval's time
 //     for each interval between barriers: columns of the state, channels, one
-//       warp's work; what does not depend on the state, for the next chunk
+//       warp's work; what does not depend on the state, for the next chunk;
+//       behind the last one that reads this chunk's inputs, copies of the chunk
+//       after the next into their places
 //   final state <- state; sums
 //
 //===----------------------------------------------------------------------===//
@@ -44,7 +45,6 @@ void SlicedKernel::forget() {
 }
 
 void SlicedKernel::renewLanes() {
-  if (getenv("NORENEW")) { firstRow = w->mul(kernelWarp, 16); return; }
   warpId = warp::RenewLanesOp::create(w->b, w->b.getIndexType(), round);
   firstRow = w->mul(warpId, 16);
 }
@@ -180,14 +180,14 @@ void SlicedKernel::emitTask(const Task &task) {
       write(vector, place, {w->index(0), w->index(0)});
       return;
     }
-    if (getShape(input).kind == Kind::State) {
+    if (getShape(input).kind == Kind::State && side == Cols) {
       for (int64_t part = 0; part < countSlices(Rows); ++part)
         write(warp::SumOp::create(w->b, w->along(Axis::Cols),
                                   maskRows(evalState(input, part), Value())),
               place, {warpId, w->index(16 * part)});
       return;
     }
-    if (isa<SumOp>(task.op))
+    if (isa<SumOp>(task.op) && getShape(input).kind == Kind::Wide)
       write(warp::SumOp::create(w->b, w->along(Axis::Cols),
                                 maskRows(evalWide(input), input)),
             place, {warpId, w->index(0)});
@@ -208,12 +208,12 @@ void SlicedKernel::emitTask(const Task &task) {
 
 void SlicedKernel::emitAhead(int number, const ChunkContext &context) {
   interval = number;
+  renewLanes();
   int wanted = number - getInterval(getFirst()) + getFirst();
   for (Side which : {Cols, Rows}) {
     if (!hasTasks(which, wanted))
       continue;
     inSlices(which, [&] {
-      renewLanes();
       enter(context, wanted);
       emitSlicePass(which, wanted);
     });
@@ -221,7 +221,6 @@ void SlicedKernel::emitAhead(int number, const ChunkContext &context) {
   for (auto [warp, mine] : llvm::enumerate(dealOut(wanted)))
     if (!mine.empty())
       inOneWarp(warp, [&, &mine = mine] {
-        renewLanes();
         enter(context, wanted);
         for (const Task *task : mine)
           emitTask(*task);
@@ -254,6 +253,7 @@ void SlicedKernel::emitSlicePass(Side which, int wanted) {
 void SlicedKernel::emitInterval(int number, const ChunkContext &now,
                                 const ChunkContext *next) {
   interval = number;
+  renewLanes();
   // Levels of this interval, and the chunks they are for.
   SmallVector<std::pair<int, const ChunkContext *>> work{{number, &now}};
   if (next && number >= getInterval(getFirst()))
@@ -273,7 +273,6 @@ void SlicedKernel::emitInterval(int number, const ChunkContext &now,
              task.level == number;
     });
     auto emitAll = [&] {
-      renewLanes();
       for (auto [levelNumber, context] : mine) {
         enter(*context, levelNumber);
         emitSlicePass(which, levelNumber);
@@ -314,7 +313,6 @@ void SlicedKernel::emitInterval(int number, const ChunkContext &now,
     if (mine.empty())
       continue;
     inOneWarp(warp, [&, &mine = mine] {
-      renewLanes();
       const ChunkContext *entered = nullptr;
       for (auto [context, task] : mine) {
         if (context != entered)
@@ -547,6 +545,7 @@ void SlicedKernel::emit(GpuKernel built) {
   if (ahead) {
     emitLoads(first, first);
     warp::AsyncWaitOp::create(w->b, 0);
+    emitLoads(w->index(1), w->index(1));
     ChunkContext context = contextOf(first, first);
     for (int number = getInterval(getFirst()); number <= lastInterval; ++number)
       emitAhead(number, context);
@@ -566,17 +565,18 @@ void SlicedKernel::emit(GpuKernel built) {
     currentState.assign(loop.getRegionIterArgs().begin(),
                         loop.getRegionIterArgs().end());
     nextState = currentState;
-    if (ahead) {
-      emitLoads(w->add(step, w->index(1)), next.stage);
-    } else {
+    if (!ahead) {
       emitLoads(step, first);
       warp::AsyncWaitOp::create(w->b, 0);
     }
     for (int number = 0; number <= lastInterval; ++number) {
-      // The next chunk's copies have had the time of the first interval.
+      // The next chunk's copies have had time from the last chunk on.
       if (ahead && number == getInterval(getFirst()))
         warp::AsyncWaitOp::create(w->b, 0);
       emitInterval(number, now, ahead ? &next : nullptr);
+      // This chunk's places are free behind the last interval that reads them.
+      if (ahead && number == std::min(lastInterval, choice.lastInput))
+        emitLoads(w->add(step, w->index(2)), stage);
     }
     scf::YieldOp::create(w->b, nextState);
   }

@@ -56,27 +56,20 @@ Value SlicedKernel::getLevelFactor(Value decay, int level) {
 // Grams
 //===----------------------------------------------------------------------===//
 
-std::pair<SmallVector<Value>, SmallVector<Value>>
-SlicedKernel::splitLevel(ArrayRef<Value> x, ArrayRef<Value> y, Value factor,
-                         int level) {
-  int64_t distance = int64_t(1) << level;
-  RankedTensorType half = w->fragment(16, 8, policy.type);
-  Value isRight = w->has(distance, Axis::Cols, w->square());
-  SmallVector<Value> rights, lefts;
+SmallVector<Value> SlicedKernel::scaleLevel(ArrayRef<Value> x,
+                                            ArrayRef<Value> y, Value factor,
+                                            int level) {
+  Value isRight = w->has(int64_t(1) << level, Axis::Cols, w->square());
+  SmallVector<Value> scaled;
   for (size_t i = 0; i < std::max(x.size(), y.size()); ++i) {
     Value row = i < x.size() ? x[i] : Value();
     Value col = i < y.size() ? y[i] : Value();
     Value both = row == col || !col ? row
                  : !row             ? col
                                     : w->select(isRight, row, col);
-    auto split = warp::SplitColsOp::create(
-        w->b, half, half, w->toOperand(w->mulf(both, factor)), distance);
-    if (row)
-      rights.push_back(split.getRight());
-    if (col)
-      lefts.push_back(split.getLeft());
+    scaled.push_back(w->mulf(both, factor));
   }
-  return {rights, lefts};
+  return scaled;
 }
 
 void SlicedKernel::emitLevels(LevelTiles &entry) {
@@ -102,8 +95,17 @@ void SlicedKernel::emitLevels(LevelTiles &entry) {
     write(sum, entry.diagonal, {w->index(number), warpId, w->index(0)});
   }
   for (int level = 0; level < 4; ++level) {
-    auto [rights, lefts] =
-        splitLevel(x, y, getLevelFactor(entry.decay, level), level);
+    SmallVector<Value> rights, lefts;
+    RankedTensorType half = w->fragment(16, 8, policy.type);
+    for (auto [i, scaled] : llvm::enumerate(
+             scaleLevel(x, y, getLevelFactor(entry.decay, level), level))) {
+      auto split = warp::SplitColsOp::create(
+          w->b, half, half, w->toOperand(scaled), int64_t(1) << level);
+      if (i < rows)
+        rights.push_back(split.getRight());
+      if (i < cols)
+        lefts.push_back(split.getLeft());
+    }
     auto put = [&](ArrayRef<Value> halves, Place &place) {
       for (size_t i = 0; i < halves.size(); i += 2) {
         Value value = halves[i];
@@ -185,10 +187,14 @@ void SlicedKernel::emitPairs(const Task &task) {
   Pairs &entry = pairs.find(op)->second;
   const unsigned row = task.first, col = task.second;
   Value value = evalSquare(task.value);
-  warp::StorePairsOp::create(
-      w->b, value, entry.tile.array,
-      writeAt(entry.tile,
-              {w->index(0), w->index(8 * row), w->index(8 * col)}));
+  // To a row from its columns, and to a column from its rows.
+  Value zero = w->index(0), a = w->index(row), b = w->index(col);
+  warp::StorePairsOp::create(w->b, value, entry.tile.array,
+                             writeAt(entry.tile, {a, b, zero, zero, zero}),
+                             /*transpose=*/false);
+  warp::StorePairsOp::create(w->b, value, entry.tile.array,
+                             writeAt(entry.tile, {b, a, zero, zero, zero}),
+                             /*transpose=*/true);
   if (op.getMask(row, col) != "diagonal")
     return;
   int64_t number = 0;
@@ -203,6 +209,36 @@ void SlicedKernel::emitPairs(const Task &task) {
                 value, w->constant(0.0, w->square()));
   write(warp::SumOp::create(w->b, w->along(Axis::Rows), onDiagonal),
         entry.diagonal, {w->index(number), w->index(0)});
+}
+
+/// total + value * factor in the right, or left, columns of the blocks.
+Value SlicedKernel::addHalf(Value total, Value value, Value factor,
+                            int64_t distance, bool right) {
+  RankedTensorType type = w->square(), half = w->fragment(16, 8);
+  Value zero = w->constant(0.0, type);
+  if (distance == 2 || distance == 4) {
+    // Lanes hold columns of one side.
+    Value isRight = w->has(distance, Axis::Cols, type);
+    factor = right ? w->select(isRight, factor, zero)
+                   : w->select(isRight, zero, factor);
+    return w->fma(value, factor, total);
+  }
+  auto split = [&](Value from) {
+    return warp::SplitColsOp::create(w->b, half, half, from, distance);
+  };
+  auto take = [&](Value from) -> Value {
+    if (!from)
+      return Value();
+    auto both = split(from);
+    return right ? both.getRight() : both.getLeft();
+  };
+  Value mine = take(value), weight = take(factor), before = take(total);
+  Value sum = !weight ? w->addf(before, mine) : w->fma(mine, weight, before);
+  Value other = w->constant(0.0, half);
+  if (total)
+    other = right ? split(total).getLeft() : split(total).getRight();
+  return warp::MergeColsOp::create(w->b, type, right ? sum : other,
+                                   right ? other : sum, distance);
 }
 
 void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
@@ -228,66 +264,40 @@ void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
         hasRow[a] = hasCol[b] = true;
 
   Value dlog, zero = w->constant(0.0, type);
-  Value nothing = w->constant(0.0, w->fragment(16, 8));
+  const int64_t count = std::max(rows, cols);
   for (int level = 0; level < 4; ++level) {
     int64_t distance = int64_t(1) << level;
     Value number = w->index(level);
     Value isRight = w->has(distance, Axis::Cols, type);
-    Value factor = getLevelFactor(op.getDecay(), level);
-    // Channels x slots of right rows, and of left columns.
-    Value colTile, rowTile;
-    if (choice.keepsLevels) {
-      colTile = read(operands.colTile, {number, w->index(0), firstRow},
-                     w->fragment(16, 8 * cols), /*transpose=*/true);
-      rowTile = read(operands.rowTile, {number, w->index(0), firstRow},
-                     w->fragment(16, 8 * rows), /*transpose=*/true);
-    } else {
-      auto [rights, lefts] = splitLevel(x, y, factor, level);
-      auto concat = [&](ArrayRef<Value> halves) -> Value {
-        if (halves.size() == 1)
-          return halves[0];
-        return warp::ConcatOp::create(
-            w->b, w->fragment(16, 8 * halves.size(), policy.type), halves, 1);
-      };
-      colTile = concat(lefts);
-      rowTile = concat(rights);
-    }
-    Value toRows = w->mma(
-        colTile,
-        read(entry.tile, {number, w->index(0), w->index(0)},
-             w->fragment(8 * rows, 8 * cols)),
-        w->constant(0.0, w->fragment(16, 8 * rows)));
-    Value toCols = w->mma(
-        rowTile,
-        read(entry.tile, {number, w->index(0), w->index(0)},
-             w->fragment(8 * cols, 8 * rows), /*transpose=*/true),
-        w->constant(0.0, w->fragment(16, 8 * cols)));
+    const Tables table = getTables(op.getDecay(), level);
+    Value before = table.before[level], behind = table.behind[level];
+    SmallVector<Value> scaled =
+        scaleLevel(x, y, getLevelFactor(op.getDecay(), level), level);
     Value spanning;
-    for (int64_t i = 0; i < std::max(rows, cols); ++i) {
+    for (int64_t i = 0; i < count; ++i) {
       bool row = i < rows && hasRow[i], col = i < cols && hasCol[i];
       if (!row && !col)
         continue;
-      auto part = [&](Value from, bool there) -> Value {
-        if (!there)
-          return nothing;
-        return warp::ExtractOp::create(w->b, w->fragment(16, 8), from,
-                                       w->b.getDenseI64ArrayAttr({0, 8 * i}));
-      };
-      Value merged = warp::MergeColsOp::create(
-          w->b, type, part(toRows, row), part(toCols, col), distance);
-      Value gradient = w->mulf(merged, factor);
+      // To rows in right halves, and to columns in left ones.
+      Value sum = zero;
+      for (int64_t j = 0; j < count; ++j) {
+        auto related = [&](int64_t a, int64_t b) {
+          return a < rows && b < cols && op.getCotangent(a, b);
+        };
+        if (related(i, j) || related(j, i))
+          sum = w->mma(w->toOperand(scaled[j]),
+                       read(entry.tile,
+                            {w->index(i), w->index(j), number, w->index(0),
+                             w->index(0)},
+                            type),
+                       sum);
+      }
       if (row)
-        dx[i] = w->addf(dx[i], col ? w->select(isRight, gradient, zero)
-                                   : gradient);
+        dx[i] = addHalf(dx[i], sum, before, distance, /*right=*/true);
       if (col)
-        dy[i] = w->addf(dy[i], row ? w->select(isRight, zero, gradient)
-                                   : gradient);
-      if (level == 0)
-        continue;
-      Value operand = !row                ? y[i]
-                      : !col || x[i] == y[i] ? x[i]
-                                          : w->select(isRight, x[i], y[i]);
-      spanning = w->fma(operand, gradient, spanning);
+        dy[i] = addHalf(dy[i], sum, behind, distance, /*right=*/false);
+      if (level > 0)
+        spanning = w->fma(scaled[i], sum, spanning);
     }
     // A row's pairs span the tokens before it in its half, a column's those
     // behind it.

@@ -40,6 +40,7 @@ Value SlicedKernel::maskRows(Value value, Value of) {
 Value SlicedKernel::getInputArray(Value argument, Value &at) {
   for (const Input &input : inputs)
     if (input.argument == argument) {
+      noteInput();
       at = stageIndex;
       return input.array;
     }
@@ -115,6 +116,15 @@ Value SlicedKernel::computeWide(Value value) {
     emitGramAdjoint(adjoint);
     return memo.lookup(value);
   }
+  // A product that only this sum reads is not rounded by itself.
+  if (isa<arith::AddFOp>(op))
+    for (unsigned number : {0, 1}) {
+      auto product =
+          resolve(op->getOperand(number)).getDefiningOp<arith::MulFOp>();
+      if (product && product->hasOneUse())
+        return w->fma(evalWide(product.getLhs()), evalWide(product.getRhs()),
+                      evalWide(op->getOperand(1 - number)));
+    }
   IRMapping map;
   for (Value operand : op->getOperands())
     map.map(operand, evalWide(operand));
@@ -150,17 +160,23 @@ Value SlicedKernel::emitProduct(MatmulOp op) {
     return sum;
   }
   // Tokens x columns of the state, times its transpose: its rows are ours.
-  for (int64_t part = 0; part < countSlices(Cols); ++part) {
-    Value from = w->index(16 * part);
-    Value turned =
-        rhs == state
-            ? read(stateTile, {from, firstRow}, w->square(),
-                   /*transpose=*/true)
-            : w->load(savedTile.array, {stageIndex, from, firstRow},
-                      w->square(), /*transpose=*/true);
-    sum = w->mma(turned, loadTile(lhs, from, /*transpose=*/false), sum);
-  }
+  for (int64_t part = 0; part < countSlices(Cols); ++part)
+    sum = w->mma(loadStateRows(rhs, part),
+                 loadTile(lhs, w->index(16 * part), /*transpose=*/false), sum);
   return sum;
+}
+
+Value SlicedKernel::loadStateRows(Value value, int64_t part) {
+  Value &known = stateMemo[{value, -1 - part}];
+  if (known)
+    return known;
+  Value from = w->index(16 * part);
+  noteInput();
+  return known = value == state
+                     ? read(stateTile, {from, firstRow}, w->square(),
+                            /*transpose=*/true)
+                     : w->load(savedTile.array, {stageIndex, from, firstRow},
+                               w->square(), /*transpose=*/true);
 }
 
 Value SlicedKernel::emitSolve(TriSolveOp op, Value wanted) {
@@ -201,10 +217,12 @@ Value SlicedKernel::evalState(Value value, int64_t part) {
 
 Value SlicedKernel::computeState(Value value, int64_t part) {
   RankedTensorType type = w->square();
-  if (value == checkpoint)
+  if (value == checkpoint) {
+    noteInput();
     return w->extend(w->load(savedTile.array,
                              {stageIndex, firstRow, w->index(16 * part)},
                              type));
+  }
   Operation *op = value.getDefiningOp();
   if (std::optional<double> number = VectorBuilder::getConstant(value))
     return w->constant(*number, type);
@@ -275,6 +293,14 @@ Value SlicedKernel::computeOwn(Value value) {
                                     getTables(op->getOperand(0), 4).total);
   if (isa<TokenSumOp>(op) && mine)
     return warp::SumOp::create(w->b, type, evalWide(op->getOperand(0)));
+  if (isa<SumOp>(op) && side == Rows && isStatesProduct(op->getOperand(0))) {
+    // Rows of both states are at hand where products with them are made.
+    Value sum;
+    for (int64_t part = 0; part < countSlices(Cols); ++part)
+      sum = w->fma(w->extend(loadStateRows(state, part)),
+                   w->extend(loadStateRows(checkpoint, part)), sum);
+    return warp::SumOp::create(w->b, type, sum);
+  }
   if (isPointwise(op)) {
     IRMapping map;
     for (Value operand : op->getOperands())

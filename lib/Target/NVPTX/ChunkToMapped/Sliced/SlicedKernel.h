@@ -35,13 +35,13 @@ struct SlicedChoice {
   /// Chunks whose inputs have a place: with 2, the next one's are on their way,
   /// and what does not depend on the state is computed for it already.
   int64_t stages = 2;
-  /// Are a decay-Gram's scaled operands kept for its cotangents?
-  bool keepsLevels = true;
   /// Which arrays have a place for this chunk and for the next, in the order of
   /// getDoubled(): those that are written ahead while they are still read.
   std::vector<bool> doubled;
   /// Which arrays anybody reads, in the same order; empty: all.
   std::vector<bool> read;
+  /// The last interval that reads a chunk's own inputs.
+  int lastInput = 1000;
 };
 
 class SlicedKernel {
@@ -58,6 +58,7 @@ public:
   /// After emit(): the arrays that need two places, and those that are read.
   std::vector<bool> getDoubled() const;
   std::vector<bool> getRead() const;
+  int getLastInput() const { return lastInput; }
 
   /// Fills the kernel's body.
   void emit(GpuKernel kernel);
@@ -143,7 +144,7 @@ private:
   struct Pairs {
     int level = 0;
     unsigned tiles = 0;
-    Place tile;     // [4, 8 rows, 8 cols]
+    Place tile;     // [n, n, 4, 16, 16], n: more of rows and columns
     Place diagonal; // [diagonals, 16]
   };
 
@@ -184,6 +185,8 @@ private:
   int levelOfGram(DecayGramOp op);
   int levelOfPairs(DecayGramAdjointOp op);
   int storeVector(Value value);
+  /// Is it the carried state times the saved one, element by element?
+  bool isStatesProduct(Value value);
   unsigned getLevelTiles(OperandRange rows, OperandRange cols, Value decay,
                          ArrayRef<int32_t> rowPositions,
                          ArrayRef<int32_t> colPositions);
@@ -208,6 +211,8 @@ private:
   /// 16 x 16 of a wide operand's tile: tokens x channels from `channel` on, or
   /// transposed.
   Value loadTile(Value value, Value channel, bool transpose);
+  /// 16 rows of a state, of the slice, and 16 columns of it: as rows here.
+  Value loadStateRows(Value value, int64_t part);
   /// Zero in rows that the slice's matrix does not have.
   Value maskRows(Value fragment, Value value);
   Value emitScan(Value x, bool exclusive, bool reverse);
@@ -227,14 +232,16 @@ private:
   /// before in right halves of the level's blocks, behind in left ones.
   Value getLevelFactor(Value decay, int level);
   /// Row operands in right halves of the level's blocks and column operands in
-  /// left ones, scaled, as split_cols' slots.
-  std::pair<SmallVector<Value>, SmallVector<Value>>
-  splitLevel(ArrayRef<Value> x, ArrayRef<Value> y, Value factor, int level);
+  /// left ones, scaled: one for each number.
+  SmallVector<Value> scaleLevel(ArrayRef<Value> x, ArrayRef<Value> y,
+                                Value factor, int level);
   void emitLevels(LevelTiles &tiles);
   void emitGrams(const Task &task);
   Value emitGramSquare(DecayGramOp op, Value gram);
   void emitPairs(const Task &task);
   void emitGramAdjoint(DecayGramAdjointOp op);
+  Value addHalf(Value total, Value value, Value factor, int64_t distance,
+                bool right);
 
   //===--------------------------------------------------------------------===//
   // EmitOneWarp.cpp: C x C matrices, vectors, numbers
@@ -310,7 +317,11 @@ private:
   bool backward = false, scans = false, copiesCheckpoint = false;
   Value state, valid, checkpoint; // the program's arguments
   int64_t stateRows = 0, stateCols = 0;
-  int lastInterval = 0;
+  int lastInterval = 0, lastInput = 0;
+  void noteInput() {
+    if (level >= 0)
+      lastInput = std::max(lastInput, interval);
+  }
   llvm::DenseMap<Value, Shape> shapes;
   llvm::DenseMap<std::pair<Value, int>, int> levels;
   std::vector<Task> tasks;

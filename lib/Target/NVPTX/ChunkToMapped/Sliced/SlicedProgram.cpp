@@ -331,8 +331,10 @@ int SlicedKernel::levelOfPairs(DecayGramAdjointOp op) {
         diagonals += op.getMask(a, b) == "diagonal";
       }
   const LevelTiles &operands = levelTiles[entry.tiles];
-  entry.tile.type = getTileType({4}, operands.rowTile.type.getShape()[1],
-                           8 * operands.cols.size(), policy.type);
+  // Rows and columns with the same number share a matrix.
+  int64_t count = std::max(operands.rows.size(), operands.cols.size());
+  entry.tile.type =
+      getTileType({count, count, 4}, kTokens, kTokens, policy.type);
   if (diagonals)
     entry.diagonal.type = warp::SharedType::get(
         program.getContext(), {diagonals, kTokens},
@@ -347,6 +349,15 @@ int SlicedKernel::levelOfPairs(DecayGramAdjointOp op) {
       }
   needScans();
   return entry.level + 1;
+}
+
+bool SlicedKernel::isStatesProduct(Value value) {
+  auto product = value.getDefiningOp<arith::MulFOp>();
+  if (!product || !checkpoint)
+    return false;
+  Value lhs = resolve(product.getLhs()), rhs = resolve(product.getRhs());
+  return (lhs == state && rhs == checkpoint) ||
+         (lhs == checkpoint && rhs == state);
 }
 
 int SlicedKernel::storeVector(Value value) {
@@ -367,6 +378,9 @@ int SlicedKernel::storeVector(Value value) {
     stored.level = levelInSlice(input, /*state=*/false, shape.side);
     if (isa<SumOp>(op))
       stored.parts = countSlices(shape.side);
+  } else if (isStatesProduct(input)) {
+    stored.side = Rows;
+    stored.level = levelOfOwn(value, Rows);
   } else if (shape.kind == Kind::State) {
     stored.side = Cols;
     stored.level = levelInSlice(input, /*state=*/true, Cols);
@@ -488,6 +502,8 @@ int SlicedKernel::levelOfOwn(Value value, Side side) {
       getShape(op->getOperand(0)).side == side) {
     return levelInSlice(op->getOperand(0), /*state=*/false, side);
   }
+  if (isa<SumOp>(op) && side == Rows && isStatesProduct(op->getOperand(0)))
+    return std::max(levelOfStateTile(state), levelOfStateTile(checkpoint));
   if (isPointwise(op)) {
     int level = getFirst();
     for (Value operand : op->getOperands())
