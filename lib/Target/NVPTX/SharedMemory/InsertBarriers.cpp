@@ -168,9 +168,13 @@ private:
           levelBefore.getDistance() != levelNow.getDistance() &&
           pending.stale.empty())
         return Order::None;
-      // So have pairs of different rows and columns.
-      if (isa<warp::StorePairsOp>(before.op) &&
-          isa<warp::StorePairsOp>(now.op)) {
+      // So have pairs of different rows and columns, below the diagonal or, with
+      // transpose, above it.
+      auto pairsBefore = dyn_cast<warp::StorePairsOp>(before.op);
+      auto pairsNow = dyn_cast<warp::StorePairsOp>(now.op);
+      if (pairsBefore && pairsNow) {
+        if (pairsBefore.getTranspose() != pairsNow.getTranspose())
+          return Order::None;
         int64_t x, y;
         for (auto [a, b] : llvm::zip_equal(before.indices, now.indices))
           if (isConstant(a, x) && isConstant(b, y) && x != y)
