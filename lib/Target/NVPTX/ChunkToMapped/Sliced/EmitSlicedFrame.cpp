@@ -244,9 +244,20 @@ void SlicedKernel::enter(const ChunkContext &context, int nextLevel) {
 
 void SlicedKernel::emitSlicePass(Side which, int wanted) {
   side = which;
-  for (const Task &task : tasks)
-    if (task.side == which && task.level == wanted && isWanted(task))
-      emitTask(task);
+  // Grams and their cotangents first: they need the decays' products one level
+  // after the other, all else those over the whole chunk.
+  for (auto &[op, entry] : pairs) {
+    auto adjoint = cast<DecayGramAdjointOp>(op);
+    if (levelTiles[entry.tiles].side == which &&
+        levelInSlice(adjoint.getDecayGradient(), /*state=*/false, which) ==
+            wanted)
+      emitGramAdjoint(adjoint);
+  }
+  for (bool grams : {true, false})
+    for (const Task &task : tasks)
+      if (task.side == which && task.level == wanted && isWanted(task) &&
+          (task.type == Task::Levels) == grams)
+        emitTask(task);
   side = None;
 }
 
