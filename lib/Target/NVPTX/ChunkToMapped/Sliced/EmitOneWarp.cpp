@@ -98,6 +98,7 @@ Value SlicedKernel::computeSquare(Value value) {
   for (Value operand : op->getOperands())
     map.map(operand, evalSquare(operand));
   Operation *copy = w->b.clone(*op, map);
+  WarpBuilder::allowContraction(copy);
   copy->getResult(0).setType(type);
   return copy->getResult(0);
 }

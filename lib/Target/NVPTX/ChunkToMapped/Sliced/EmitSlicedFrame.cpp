@@ -45,6 +45,9 @@ void SlicedKernel::forget() {
 }
 
 void SlicedKernel::renewLanes() {
+  // In every other interval: it costs some instructions.
+  if (interval % 2 && firstRow)
+    return;
   warpId = warp::RenewLanesOp::create(w->b, w->b.getIndexType(), round);
   firstRow = w->mul(warpId, 16);
 }
@@ -208,7 +211,8 @@ void SlicedKernel::emitTask(const Task &task) {
 
 void SlicedKernel::emitAhead(int number, const ChunkContext &context) {
   interval = number;
-  renewLanes();
+  if (!firstRow)
+    firstRow = w->mul(kernelWarp, 16);
   int wanted = number - getInterval(getFirst()) + getFirst();
   for (Side which : {Cols, Rows}) {
     if (!hasTasks(which, wanted))

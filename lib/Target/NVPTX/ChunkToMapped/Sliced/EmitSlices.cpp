@@ -116,19 +116,11 @@ Value SlicedKernel::computeWide(Value value) {
     emitGramAdjoint(adjoint);
     return memo.lookup(value);
   }
-  // A product that only this sum reads is not rounded by itself.
-  if (isa<arith::AddFOp>(op))
-    for (unsigned number : {0, 1}) {
-      auto product =
-          resolve(op->getOperand(number)).getDefiningOp<arith::MulFOp>();
-      if (product && product->hasOneUse())
-        return w->fma(evalWide(product.getLhs()), evalWide(product.getRhs()),
-                      evalWide(op->getOperand(1 - number)));
-    }
   IRMapping map;
   for (Value operand : op->getOperands())
     map.map(operand, evalWide(operand));
   Operation *copy = w->b.clone(*op, map);
+  WarpBuilder::allowContraction(copy);
   copy->getResult(0).setType(type);
   return copy->getResult(0);
 }
@@ -246,6 +238,7 @@ Value SlicedKernel::computeState(Value value, int64_t part) {
   for (Value operand : op->getOperands())
     map.map(operand, evalState(operand, part));
   Operation *copy = w->b.clone(*op, map);
+  WarpBuilder::allowContraction(copy);
   copy->getResult(0).setType(type);
   return copy->getResult(0);
 }

@@ -13,6 +13,16 @@ using namespace mlir::delta;
 using namespace mlir::delta::gpumap;
 using warp::Axis;
 
+/// A product that only a sum reads need not be rounded by itself.
+static constexpr arith::FastMathFlags kContract =
+    arith::FastMathFlags::contract;
+
+void WarpBuilder::allowContraction(Operation *op) {
+  if (auto floats = dyn_cast<arith::ArithFastMathInterface>(op))
+    op->setAttr(floats.getFastMathAttrName(),
+                arith::FastMathFlagsAttr::get(op->getContext(), kContract));
+}
+
 Value WarpBuilder::index(int64_t value) {
   Value &known = indices[value];
   if (!known) {
@@ -133,11 +143,11 @@ Value WarpBuilder::select(Value condition, Value x, Value y) {
 }
 
 Value WarpBuilder::mulf(Value x, Value y) {
-  return x && y ? Value(arith::MulFOp::create(b, x, y)) : x ? x : y;
+  return x && y ? Value(arith::MulFOp::create(b, x, y, kContract)) : x ? x : y;
 }
 
 Value WarpBuilder::addf(Value x, Value y) {
-  return x && y ? Value(arith::AddFOp::create(b, x, y)) : x ? x : y;
+  return x && y ? Value(arith::AddFOp::create(b, x, y, kContract)) : x ? x : y;
 }
 
 Value WarpBuilder::fma(Value x, Value y, Value z) {

@@ -61,6 +61,8 @@ public:
   /// Products and sums of which null is the neutral element.
   Value mulf(Value x, Value y);
   Value addf(Value x, Value y);
+  /// Lets a product and a sum be one instruction.
+  static void allowContraction(Operation *op);
   /// x y + z, rounded once.
   Value fma(Value x, Value y, Value z);
 
