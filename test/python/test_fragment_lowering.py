@@ -399,6 +399,102 @@ def test_store_level(run, element, suffix):
     assert np.array_equal(out[element == "bf16"], np.tril(data @ data.T, -1))
 
 
+@pytest.mark.parametrize("distance", [1, 2, 4, 8])
+def test_columns(run, distance):
+    """Columns change places, are separated and put together again."""
+    F, H = frag(16, 16, "f32"), frag(16, 8, "f32")
+    body = f"""
+{load("t", "u", 16, 16)}
+  %s = delta_warp.shuffle_cols %t by {distance} : {F}
+  %right, %left = delta_warp.split_cols %t by {distance} : {F} -> {H}
+  %m = delta_warp.merge_cols %right, %left by {distance} : {H} -> {F}
+  %w = delta_warp.concat axis 1 %s, %right, %left, %m : {F}, {H}, {H}, {F} -> {frag(16, 48, "f32")}
+{store("w", "o", 16, 48)}
+"""
+    data = numbers(16, 16)
+    out, _ = run(body, "sm_90a", u=data, o=(16, 48))
+    cols, slots, d = np.arange(16), np.arange(8), distance
+    right = slots + 8 if d == 8 else (slots | d) + np.where(slots & d, 0, 8)
+    left = slots if d == 8 else (slots & ~d) + np.where(slots & d, 8, 0)
+    expected = np.concatenate(
+        [data[:, cols ^ d], data[:, right], data[:, left], data], axis=1)
+    assert np.array_equal(out, expected)
+
+
+@pytest.mark.parametrize("distance", [1, 2, 4, 8])
+def test_split_packed_columns(run, distance):
+    F, H = frag(16, 16, "bf16"), frag(16, 8, "bf16")
+    body = f"""
+{load("t", "x", 16, 16, "bf16")}
+  %right, %left = delta_warp.split_cols %t by {distance} : {F} -> {H}
+  %w = delta_warp.concat axis 1 %right, %left : {H}, {H} -> {F}
+{store("w", "p", 16, 16, "bf16")}
+"""
+    data, slots, d = numbers(16, 16), np.arange(8), distance
+    _, out = run(body, "sm_90a", x=data, p=(16, 16))
+    right = slots + 8 if d == 8 else (slots | d) + np.where(slots & d, 0, 8)
+    left = slots if d == 8 else (slots & ~d) + np.where(slots & d, 8, 0)
+    assert np.array_equal(out, np.concatenate([data[:, right], data[:, left]],
+                                              axis=1))
+
+
+def test_shuffle_vector_columns(run):
+    V = along(16, "f32", COLS)
+    body = load_vector("t", "u", 16, COLS)
+    for number, distance in enumerate((1, 2, 4, 8)):
+        body += f"""
+  %s{distance} = delta_warp.shuffle_cols %t by {distance} : {V}
+  %i{distance} = arith.constant {16 * number} : index
+  delta_warp.global_store %s{distance}, %o[%i{distance}] strides(%c1) valid(%c16) : {V}, memref<?xf32>
+"""
+    data = numbers(16)
+    out, _ = run(body, "sm_80", u=data, o=(4, 16))
+    expected = [data[np.arange(16) ^ d] for d in (1, 2, 4, 8)]
+    assert np.array_equal(out, expected)
+
+
+def test_column_sums(run):
+    body = f"""
+{load("t", "u", 16, 24)}
+  %s = delta_warp.sum %t : {frag(16, 24, "f32")} -> {along(24, "f32", COLS)}
+{store_vector("s", "o", 24, COLS)}
+"""
+    data = np.random.default_rng(5).integers(-9, 9, (16, 24)).astype(np.float32)
+    out, _ = run(body, "sm_90a", u=data, o=(24,))
+    assert np.array_equal(out, data.sum(axis=0))
+
+
+@pytest.mark.parametrize("element", ["bf16", "f32"])
+@pytest.mark.parametrize("suffix", ["", ", swizzle"])
+@pytest.mark.parametrize("turn", ["", " transpose"])
+def test_store_pairs(run, element, suffix, turn):
+    """Every pair below the diagonal goes to its level; what is beside stays."""
+    array = f"!delta_warp.shared<2x4x16x16x{element}{suffix}>"
+    target, F = ("p", frag(16, 16, element)) if element == "bf16" else \
+        ("o", frag(16, 16, element))
+    body = f"""
+  %a = delta_warp.alloc_shared : {array}
+  delta_warp.fill_shared %a : {array}
+{load("t", "u", 16, 16)}
+  delta_warp.store_pairs %t, %a[%c1, %c0, %c0, %c0]{turn} : {frag(16, 16, "f32")}, {array}
+"""
+    for level in range(4):
+        body += f"""
+  %f{level} = delta_warp.shared_load %a[%c1, %c{level}, %c0, %c0] : {array} -> {F}
+  %i{level} = arith.constant {256 * level} : index
+  delta_warp.global_store %f{level}, %{target}[%i{level}] strides(%c16, %c1) valid(%c16, %c16) {{alignment = 8}} : {F}, memref<?x{element}>
+"""
+    data = np.random.default_rng(3).integers(1, 99, (16, 16)).astype(np.float32)
+    out = run(body, "sm_90a", u=data, **{target: (4, 16, 16)})
+    expected = np.zeros((4, 16, 16), np.float32)
+    for i in range(16):
+        for j in range(i):
+            level = (i ^ j).bit_length() - 1
+            at = (level, j, i) if turn else (level, i, j)
+            expected[at] = data[i, j]
+    assert np.array_equal(out[element == "bf16"], expected)
+
+
 # -- Products ----------------------------------------------------------------
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -123,6 +123,78 @@ func.func @split_rows_c1_rows(%x: tensor<8x8xf32, #delta_warp.fragment>) {
 
 // -----
 
+func.func @shuffle_cols_c1(%x: tensor<16xf32, #delta_warp.along<rows>>) {
+  // expected-error @below {{expects a fragment or a vector along columns, but got a vector along rows}}
+  %0 = delta_warp.shuffle_cols %x by 2 : tensor<16xf32, #delta_warp.along<rows>>
+  return
+}
+
+// -----
+
+func.func @shuffle_cols_c1_element(%x: tensor<16x16xbf16, #delta_warp.fragment>) {
+  // expected-error @below {{expects elements f32, but got 'bf16'}}
+  %0 = delta_warp.shuffle_cols %x by 2 : tensor<16x16xbf16, #delta_warp.fragment>
+  return
+}
+
+// -----
+
+func.func @shuffle_cols_c1_distance(%x: tensor<16x16xf32, #delta_warp.fragment>) {
+  // expected-error @below {{expects the distance to be a power of two below 16, but got 16}}
+  %0 = delta_warp.shuffle_cols %x by 16 : tensor<16x16xf32, #delta_warp.fragment>
+  return
+}
+
+// -----
+
+func.func @split_cols_c1(%x: tensor<16x8xf32, #delta_warp.fragment>) {
+  // expected-error @below {{expects an input of 16 columns, but got 8}}
+  %0, %1 = delta_warp.split_cols %x by 4 : tensor<16x8xf32, #delta_warp.fragment> -> tensor<16x8xf32, #delta_warp.fragment>
+  return
+}
+
+// -----
+
+func.func @split_cols_c1_distance(%x: tensor<8x16xf32, #delta_warp.fragment>) {
+  // expected-error @below {{expects the distance to be 1, 2, 4 or 8, but got 16}}
+  %0, %1 = delta_warp.split_cols %x by 16 : tensor<8x16xf32, #delta_warp.fragment> -> tensor<8x8xf32, #delta_warp.fragment>
+  return
+}
+
+// -----
+
+func.func @merge_cols_c1(%x: tensor<8x8xbf16, #delta_warp.fragment>) {
+  // expected-error @below {{expects operands of 8 columns of f32}}
+  %0 = delta_warp.merge_cols %x, %x by 1 : tensor<8x8xbf16, #delta_warp.fragment> -> tensor<8x16xbf16, #delta_warp.fragment>
+  return
+}
+
+// -----
+
+func.func @store_pairs_c1(%a: !delta_warp.shared<4x16x16xf32>, %x: tensor<8x16xf32, #delta_warp.fragment>, %i: index) {
+  // expected-error @below {{expects a value of 16x16 f32}}
+  delta_warp.store_pairs %x, %a[%i, %i, %i] : tensor<8x16xf32, #delta_warp.fragment>, !delta_warp.shared<4x16x16xf32>
+  return
+}
+
+// -----
+
+func.func @store_pairs_c2(%a: !delta_warp.shared<2x16x16xf32>, %x: tensor<16x16xf32, #delta_warp.fragment>, %i: index) {
+  // expected-error @below {{expects an array that ends in 4x16x16, but got '!delta_warp.shared<2x16x16xf32>'}}
+  delta_warp.store_pairs %x, %a[%i, %i, %i] : tensor<16x16xf32, #delta_warp.fragment>, !delta_warp.shared<2x16x16xf32>
+  return
+}
+
+// -----
+
+func.func @store_pairs_c2_indices(%a: !delta_warp.shared<4x16x16xf32>, %x: tensor<16x16xf32, #delta_warp.fragment>, %i: index) {
+  // expected-error @below {{expects 3 indices, but got 2}}
+  delta_warp.store_pairs %x, %a[%i, %i] : tensor<16x16xf32, #delta_warp.fragment>, !delta_warp.shared<4x16x16xf32>
+  return
+}
+
+// -----
+
 func.func @extract_c1(%x: tensor<16x16xf32, #delta_warp.fragment>) {
   // expected-error @below {{expects offset 1 to be a multiple of 8 that leaves the part inside, but got 4}}
   %0 = delta_warp.extract %x [0, 4] : tensor<16x16xf32, #delta_warp.fragment> -> tensor<8x8xf32, #delta_warp.fragment>

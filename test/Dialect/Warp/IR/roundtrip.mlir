@@ -35,6 +35,23 @@ func.func @layouts(%x: f32, %f: !frag, %r: !rows, %c: !cols) {
   return
 }
 
+// CHECK-LABEL: func @columns
+func.func @columns(%f: !frag, %pairs: !delta_warp.shared<2x4x16x16xbf16>, %i: index) {
+  // CHECK: delta_warp.shuffle_cols %{{.*}} by 4 : tensor<16x16xf32, #delta_warp.fragment>
+  %0 = delta_warp.shuffle_cols %f by 4 : !frag
+  // CHECK: %[[RIGHT:.*]], %[[LEFT:.*]] = delta_warp.split_cols %{{.*}} by 2 : tensor<16x16xf32, #delta_warp.fragment> -> tensor<16x8xf32, #delta_warp.fragment>
+  %right, %left = delta_warp.split_cols %f by 2 : !frag -> tensor<16x8xf32, #delta_warp.fragment>
+  // CHECK: delta_warp.merge_cols %[[RIGHT]], %[[LEFT]] by 2 : tensor<16x8xf32, #delta_warp.fragment> -> tensor<16x16xf32, #delta_warp.fragment>
+  %1 = delta_warp.merge_cols %right, %left by 2 : tensor<16x8xf32, #delta_warp.fragment> -> !frag
+  // CHECK: delta_warp.sum %{{.*}} : tensor<16x16xf32, #delta_warp.fragment> -> tensor<16xf32, #delta_warp.along<cols>>
+  %2 = delta_warp.sum %f : !frag -> tensor<16xf32, #delta_warp.along<cols>>
+  // CHECK: delta_warp.store_pairs %{{.*}}, %{{.*}}[%{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}] : tensor<16x16xf32, #delta_warp.fragment>, !delta_warp.shared<2x4x16x16xbf16>
+  delta_warp.store_pairs %f, %pairs[%i, %i, %i, %i] : !frag, !delta_warp.shared<2x4x16x16xbf16>
+  // CHECK: delta_warp.store_pairs %{{.*}}, %{{.*}}[%{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}] transpose :
+  delta_warp.store_pairs %f, %pairs[%i, %i, %i, %i] transpose : !frag, !delta_warp.shared<2x4x16x16xbf16>
+  return
+}
+
 // CHECK-LABEL: func @rows
 func.func @rows(%f: !half, %r: !rows) {
   // CHECK: delta_warp.shuffle_rows %{{.*}} by 4 : tensor<16x16xbf16, #delta_warp.fragment>
