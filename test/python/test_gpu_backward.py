@@ -11,6 +11,7 @@ either sign, which may be near 0: its absolute error has a limit.
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ import pytest
 from test_gpu_forward import LIBRARY
 
 SUMS = {"d_scale"}
+# A decay for every channel takes the most registers.
+WIDE_DECAYS = {"dplr", "rwkv7", "kda", "gdn2", "gla", "rwkv6"}
 
 
 def run(tool, spec, sizes, *more, expect=0):
@@ -51,6 +54,36 @@ def test_library(tool, spec):
     target = "sm_80" if spec in ("gla", "kda") else "sm_90a"
     check(tool, spec, "B=2,T=37,H=2,K=24,V=40", "--dtype=bf16",
           f"--target={target}", limit=2e-2)
+
+
+@pytest.mark.parametrize("spec", ["dplr", "kda", "gated_delta_rule", "mamba2"])
+def test_by_tiles(tool, spec):
+    """The mapping of programs that have no slices."""
+    check(tool, spec, "B=2,T=37,H=2,K=24,V=40", "--dtype=bf16",
+          "--target=sm_90a", "--mapping=warps=4", limit=2e-2)
+
+
+@pytest.mark.parametrize("spec", LIBRARY)
+@pytest.mark.parametrize("size", [64, 128])
+def test_library_is_mapped_in_slices(tool, tmp_path, spec, size):
+    """Also where shared memory is small, and without many spilled registers."""
+    more = ["-D", "n=2"] if spec == "gated_delta_product" else []
+    for target in ("sm_80", "sm_90a"):
+        emit = "cubin" if shutil.which("ptxas") else "ptx"
+        done = tool("delta-compile", spec, "-D", f"K={size}", "-D",
+                    f"V={size}", *more, "--dtype=bf16", f"--target={target}",
+                    "--fn=backward", f"--emit={emit}", "--explain", "-o",
+                    tmp_path / "kernel")
+        assert "mapping form=sliced" in done.stderr
+        spilled = re.search(r"spill_bytes=(\d+)", done.stderr)
+        if not spilled:
+            continue
+        if spec in WIDE_DECAYS:
+            assert int(spilled[1]) <= (1000 if size == 64 else 2200)
+        elif spec in ("gated_delta_product", "longhorn"):
+            assert int(spilled[1]) <= (0 if size == 64 else 260)
+        else:
+            assert int(spilled[1]) == 0
 
 
 @pytest.mark.parametrize("spec", ["dplr", "kda", "gated_delta_rule", "gla"])

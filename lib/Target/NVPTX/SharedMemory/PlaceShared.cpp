@@ -105,8 +105,11 @@ public:
     int64_t end = std::max(last[accesses.back().op], last[loop]);
     if (!carried)
       return {{firstInside, lastInside}};
-    // Refilled after its last use: free in between.
-    if (copy && lastPlain >= 0 && getSpan(copy->op, loop).first > lastPlain &&
+    // Refilled after its last use: free in between, unless another stage holds
+    // what is wanted next.
+    bool single =
+        cast<warp::SharedType>(array.getResult().getType()).getShape()[0] == 1;
+    if (copy && single && lastPlain >= 0 && getSpan(copy->op, loop).first > lastPlain &&
         last[accesses.back().op] <= last[loop])
       return {{begin, lastPlain}, {getSpan(copy->op, loop).first, end}};
     return {{begin, end}};
