@@ -257,11 +257,27 @@ void SlicedKernel::emitSlicePass(Side which, int wanted) {
             wanted)
       emitGramAdjoint(adjoint);
   }
-  for (bool grams : {true, false})
-    for (const Task &task : tasks)
-      if (task.side == which && task.level == wanted && isWanted(task) &&
-          (task.type == Task::Levels) == grams)
-        emitTask(task);
+  // Then in the order in which the program has them, which keeps the fewest
+  // values for later.
+  SmallVector<const Task *> mine;
+  for (const Task &task : tasks)
+    if (task.side == which && task.level == wanted && isWanted(task))
+      mine.push_back(&task);
+  auto rank = [&](const Task *task) {
+    Operation *op =
+        task->value ? resolve(task->value).getDefiningOp() : nullptr;
+    return std::make_pair(task->type != Task::Levels, op);
+  };
+  llvm::stable_sort(mine, [&](const Task *x, const Task *y) {
+    auto [firstX, opX] = rank(x);
+    auto [firstY, opY] = rank(y);
+    if (firstX != firstY)
+      return firstX < firstY;
+    return opX && opY ? opX != opY && opX->isBeforeInBlock(opY)
+                      : !opX && opY;
+  });
+  for (const Task *task : mine)
+    emitTask(*task);
   side = None;
 }
 
