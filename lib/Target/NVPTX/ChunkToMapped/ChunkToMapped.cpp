@@ -276,7 +276,7 @@ LogicalResult mlir::delta::explainGpuMapping(ModuleOp module,
   os << "mapping warps=" << chosen->warps << " rows=" << chosen->rowsPerWarp
      << " vsplit=" << chosen->vBlocks << " window=" << chosen->window
      << " stages=" << chosen->stages << " kernels=1 mma_flops_per_chunk="
-     << countMmaFlops(setting->program, *chosen) << "\n";
+     << countMmaFlops(setting->program, setting->policy, *chosen) << "\n";
   return success();
 }
 

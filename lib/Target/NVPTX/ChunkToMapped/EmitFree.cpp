@@ -146,8 +146,9 @@ Value Emitter::computeFree(Node node) {
     return getPrefix(prefix, node);
   if (auto totalProduct = dyn_cast<TotalProductOp>(op)) {
     Form source = form == Form::Number ? Form::Tokens : Form::Wide;
-    Value total =
-        getTables({program.resolve(totalProduct.getInput()), source}).total;
+    Value decay = program.resolve(totalProduct.getInput());
+    Value total = form == Form::Number ? getTables({decay, source}).total
+                                       : getFactors(decay, 4).total;
     if (form == Form::Number)
       return warp::ElementOp::create(b, b.getF32Type(), total, 0);
     return warp::CollapseOp::create(b, type, total);
@@ -185,8 +186,27 @@ void Emitter::getOperandParts(Operation *sum, SmallVectorImpl<Value> &parts) {
     return getGramParts(gram, parts);
   auto matmul = cast<MatmulOp>(sum);
   Value rhs = program.resolve(matmul.getRhs());
-  parts.push_back(toOperand(getContracted(matmul.getLhs(), rhs)));
-  parts.push_back(toOperand(getFree({rhs, Form::Wide})));
+  for (Value operand : {program.resolve(matmul.getLhs()), rhs})
+    if (Value scaled = getScaledInput(operand))
+      parts.push_back(scaled);
+    else
+      parts.push_back(toOperand(operand == rhs
+                                    ? getFree({rhs, Form::Wide})
+                                    : getContracted(operand, rhs)));
+}
+
+Value Emitter::getScaledInput(Value value) {
+  auto product = program.resolve(value).getDefiningOp<arith::MulFOp>();
+  if (!product)
+    return Value();
+  Value x = program.resolve(product.getLhs()),
+        y = program.resolve(product.getRhs());
+  // What is added to the state, by products over later tokens, is rounded once.
+  for (auto [input, factor] : {std::pair(x, y), std::pair(y, x)})
+    if (auto prefix = factor.getDefiningOp<PrefixProductOp>();
+        prefix && !prefix.getReverse() && policy.isNarrow(program, input))
+      return scaleOperand(getNarrow(input), getFree({factor, Form::Wide}));
+  return Value();
 }
 
 Value Emitter::join(Value left, Value right) {
@@ -204,6 +224,7 @@ void Emitter::dropSlice() {
     memo.erase(node);
   sliceMemo.clear();
   tables.clear();
+  factors.clear();
 }
 
 /// Eight channels at a time, which takes half as many registers: what is left
@@ -229,6 +250,10 @@ void Emitter::emitParts(int64_t channels, ArrayRef<Operation *> sums,
       getOperandParts(op, parts.operands[half].back());
     }
     for (const TransferPlace *place : stores) {
+      if (Value scaled = getScaledInput(place->node.value)) {
+        parts.factors[half].push_back(scaled);
+        continue;
+      }
       Value value = getFree(place->node);
       if (place->node.form == Form::Channels)
         value = maskChannels(value, place->node.value, channels, 1.0);

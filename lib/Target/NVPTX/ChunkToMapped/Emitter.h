@@ -30,6 +30,20 @@ struct DyadicTables {
   int built = 0; // levels
 };
 
+/// The same for fragments, seen from the row: before level s, `active[s]` is
+/// the product that the level asks for (of a row in the right half of its block
+/// of 2s that over the rows before it, of a row in the left half that over the
+/// rows behind it, both within the half) and `passive[s]` the other one. Both go
+/// through the next level with one product. `before` and `behind` are those over
+/// all 16 rows. A null value is 1.
+struct DecayFactors {
+  Value w, total;
+  Value active[4], passive[4], before, behind;
+  /// Is the row itself part of products before it, and of those behind it?
+  bool rowsInclusive = false, colsInclusive = false;
+  int built = -1; // the last level
+};
+
 class Emitter {
 public:
   Emitter(const Program &program, const GpuMapping &mapping,
@@ -157,6 +171,20 @@ private:
   // Decay (EmitDecay.cpp).
   /// With the products of that many levels.
   const DyadicTables &getTables(Node decay, int levels = 4);
+  /// Those of the current half of a slice, up to that level; 4: all rows.
+  const DecayFactors &getFactors(Value decay, int level);
+  /// What scales a row operand and a column operand in one fragment at a level:
+  /// right rows by the products before them, left ones by those behind. Null
+  /// for 1.
+  Value getScale(Value decay, int level, bool rowInclusive, bool colInclusive);
+  /// `value * factor` as operand of a matrix instruction. An input that has the
+  /// operands' type is scaled in it.
+  Value scaleOperand(Value value, Value factor);
+  /// An input times the product of the decays before it, both as operands; null
+  /// for another value.
+  Value getScaledInput(Value value);
+  /// The operand's type, of an input that already has it; null for other values.
+  Value getNarrow(Value value);
   Value getPrefix(PrefixProductOp op, Node node);
   Value getDecayMask(DecayMaskOp op);
   /// Accumulators of a decay-Gram over the channels.
@@ -164,12 +192,6 @@ private:
   /// A decay-Gram's operands for the current half of the slice, in the order in
   /// which accumulateGram takes them.
   void getGramParts(DecayGramOp op, SmallVectorImpl<Value> &parts);
-  /// Rows and columns of the current half, scaled by their own token's decay
-  /// where it lies between the events (`scaled`) or as they are.
-  struct GramOperands {
-    SmallVector<Value> rows, cols, plainRows, plainCols;
-  };
-  GramOperands getGramOperands(DecayGramOp op);
   void accumulateGram(DecayGramOp op, ArrayRef<Value> operands,
                       MutableArrayRef<Value> accumulators);
   void accumulateDiagonals(DecayGramOp op, MutableArrayRef<Value> accumulators);
@@ -229,6 +251,7 @@ private:
   llvm::DenseMap<Node, Value> memo;      // free slice, one chunk
   SmallVector<Node> sliceMemo;           // entries to drop after a slice
   llvm::DenseMap<Value, DyadicTables> tables; // of the current slice
+  llvm::DenseMap<Value, DecayFactors> factors;
   llvm::DenseMap<Value, Value> uniforms, columns;
   llvm::DenseMap<std::pair<Value, int64_t>, Value> stateMemo;
   llvm::DenseMap<Value, Value> operandMemo;

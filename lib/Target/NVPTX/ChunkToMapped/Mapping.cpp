@@ -17,6 +17,14 @@ using namespace mlir;
 using namespace mlir::delta;
 using namespace mlir::delta::gpumap;
 
+bool OperandPolicy::isNarrow(const Program &program, Value value) const {
+  value = program.resolve(value);
+  return isa<BlockArgument>(value) && mma == warp::Operand::Native &&
+         type.isBF16() && program.staged.contains(cast<BlockArgument>(value)) &&
+         program.getArg(value).getType() == type &&
+         program.getPadding(value, /*channels=*/true) == 0.0;
+}
+
 FailureOr<OperandPolicy> OperandPolicy::get(ModuleOp module,
                                             StringRef precision) {
   Builder builder(module.getContext());
@@ -310,6 +318,7 @@ gpumap::chooseMapping(const Program &program, const OperandPolicy &policy,
 }
 
 int64_t gpumap::countMmaFlops(const Program &program,
+                              const OperandPolicy &policy,
                               const GpuMapping &mapping) {
   const int64_t C = program.chunk, A = getPaddedChannels(program.stateRows),
                 B = mapping.warps * mapping.rowsPerWarp * mapping.vBlocks;
@@ -331,6 +340,11 @@ int64_t gpumap::countMmaFlops(const Program &program,
       flops += mapping.vBlocks *
                (anchored ? static_cast<int64_t>(gram.getGrams().size()) * 2 * C * C * channels
                          : 4 * ((rows + 1) / 2) * cols * 2 * 16 * 8 * channels);
+      for (unsigned row = 0; row < rows; ++row)
+        for (unsigned col = 0; col < cols; ++col)
+          if (!anchored && gram.getMask(row, col) == "diagonal" &&
+              isDiagonalOfProduct(program, policy, gram, row, col))
+            flops += mapping.vBlocks * 2 * C * C * channels;
     } else if (auto matmul = dyn_cast<MatmulOp>(op)) {
       if (matmul.getTransposeRhs())
         flops += mapping.vBlocks * 2 * C * C * getChannels(matmul.getLhs());
