@@ -442,52 +442,93 @@ void Emitter::accumulateDiagonals(DecayGramOp op,
   }
 }
 
-void Emitter::finishGram(DecayGramOp op, ValueRange values) {
-  unsigned rows = op.getRows().size(), cols = op.getCols().size();
+Value Emitter::finishLevels(DecayGramOp op, ValueRange values, unsigned row,
+                            unsigned col, Value array, ValueRange at) {
+  RankedTensorType type = fragment(16, 16), numbers = fragment(16, 16, b.getI32Type());
+  Value diagonal = zeros(type);
+  SmallVector<std::pair<unsigned, unsigned>> diagonals = getDiagonals(op);
+  auto *own = llvm::find(diagonals, std::pair(row, col));
+  if (own != diagonals.end()) {
+    Value sums =
+        values.take_back(diagonals.size())[std::distance(diagonals.begin(), own)];
+    if (sums.getType() != type)
+      sums =
+          expand(warp::SumOp::create(b, along(16, Axis::Rows), sums), type);
+    diagonal = select(compare(arith::CmpIPredicate::eq,
+                              expand(getPositions(Axis::Rows), numbers),
+                              expand(getPositions(Axis::Cols), numbers)),
+                      sums, diagonal);
+  }
+  unsigned first = 0;
+  for (unsigned above = 0; above < row / 2 * 2; above += 2)
+    first += hasPair(op, above, above + 2) ? 4 : 0;
+  // The levels' places are spread over lanes: by way of shared memory, over what
+  // is on the diagonal and above it.
+  if (array != gramArray)
+    store(diagonal, array, at);
+  for (int level = 0; level < 4; ++level)
+    warp::StoreLevelOp::create(
+        b,
+        extract(values[first + level],
+                {static_cast<int64_t>(row % 2 * 8),
+                 static_cast<int64_t>(col * 8)},
+                fragment(8, 8)),
+        array, at, int64_t(1) << level);
+  return diagonal;
+}
+
+void Emitter::forEachGram(
+    DecayGramOp op, ValueRange values,
+    llvm::function_ref<void(Value gram, unsigned row, unsigned col,
+                            Value anchored)>
+        fn) {
   RankedTensorType type = fragment(16, 16);
   RankedTensorType numbers = fragment(16, 16, b.getI32Type());
-  Value row = expand(getPositions(Axis::Rows), numbers);
-  Value col = expand(getPositions(Axis::Cols), numbers);
-  SmallVector<std::pair<unsigned, unsigned>> diagonals = getDiagonals(op);
-  unsigned next = 0, used = 0;
-  for (unsigned i = 0; i < rows; ++i) {
-    for (unsigned j = 0; j < cols; ++j) {
+  unsigned next = 0;
+  for (unsigned i = 0; i < op.getRows().size(); ++i)
+    for (unsigned j = 0; j < op.getCols().size(); ++j) {
       StringRef mask = op.getMask(i, j);
       if (mask == "none")
         continue;
-      Value result;
+      Value anchored;
       if (isAnchored(op)) {
         Value keep = compare(mask == "diagonal" ? arith::CmpIPredicate::sle
                                                 : arith::CmpIPredicate::slt,
-                             col, row);
-        result = select(keep, values[next++], zeros(type));
-      } else {
-        // The levels' places are spread over lanes: by way of shared memory.
-        SmallVector<Value> at{chunk, index(0), index(0), index(0)};
-        unsigned first = 0;
-        for (unsigned above = 0; above < i / 2 * 2; above += 2)
-          first += hasPair(op, above, above + 2) ? 4 : 0;
-        for (int level = 0; level < 4; ++level)
-          warp::StoreLevelOp::create(
-              b,
-              extract(values[first + level],
-                      {static_cast<int64_t>(i % 2 * 8),
-                       static_cast<int64_t>(j * 8)},
-                      fragment(8, 8)),
-              gramArray, at, int64_t(1) << level);
-        Value diagonal = zeros(type);
-        if (mask == "diagonal") {
-          Value sums = values[values.size() - diagonals.size() + used++];
-          if (sums.getType() != type)
-            sums = expand(
-                warp::SumOp::create(b, along(16, Axis::Rows), sums), type);
-          diagonal = select(compare(arith::CmpIPredicate::eq, row, col), sums,
-                            diagonal);
-        }
-        result = select(compare(arith::CmpIPredicate::slt, col, row),
-                        load(gramArray, at, type), diagonal);
+                             expand(getPositions(Axis::Cols), numbers),
+                             expand(getPositions(Axis::Rows), numbers));
+        anchored = select(keep, values[next++], zeros(type));
       }
-      memo[{op.getGram(i, j), Form::Square}] = result;
+      fn(op.getGram(i, j), i, j, anchored);
     }
-  }
+}
+
+void Emitter::finishGram(DecayGramOp op, ValueRange values) {
+  RankedTensorType type = fragment(16, 16);
+  RankedTensorType numbers = fragment(16, 16, b.getI32Type());
+  forEachGram(op, values,
+              [&](Value gram, unsigned row, unsigned col, Value anchored) {
+    Value &result = memo[{gram, Form::Square}];
+    if (anchored) {
+      result = anchored;
+      return;
+    }
+    SmallVector<Value> at{chunk, index(0), index(0), index(0)};
+    Value diagonal = finishLevels(op, values, row, col, gramArray, at);
+    result = select(compare(arith::CmpIPredicate::slt,
+                            expand(getPositions(Axis::Cols), numbers),
+                            expand(getPositions(Axis::Rows), numbers)),
+                    load(gramArray, at, type), diagonal);
+  });
+}
+
+void Emitter::sendGram(DecayGramOp op, ValueRange values, Value place) {
+  forEachGram(op, values,
+              [&](Value gram, unsigned row, unsigned col, Value anchored) {
+    SmallVector<Value> at{place, index(0), index(0), index(0)};
+    Value array = getPartialArray(gram);
+    if (anchored)
+      store(anchored, array, at);
+    else
+      finishLevels(op, values, row, col, array, at);
+  });
 }

@@ -290,6 +290,8 @@ void Emitter::emitPrologue() {
     systemSources.push_back(system.overGram ? gramArray : alloc(system.source));
     systemInverses.push_back(alloc(system.inverse));
   }
+  for (const PartialPlace &partial : arrays.partials)
+    partialArrays.push_back(alloc(partial.type));
 
   Value id = gpu::BlockIdOp::create(b, gpu::Dimension::x);
   block = b.createOrFold<arith::RemUIOp>(id, index(mapping.vBlocks));

@@ -131,10 +131,11 @@ private:
 
   // The free slice (EmitFree.cpp).
   void emitFreeSlice();
-  void emitChannelLoop(int64_t channels,
-                       ArrayRef<Operation *> sums,
-                       ArrayRef<const TransferPlace *> stores,
-                       ArrayRef<unsigned> wideOuts);
+  /// Sums over channels, and what their loop left of each.
+  using ChannelSums = SmallVector<std::pair<Operation *, SmallVector<Value>>>;
+  ChannelSums emitChannelLoop(int64_t channels, ArrayRef<Operation *> sums,
+                              ArrayRef<const TransferPlace *> stores,
+                              ArrayRef<unsigned> wideOuts);
   /// What a slice of 16 channels gives to sums (for each its operands), factors
   /// and outs: two halves of each.
   struct ChannelParts {
@@ -151,6 +152,10 @@ private:
                  ArrayRef<const TransferPlace *> stores,
                  ArrayRef<unsigned> wideOuts, const ChannelParts &parts,
                  MutableArrayRef<Value> values);
+  /// Where registers are short, factors are stored by halves, each behind its own
+  /// loads: a factor may lie over its input.
+  bool storesHalves() const;
+  void storeFactor(const TransferPlace &place, Value value, Value channel);
   /// The operands of a sum over channels, for the current half of the slice.
   void getOperandParts(Operation *sum, SmallVectorImpl<Value> &parts);
   /// Two halves of a slice side by side.
@@ -167,6 +172,9 @@ private:
   /// Keeps zero what the padding of the last slice must not add.
   Value getContracted(Value value, Value partner);
   void emitNarrow(int64_t phase);
+  void finishSums(const ChannelSums &sums);
+  void sendSums(const ChannelSums &sums);
+  Value getPartialArray(Value value) const;
 
   // Decay (EmitDecay.cpp).
   /// With the products of that many levels.
@@ -195,7 +203,17 @@ private:
   void accumulateGram(DecayGramOp op, ArrayRef<Value> operands,
                       MutableArrayRef<Value> accumulators);
   void accumulateDiagonals(DecayGramOp op, MutableArrayRef<Value> accumulators);
+  void forEachGram(DecayGramOp op, ValueRange accumulators,
+                   llvm::function_ref<void(Value gram, unsigned row,
+                                           unsigned col, Value anchored)>
+                       fn);
+  /// Stores the levels of a row and a column, in an array other than
+  /// `gramArray` the rest too; returns the diagonal, zero elsewhere.
+  Value finishLevels(DecayGramOp op, ValueRange accumulators, unsigned row,
+                     unsigned col, Value array, ValueRange at);
   void finishGram(DecayGramOp op, ValueRange accumulators);
+  /// The second warp's part of a decay-Gram, to where the first one finds it.
+  void sendGram(DecayGramOp op, ValueRange accumulators, Value place);
   bool isAnchored(DecayGramOp op) const;
   Value rowHas(int64_t bit, RankedTensorType type);
 
@@ -234,7 +252,7 @@ private:
   /// Where the slices overlap: does the warp prepare chunks?
   Value prepares;
   SmallVector<Value> inputArrays, paramArrays, transferArrays, systemSources,
-      systemInverses;
+      systemInverses, partialArrays;
   Value gramArray;
   int64_t slices = 0; // of the state's rows
 

@@ -37,6 +37,7 @@ struct GpuMapping {
   int64_t rowsPerWarp = 16; // columns of the state, rows of a warp's fragments
   int64_t vBlocks = 1;      // CTAs that share a head's columns
   int64_t blockCols = 0;    // columns of one of them
+  int64_t kSplit = 1;       // warps that share a chunk's free slice, by channels
   int64_t window = 1;       // chunks between two passes of the free slice
   int64_t stages = 2;       // windows in shared memory; see isOverlapped
   int64_t sharedBytes = 0;  // estimate the choice was made with
