@@ -9,6 +9,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "delta/Dialect/Warp/IR/Warp.h"
+#include "mlir/IR/Matchers.h"
 #include "mlir/IR/Builders.h"
 #include "llvm/Support/MathExtras.h"
 
@@ -351,6 +352,11 @@ LogicalResult AsyncLoadOp::verify() {
   if (failed(expectIndices(*this, shape.size() - axes, getIndices()))) // c1
     return failure();
   int64_t rows = shape[shape.size() - axes];
+  // Of the matrices from a known one too.
+  APInt first;
+  if (!getIndices().empty() &&
+      matchPattern(getIndices().back(), m_ConstantInt(&first)))
+    rows *= shape[shape.size() - axes - 1] - first.getSExtValue();
   if (int64_t(getRows()) < 1 || int64_t(getRows()) > rows) // async_load_c1
     return emitOpError() << "expects 1 to " << rows << " rows, but got "
                          << int64_t(getRows());

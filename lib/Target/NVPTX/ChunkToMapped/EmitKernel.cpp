@@ -247,10 +247,11 @@ std::pair<Value, Value> Emitter::getTokenOffset(ArgAttr arg, int64_t micro,
   return {offset, stride};
 }
 
-Value Emitter::getValidTokens(Value first) {
+Value Emitter::getValidTokens(Value first, int64_t tokens) {
   Value left = arith::SubIOp::create(b, kernel.T, first);
   left = arith::MaxSIOp::create(b, left, index(0));
-  return arith::MinSIOp::create(b, left, index(program.chunk));
+  return arith::MinSIOp::create(b, left,
+                                index(tokens ? tokens : program.chunk));
 }
 
 Value Emitter::isNotNull(Value array) {
@@ -321,15 +322,12 @@ void Emitter::emitPrologue() {
 }
 
 void Emitter::emitLoads(Value number, InputFilter which) {
-  bool any = false;
-  for (int64_t j = 0; j < mapping.window; ++j)
-    any |= emitChunkLoads(number, index(j), which);
-  if (any)
+  if (emitChunkLoads(number, index(0), which, mapping.window))
     warp::AsyncCommitOp::create(b);
 }
 
 bool Emitter::emitChunkLoads(Value windowNumber, Value number,
-                             InputFilter which) {
+                             InputFilter which, int64_t chunks) {
   bool any = false;
   Value first =
       mul(add(mul(windowNumber, mapping.window), number), program.chunk);
@@ -351,8 +349,10 @@ bool Emitter::emitChunkLoads(Value windowNumber, Value number,
       }
     }
     warp::AsyncLoadOp::create(
-        b, getArray(arg), offset, stride, getValidTokens(first), array,
-        ValueRange{getStage(windowNumber, input.stages), number}, program.chunk,
+        b, getArray(arg), offset, stride,
+        getValidTokens(first, chunks * program.chunk), array,
+        ValueRange{getStage(windowNumber, input.stages), number},
+        chunks * program.chunk,
         vector ? b.getI64IntegerAttr(input.width) : IntegerAttr(), alignment);
   }
   return any;

@@ -60,8 +60,9 @@ private:
   /// group.
   using InputFilter = llvm::function_ref<bool(const StagedInput &)>;
   void emitLoads(Value window, InputFilter which);
-  /// Starts those of one chunk; are there any?
-  bool emitChunkLoads(Value window, Value number, InputFilter which);
+  /// Starts those of some chunks from one on; are there any?
+  bool emitChunkLoads(Value window, Value number, InputFilter which,
+                      int64_t chunks = 1);
   /// The loop's body where the slices take turns, and where they overlap.
   SmallVector<Value> emitInTurn(Value number, ValueRange state);
   /// From here to the end of the block, nothing that depends on lanes is kept
@@ -77,7 +78,8 @@ private:
   void emitParamLoads();
   SmallVector<Value> emitInitialState();
   void emitFinalState(ValueRange state);
-  Value getValidTokens(Value chunkNumber);
+  /// Tokens from `first` on that exist, of a chunk's or of `tokens`.
+  Value getValidTokens(Value first, int64_t tokens = 0);
   /// How many of the warp's columns, of which `column` is the first, exist.
   Value getOwnColumns(Value column);
   Value isNotNull(Value array);

@@ -373,7 +373,8 @@ def Warp_AsyncLoadOp : Warp_Op<"async_load", [MemoryEffects<[MemRead, MemWrite]>
     ... + width] when i < valid, else zeros (nothing is read). For an array
     whose last axis counts the rows themselves (one number a row) `width` is
     absent and array[..., i] = source[offset + i * stride]. `indices` are those
-    of the leading axes. Arrives after async_commit and async_wait, and a
+    of the leading axes; rows behind a matrix's last one are the next matrix's
+    when the last index is a constant. Arrives after async_commit and async_wait, and a
     barrier for the other threads; rows that cannot be copied asynchronously
     (less than 4 aligned bytes) are copied at once.
 
