@@ -367,6 +367,8 @@ LogicalResult AsyncLoadOp::verify() {
   if (int64_t(getAlignment()) < 1) // async_load_c2
     return emitOpError() << "expects a positive alignment, but got "
                          << int64_t(getAlignment());
+  if (int64_t(getWarps()) < 0 || int64_t(getFirstWarp()) < 0) // async_load_c3
+    return emitOpError("expects numbers of warps that are not negative");
   return success();
 }
 

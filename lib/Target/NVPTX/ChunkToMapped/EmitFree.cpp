@@ -474,7 +474,7 @@ void Emitter::emitSystem(unsigned position) {
                           steps);
 }
 
-void Emitter::emitFreeSlice() {
+void Emitter::emitFreeSlice(llvm::function_ref<void()> beside) {
   const bool some =
       !mapping.isOverlapped() && mapping.window * mapping.kSplit < mapping.warps;
   OpBuilder::InsertionGuard guard(b);
@@ -529,15 +529,19 @@ void Emitter::emitFreeSlice() {
     renewLanes(window);
     if (mapping.kSplit > 1) {
       // The first warp of a chunk goes on alone.
-      auto ofWarps = [&](arith::CmpIPredicate predicate) {
-        return scf::IfOp::create(
-            b, compare(predicate, warpId, index(mapping.window)),
-            /*withElseRegion=*/false);
-      };
-      auto second = ofWarps(arith::CmpIPredicate::uge);
-      auto leading = ofWarps(arith::CmpIPredicate::ult);
+      Value leads = compare(arith::CmpIPredicate::ult, warpId,
+                            index(mapping.window));
+      Value sends = compare(arith::CmpIPredicate::uge, warpId,
+                            index(mapping.window));
+      auto second = scf::IfOp::create(b, sends, /*withElseRegion=*/false);
+      auto leading = scf::IfOp::create(b, leads, /*withElseRegion=*/true);
+      Value own = warpId, column = warpColumn;
       b.setInsertionPointToStart(second.thenBlock());
       sendSums(sums);
+      b.setInsertionPointToStart(leading.elseBlock());
+      beside();
+      warpId = own;
+      warpColumn = column;
       b.setInsertionPointToStart(leading.thenBlock());
     }
     chunk = warpId;

@@ -353,7 +353,8 @@ bool Emitter::emitChunkLoads(Value windowNumber, Value number,
         getValidTokens(first, chunks * program.chunk), array,
         ValueRange{getStage(windowNumber, input.stages), number},
         chunks * program.chunk,
-        vector ? b.getI64IntegerAttr(input.width) : IntegerAttr(), alignment);
+        vector ? b.getI64IntegerAttr(input.width) : IntegerAttr(), alignment,
+        copyWarps, copyWarps ? mapping.window : 0);
   }
   return any;
 }
@@ -468,11 +469,23 @@ SmallVector<Value> Emitter::emitInTurn(Value number, ValueRange state) {
   const bool doubled = mapping.stages == 2;
   warp::AsyncWaitOp::create(b, 0);
   renewLanes(number);
-  if (doubled)
-    emitLoads(next, early);
-  emitFreeSlice();
-  renewLanes(number);
-  emitLoads(next, late);
+  if (mapping.kSplit > 1) {
+    // Copied by the warps that have nothing else to do at the end of the slice.
+    emitFreeSlice([&] {
+      llvm::SaveAndRestore some(copyWarps, mapping.window);
+      renewLanes(number);
+      emitLoads(next, [&](const StagedInput &input) {
+        return doubled || input.late;
+      });
+    });
+    renewLanes(number);
+  } else {
+    if (doubled)
+      emitLoads(next, early);
+    emitFreeSlice();
+    renewLanes(number);
+    emitLoads(next, late);
+  }
   return emitChunks(state, [&] {
     // With one stage, a chunk's place is refilled as soon as all warps have
     // left it, while the window's other chunks go on.

@@ -132,7 +132,9 @@ private:
   void store(Value value, Value array, ValueRange indices);
 
   // The free slice (EmitFree.cpp).
-  void emitFreeSlice();
+  /// `beside`: for warps that share the channels, but are not needed behind the
+  /// loops.
+  void emitFreeSlice(llvm::function_ref<void()> beside = {});
   /// Sums over channels, and what their loop left of each.
   using ChannelSums = SmallVector<std::pair<Operation *, SmallVector<Value>>>;
   ChannelSums emitChannelLoop(int64_t channels, ArrayRef<Operation *> sums,
@@ -257,6 +259,9 @@ private:
       systemInverses, partialArrays;
   Value gramArray;
   int64_t slices = 0; // of the state's rows
+
+  /// Warps that copy, from number `window` on; 0 for the whole block.
+  int64_t copyWarps = 0;
 
   // The window being worked on, the chunk in it.
   Value window, chunk, valid;
