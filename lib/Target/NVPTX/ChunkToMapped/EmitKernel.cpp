@@ -322,7 +322,13 @@ void Emitter::emitPrologue() {
 }
 
 void Emitter::emitLoads(Value number, InputFilter which) {
-  if (emitChunkLoads(number, index(0), which, mapping.window))
+  // Chunk by chunk, addresses are further apart than copies that use them; warps
+  // that would wait anyhow do with fewer instructions.
+  bool any = false;
+  const int64_t together = copyWarps ? mapping.window : 1;
+  for (int64_t j = 0; j < mapping.window; j += together)
+    any |= emitChunkLoads(number, index(j), which, together);
+  if (any)
     warp::AsyncCommitOp::create(b);
 }
 

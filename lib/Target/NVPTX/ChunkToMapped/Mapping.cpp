@@ -142,7 +142,10 @@ static void estimateRegisters(const Work &work, int64_t A,
       70 * (work.steps - 1) + (work.saves ? 12 : 0) +
       (target.getCapability() < 90 ? 6 : 0); // no stmatrix: more addresses
   int64_t renewed =
-      (work.operands ? 90 + 12 * work.operands : 113) + 14 * (work.steps - 1);
+      (work.operands ? 94 + 6 * work.operands +
+                           (target.getCapability() < 90 ? 12 : 0)
+                     : 113) +
+      14 * (work.steps - 1);
   mapping.tight = mapping.isOverlapped() || kept + state > most - 7;
   int64_t needed = mapping.isOverlapped() ? std::max(renewed, state + 60)
                    : mapping.tight        ? renewed + state
