@@ -218,7 +218,8 @@ bool Program::isNarrow(mlir::Value value) const {
       argument.getArgNumber(), kArgNameAttr);
   SignatureAttr signature =
       getSignature(function->getParentOfType<mlir::ModuleOp>());
-  ArgAttr arg = name && signature ? signature.lookup(name.getValue()) : ArgAttr();
+  ArgAttr arg =
+      name && signature ? signature.lookup(name.getValue()) : ArgAttr();
   return arg && arg.getKind() == ArgKind::In && arg.getType().isBF16();
 }
 
@@ -330,11 +331,11 @@ std::optional<llvm::LogicalResult> Program::compileChunk(Operation *op,
             code.push_back([=, rounding = rounding](Frame &f) {
               Matrix rows = f[x].densified(), cols = f[y].densified();
               Matrix decay = f[w].densified();
-              f[result] = rounding.isExact()
-                              ? decayGram(rows, cols, decay, row, col, diagonal)
-                              : emulatedGram(rounding, rows, cols, decay, row,
-                                             col, diagonal, leaf, narrowRow,
-                                             narrowCol);
+              f[result] =
+                  rounding.isExact()
+                      ? decayGram(rows, cols, decay, row, col, diagonal)
+                      : emulatedGram(rounding, rows, cols, decay, row, col,
+                                     diagonal, leaf, narrowRow, narrowCol);
             });
           }
         return success();

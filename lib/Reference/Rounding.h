@@ -34,8 +34,8 @@ public:
                   : result(Matrix::times(x, factors));
   }
 
-  /// Are elements of type bf16 operands as they come, whose products with decays
-  /// are formed in that type?
+  /// Are elements of type bf16 operands as they come, whose products with
+  /// decays are formed in that type?
   bool isNarrow() const { return operands == Operands::Bf16; }
 
   /// The matrix product of x and y [+ acc]. With rounding the operands are

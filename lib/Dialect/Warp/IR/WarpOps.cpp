@@ -9,8 +9,8 @@
 //===----------------------------------------------------------------------===//
 
 #include "delta/Dialect/Warp/IR/Warp.h"
-#include "mlir/IR/Matchers.h"
 #include "mlir/IR/Builders.h"
+#include "mlir/IR/Matchers.h"
 #include "llvm/Support/MathExtras.h"
 
 using namespace mlir;

@@ -178,9 +178,10 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
     for (Node node : program.nodes)
       if (isChannelSum(node)) {
         bool vector = node.form == Form::Tokens;
-        partials.push_back({node.value, vector ? vectorType(tokens)
-                                               : getTileType({window, 1}, tokens,
-                                                             tokens, f32)});
+        partials.push_back(
+            {node.value, vector
+                             ? vectorType(tokens)
+                             : getTileType({window, 1}, tokens, tokens, f32)});
       }
   for (Operation *op : program.systems) {
     auto solve = cast<TriSolveOp>(op);

@@ -263,10 +263,10 @@ LogicalResult mlir::delta::explainGpuMapping(ModuleOp module,
     const GpuMapping &m = candidate.mapping;
     os << "    warps=" << m.warps << " rows=" << m.rowsPerWarp
        << " vsplit=" << m.vBlocks << " ksplit=" << m.kSplit
-       << " window=" << m.window
-       << " stages=" << m.stages << " shared_bytes=" << m.sharedBytes
-       << " registers=" << candidate.registers << " ctas_per_sm="
-       << candidate.ctas;
+       << " window=" << m.window << " stages=" << m.stages
+       << " shared_bytes=" << m.sharedBytes
+       << " registers=" << candidate.registers
+       << " ctas_per_sm=" << candidate.ctas;
     if (candidate.ctas == 0)
       os << " does not fit\n";
     else
@@ -276,8 +276,8 @@ LogicalResult mlir::delta::explainGpuMapping(ModuleOp module,
   }
   os << "mapping warps=" << chosen->warps << " rows=" << chosen->rowsPerWarp
      << " vsplit=" << chosen->vBlocks << " ksplit=" << chosen->kSplit
-     << " window=" << chosen->window
-     << " stages=" << chosen->stages << " kernels=1 mma_flops_per_chunk="
+     << " window=" << chosen->window << " stages=" << chosen->stages
+     << " kernels=1 mma_flops_per_chunk="
      << countMmaFlops(setting->program, setting->policy, *chosen) << "\n";
   return success();
 }

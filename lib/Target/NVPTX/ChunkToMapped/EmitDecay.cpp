@@ -115,8 +115,7 @@ const DecayFactors &Emitter::getFactors(Value decay, int level) {
   for (; result.built < level; ++result.built) {
     int now = result.built;
     int64_t distance = int64_t(1) << now;
-    Value other =
-        warp::ShuffleRowsOp::create(b, type, result.total, distance);
+    Value other = warp::ShuffleRowsOp::create(b, type, result.total, distance);
     result.total = arith::MulFOp::create(b, result.total, other);
     Value product = times(result.active[now], other);
     Value rest = result.passive[now];
@@ -297,9 +296,9 @@ SmallVector<RankedTensorType> Emitter::getGramAccumulators(DecayGramOp op) {
     if (hasPair(op, row, std::min(row + 2, rows)))
       types.append(4, fragment(16, 8 * cols));
   for (auto [row, col] : getDiagonals(op))
-    types.push_back(
-        isDiagonalOfProduct(program, policy, op, row, col) ? fragment(16, 16)
-                                                           : fragment(16, 8));
+    types.push_back(isDiagonalOfProduct(program, policy, op, row, col)
+                        ? fragment(16, 16)
+                        : fragment(16, 8));
   return types;
 }
 
@@ -360,9 +359,9 @@ void Emitter::getGramParts(DecayGramOp op, SmallVectorImpl<Value> &parts) {
       }
       // The half that nobody reads may have any factor.
       const DecayFactors &all = getFactors(decay, level);
-      Value scale = getScale(decay, level,
-                             hasRow ? rowInclusive(i) : all.rowsInclusive,
-                             hasCol ? colInclusive(i) : all.colsInclusive);
+      Value scale =
+          getScale(decay, level, hasRow ? rowInclusive(i) : all.rowsInclusive,
+                   hasCol ? colInclusive(i) : all.colsInclusive);
       auto split = warp::SplitRowsOp::create(
           b, eight, eight, scaleOperand(both, scale), distance);
       if (hasRow)
@@ -444,16 +443,16 @@ void Emitter::accumulateDiagonals(DecayGramOp op,
 
 Value Emitter::finishLevels(DecayGramOp op, ValueRange values, unsigned row,
                             unsigned col, Value array, ValueRange at) {
-  RankedTensorType type = fragment(16, 16), numbers = fragment(16, 16, b.getI32Type());
+  RankedTensorType type = fragment(16, 16),
+                   numbers = fragment(16, 16, b.getI32Type());
   Value diagonal = zeros(type);
   SmallVector<std::pair<unsigned, unsigned>> diagonals = getDiagonals(op);
   auto *own = llvm::find(diagonals, std::pair(row, col));
   if (own != diagonals.end()) {
-    Value sums =
-        values.take_back(diagonals.size())[std::distance(diagonals.begin(), own)];
+    Value sums = values.take_back(
+        diagonals.size())[std::distance(diagonals.begin(), own)];
     if (sums.getType() != type)
-      sums =
-          expand(warp::SumOp::create(b, along(16, Axis::Rows), sums), type);
+      sums = expand(warp::SumOp::create(b, along(16, Axis::Rows), sums), type);
     diagonal = select(compare(arith::CmpIPredicate::eq,
                               expand(getPositions(Axis::Rows), numbers),
                               expand(getPositions(Axis::Cols), numbers)),
@@ -462,26 +461,24 @@ Value Emitter::finishLevels(DecayGramOp op, ValueRange values, unsigned row,
   unsigned first = 0;
   for (unsigned above = 0; above < row / 2 * 2; above += 2)
     first += hasPair(op, above, above + 2) ? 4 : 0;
-  // The levels' places are spread over lanes: by way of shared memory, over what
-  // is on the diagonal and above it.
+  // The levels' places are spread over lanes: by way of shared memory, over
+  // what is on the diagonal and above it.
   if (array != gramArray)
     store(diagonal, array, at);
   for (int level = 0; level < 4; ++level)
-    warp::StoreLevelOp::create(
-        b,
-        extract(values[first + level],
-                {static_cast<int64_t>(row % 2 * 8),
-                 static_cast<int64_t>(col * 8)},
-                fragment(8, 8)),
-        array, at, int64_t(1) << level);
+    warp::StoreLevelOp::create(b,
+                               extract(values[first + level],
+                                       {static_cast<int64_t>(row % 2 * 8),
+                                        static_cast<int64_t>(col * 8)},
+                                       fragment(8, 8)),
+                               array, at, int64_t(1) << level);
   return diagonal;
 }
 
-void Emitter::forEachGram(
-    DecayGramOp op, ValueRange values,
-    llvm::function_ref<void(Value gram, unsigned row, unsigned col,
-                            Value anchored)>
-        fn) {
+void Emitter::forEachGram(DecayGramOp op, ValueRange values,
+                          llvm::function_ref<void(Value gram, unsigned row,
+                                                  unsigned col, Value anchored)>
+                              fn) {
   RankedTensorType type = fragment(16, 16);
   RankedTensorType numbers = fragment(16, 16, b.getI32Type());
   unsigned next = 0;
@@ -505,30 +502,30 @@ void Emitter::forEachGram(
 void Emitter::finishGram(DecayGramOp op, ValueRange values) {
   RankedTensorType type = fragment(16, 16);
   RankedTensorType numbers = fragment(16, 16, b.getI32Type());
-  forEachGram(op, values,
-              [&](Value gram, unsigned row, unsigned col, Value anchored) {
-    Value &result = memo[{gram, Form::Square}];
-    if (anchored) {
-      result = anchored;
-      return;
-    }
-    SmallVector<Value> at{chunk, index(0), index(0), index(0)};
-    Value diagonal = finishLevels(op, values, row, col, gramArray, at);
-    result = select(compare(arith::CmpIPredicate::slt,
-                            expand(getPositions(Axis::Cols), numbers),
-                            expand(getPositions(Axis::Rows), numbers)),
-                    load(gramArray, at, type), diagonal);
-  });
+  forEachGram(
+      op, values, [&](Value gram, unsigned row, unsigned col, Value anchored) {
+        Value &result = memo[{gram, Form::Square}];
+        if (anchored) {
+          result = anchored;
+          return;
+        }
+        SmallVector<Value> at{chunk, index(0), index(0), index(0)};
+        Value diagonal = finishLevels(op, values, row, col, gramArray, at);
+        result = select(compare(arith::CmpIPredicate::slt,
+                                expand(getPositions(Axis::Cols), numbers),
+                                expand(getPositions(Axis::Rows), numbers)),
+                        load(gramArray, at, type), diagonal);
+      });
 }
 
 void Emitter::sendGram(DecayGramOp op, ValueRange values, Value place) {
   forEachGram(op, values,
               [&](Value gram, unsigned row, unsigned col, Value anchored) {
-    SmallVector<Value> at{place, index(0), index(0), index(0)};
-    Value array = getPartialArray(gram);
-    if (anchored)
-      store(anchored, array, at);
-    else
-      finishLevels(op, values, row, col, array, at);
-  });
+                SmallVector<Value> at{place, index(0), index(0), index(0)};
+                Value array = getPartialArray(gram);
+                if (anchored)
+                  store(anchored, array, at);
+                else
+                  finishLevels(op, values, row, col, array, at);
+              });
 }

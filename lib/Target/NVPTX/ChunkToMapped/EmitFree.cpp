@@ -190,9 +190,8 @@ void Emitter::getOperandParts(Operation *sum, SmallVectorImpl<Value> &parts) {
     if (Value scaled = getScaledInput(operand))
       parts.push_back(scaled);
     else
-      parts.push_back(toOperand(operand == rhs
-                                    ? getFree({rhs, Form::Wide})
-                                    : getContracted(operand, rhs)));
+      parts.push_back(toOperand(operand == rhs ? getFree({rhs, Form::Wide})
+                                               : getContracted(operand, rhs)));
 }
 
 Value Emitter::getScaledInput(Value value) {
@@ -356,9 +355,8 @@ Emitter::emitChannelLoop(int64_t channels, ArrayRef<Operation *> sums,
   Value first = index(0);
   if (mapping.kSplit > 1)
     first = mul(arith::DivUIOp::create(b, warpId, index(mapping.window)), 16);
-  auto loop =
-      scf::ForOp::create(b, first, index(padded),
-                         index(16 * together * mapping.kSplit), initial);
+  auto loop = scf::ForOp::create(
+      b, first, index(padded), index(16 * together * mapping.kSplit), initial);
   {
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(loop.getBody());
@@ -378,9 +376,8 @@ Emitter::emitChannelLoop(int64_t channels, ArrayRef<Operation *> sums,
   slice = Value();
   ChannelSums results;
   for (auto [op, range] : llvm::zip_equal(sums, carried))
-    results.push_back(
-        {op, SmallVector<Value>(
-                 loop.getResults().slice(range.first, range.second))});
+    results.push_back({op, SmallVector<Value>(loop.getResults().slice(
+                               range.first, range.second))});
   return results;
 }
 
@@ -415,10 +412,9 @@ void Emitter::finishSums(const ChannelSums &sums) {
     Value &sum = memo[{value, form}];
     SmallVector<Value> at(form == Form::Tokens ? 2 : 4, index(0));
     at[0] = chunk;
-    sum = arith::AddFOp::create(
-        b, sum,
-        load(getPartialArray(value), at,
-             cast<RankedTensorType>(sum.getType())));
+    sum = arith::AddFOp::create(b, sum,
+                                load(getPartialArray(value), at,
+                                     cast<RankedTensorType>(sum.getType())));
   };
   for (const auto &[op, results] : sums) {
     if (auto sum = dyn_cast<SumOp>(op)) {
@@ -475,8 +471,8 @@ void Emitter::emitSystem(unsigned position) {
 }
 
 void Emitter::emitFreeSlice(llvm::function_ref<void()> beside) {
-  const bool some =
-      !mapping.isOverlapped() && mapping.window * mapping.kSplit < mapping.warps;
+  const bool some = !mapping.isOverlapped() &&
+                    mapping.window * mapping.kSplit < mapping.warps;
   OpBuilder::InsertionGuard guard(b);
   if (some) {
     auto mine = scf::IfOp::create(
@@ -486,10 +482,10 @@ void Emitter::emitFreeSlice(llvm::function_ref<void()> beside) {
     b.setInsertionPointToStart(mine.thenBlock());
   }
   renewLanes(window);
-  chunk = mapping.kSplit > 1
-              ? arith::RemUIOp::create(b, warpId, index(mapping.window))
-                    .getResult()
-              : warpId;
+  chunk =
+      mapping.kSplit > 1
+          ? arith::RemUIOp::create(b, warpId, index(mapping.window)).getResult()
+          : warpId;
   Value first = mul(add(mul(window, mapping.window), chunk), program.chunk);
   valid = getValidTokens(first);
 
@@ -529,10 +525,10 @@ void Emitter::emitFreeSlice(llvm::function_ref<void()> beside) {
     renewLanes(window);
     if (mapping.kSplit > 1) {
       // The first warp of a chunk goes on alone.
-      Value leads = compare(arith::CmpIPredicate::ult, warpId,
-                            index(mapping.window));
-      Value sends = compare(arith::CmpIPredicate::uge, warpId,
-                            index(mapping.window));
+      Value leads =
+          compare(arith::CmpIPredicate::ult, warpId, index(mapping.window));
+      Value sends =
+          compare(arith::CmpIPredicate::uge, warpId, index(mapping.window));
       auto second = scf::IfOp::create(b, sends, /*withElseRegion=*/false);
       auto leading = scf::IfOp::create(b, leads, /*withElseRegion=*/true);
       Value own = warpId, column = warpColumn;

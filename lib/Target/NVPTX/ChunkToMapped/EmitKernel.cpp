@@ -322,8 +322,8 @@ void Emitter::emitPrologue() {
 }
 
 void Emitter::emitLoads(Value number, InputFilter which) {
-  // Chunk by chunk, addresses are further apart than copies that use them; warps
-  // that would wait anyhow do with fewer instructions.
+  // Chunk by chunk, addresses are further apart than copies that use them;
+  // warps that would wait anyhow do with fewer instructions.
   bool any = false;
   const int64_t together = copyWarps ? mapping.window : 1;
   for (int64_t j = 0; j < mapping.window; j += together)

@@ -33,9 +33,9 @@ struct DyadicTables {
 /// The same for fragments, seen from the row: before level s, `active[s]` is
 /// the product that the level asks for (of a row in the right half of its block
 /// of 2s that over the rows before it, of a row in the left half that over the
-/// rows behind it, both within the half) and `passive[s]` the other one. Both go
-/// through the next level with one product. `before` and `behind` are those over
-/// all 16 rows. A null value is 1.
+/// rows behind it, both within the half) and `passive[s]` the other one. Both
+/// go through the next level with one product. `before` and `behind` are those
+/// over all 16 rows. A null value is 1.
 struct DecayFactors {
   Value w, total;
   Value active[4], passive[4], before, behind;
@@ -156,8 +156,8 @@ private:
                  ArrayRef<const TransferPlace *> stores,
                  ArrayRef<unsigned> wideOuts, const ChannelParts &parts,
                  MutableArrayRef<Value> values);
-  /// Where registers are short, factors are stored by halves, each behind its own
-  /// loads: a factor may lie over its input.
+  /// Where registers are short, factors are stored by halves, each behind its
+  /// own loads: a factor may lie over its input.
   bool storesHalves() const;
   void storeFactor(const TransferPlace &place, Value value, Value channel);
   /// The operands of a sum over channels, for the current half of the slice.
@@ -195,7 +195,8 @@ private:
   /// An input times the product of the decays before it, both as operands; null
   /// for another value.
   Value getScaledInput(Value value);
-  /// The operand's type, of an input that already has it; null for other values.
+  /// The operand's type, of an input that already has it; null for other
+  /// values.
   Value getNarrow(Value value);
   Value getPrefix(PrefixProductOp op, Node node);
   Value getDecayMask(DecayMaskOp op);

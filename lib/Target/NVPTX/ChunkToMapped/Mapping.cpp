@@ -49,8 +49,7 @@ DictionaryAttr GpuMapping::getAttr(MLIRContext *context) const {
   return builder.getDictionaryAttr(
       {entry("warps", warps), entry("rows", rowsPerWarp),
        entry("vsplit", vBlocks), entry("ksplit", kSplit),
-       entry("window", window),
-       entry("stages", stages), entry("kernels", 1)});
+       entry("window", window), entry("stages", stages), entry("kernels", 1)});
 }
 
 warp::SharedType gpumap::getTileType(ArrayRef<int64_t> lead, int64_t rows,
@@ -138,14 +137,13 @@ static void estimateRegisters(const Work &work, int64_t A,
   int64_t most = std::min<int64_t>(
       255, target.getRegisterBudget(mapping.getThreads(), 1) + 7);
   int64_t kept =
-      (work.operands ? 115 + 16 * work.operands : 120) +
-      70 * (work.steps - 1) + (work.saves ? 12 : 0) +
+      (work.operands ? 115 + 16 * work.operands : 120) + 70 * (work.steps - 1) +
+      (work.saves ? 12 : 0) +
       (target.getCapability() < 90 ? 6 : 0); // no stmatrix: more addresses
-  int64_t renewed =
-      (work.operands ? 94 + 6 * work.operands +
-                           (target.getCapability() < 90 ? 12 : 0)
-                     : 113) +
-      14 * (work.steps - 1);
+  int64_t renewed = (work.operands ? 94 + 6 * work.operands +
+                                         (target.getCapability() < 90 ? 12 : 0)
+                                   : 113) +
+                    (14 + 4 * (mapping.kSplit - 1)) * (work.steps - 1);
   mapping.tight = mapping.isOverlapped() || kept + state > most - 7;
   int64_t needed = mapping.isOverlapped() ? std::max(renewed, state + 60)
                    : mapping.tight        ? renewed + state
@@ -292,8 +290,7 @@ static void explainFailure(const Program &program, const OperandPolicy &policy,
                            const GpuMapOptions &options,
                            ArrayRef<Candidate> candidates) {
   const bool pinned = options.warps || options.rows || options.vsplit ||
-                      options.ksplit ||
-                      options.window || options.stages;
+                      options.ksplit || options.window || options.stages;
   auto error = program.function.emitError()
                << "no mapping of a " << program.stateRows << " x "
                << program.stateCols << " state "
@@ -307,10 +304,12 @@ static void explainFailure(const Program &program, const OperandPolicy &policy,
           << " bytes of shared memory a CTA, and there are "
           << target.getSharedPerCta();
   } else if (pinned) {
-    error << "there is none (rows is 16 or 32, warps * rows * vsplit covers the "
-          << program.stateCols << " columns and vsplit divides them, window is "
-             "1, 2, 4 or 8 and at most warps, or up to 16 - warps with stages=3; "
-             "with ksplit=2 it is half of warps, without stages=3)";
+    error
+        << "there is none (rows is 16 or 32, warps * rows * vsplit covers the "
+        << program.stateCols
+        << " columns and vsplit divides them, window is "
+           "1, 2, 4 or 8 and at most warps, or up to 16 - warps with stages=3; "
+           "with ksplit=2 it is half of warps, without stages=3)";
   } else {
     error << "a CTA takes at most " << kMaxWarps * 32 << " columns, and "
           << program.stateCols << " has no divisor up to " << kMaxBlocks
@@ -326,8 +325,7 @@ static void explainFailure(const Program &program, const OperandPolicy &policy,
       const GpuMapping &m = best->mapping;
       error << "; without them warps=" << m.warps << ",rows=" << m.rowsPerWarp
             << ",vsplit=" << m.vBlocks << ",ksplit=" << m.kSplit
-            << ",window=" << m.window
-            << ",stages=" << m.stages << " fits";
+            << ",window=" << m.window << ",stages=" << m.stages << " fits";
       return;
     }
   }

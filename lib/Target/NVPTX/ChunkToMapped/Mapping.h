@@ -37,7 +37,7 @@ struct GpuMapping {
   int64_t rowsPerWarp = 16; // columns of the state, rows of a warp's fragments
   int64_t vBlocks = 1;      // CTAs that share a head's columns
   int64_t blockCols = 0;    // columns of one of them
-  int64_t kSplit = 1;       // warps that share a chunk's free slice, by channels
+  int64_t kSplit = 1; // warps that share a chunk's free slice, by channels
   int64_t window = 1;       // chunks between two passes of the free slice
   int64_t stages = 2;       // windows in shared memory; see isOverlapped
   int64_t sharedBytes = 0;  // estimate the choice was made with
@@ -76,7 +76,8 @@ SmallVector<Candidate> enumerateMappings(const Program &program,
 /// Floating-point operations of the matrix instructions for one chunk of one
 /// head, both slices, dims rounded up to tiles: a decay-Gram by levels has four
 /// products of 16 x 8 for each two rows and one column and slice, and one of
-/// 16 x 16 for a diagonal that is none of f32 sums; otherwise Grams, mixes and products with the state count as in the chunk form.
+/// 16 x 16 for a diagonal that is none of f32 sums; otherwise Grams, mixes and
+/// products with the state count as in the chunk form.
 int64_t countMmaFlops(const Program &program, const OperandPolicy &policy,
                       const GpuMapping &mapping);
 

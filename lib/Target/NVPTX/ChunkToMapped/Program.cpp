@@ -277,7 +277,9 @@ LogicalResult Program::want(Node node) {
       direct = isUniform(value);
     if (form == Form::Columns && !direct)
       return reject(value, form);
-    if (form == Form::StateTokens && !direct)
+    // It takes registers, which are short where states are saved.
+    if (form == Form::StateTokens && !direct &&
+        signature.getArgs(ArgKind::Checkpoint).empty())
       if (auto multiple = getConstantMultiple(value)) {
         argument = multiple->first;
         arg = getArg(argument);

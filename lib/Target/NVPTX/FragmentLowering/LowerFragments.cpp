@@ -413,10 +413,9 @@ Value FragmentLowering::getR() {
 }
 Value FragmentLowering::getC() { DELTA_LANE_VALUE(c, bitAnd(getThread(), 3)); }
 Value FragmentLowering::getWarp() {
-  DELTA_LANE_VALUE(warp,
-                   arith::IndexCastUIOp::create(
-                       b, b.getIndexType(),
-                       shuffleFrom(shiftRight(getThread(), 5), i32(0))));
+  DELTA_LANE_VALUE(warp, arith::IndexCastUIOp::create(
+                             b, b.getIndexType(),
+                             shuffleFrom(shiftRight(getThread(), 5), i32(0))));
 }
 #undef DELTA_LANE_VALUE
 

@@ -133,8 +133,9 @@ static bool isQuotientIteration(Value value, int64_t divisor, int64_t &width,
     value = sum.getLhs();
   }
   auto argument = dyn_cast<BlockArgument>(value);
-  auto loop = argument ? dyn_cast<scf::ForOp>(argument.getOwner()->getParentOp())
-                       : scf::ForOp();
+  auto loop = argument
+                  ? dyn_cast<scf::ForOp>(argument.getOwner()->getParentOp())
+                  : scf::ForOp();
   if (!loop || loop.getInductionVar() != value)
     return false;
   auto first = loop.getLowerBound().getDefiningOp<arith::MulIOp>();

@@ -38,8 +38,8 @@ bool isWarpNumber(Value value);
 bool isSameWarpNumber(Value a, Value b);
 
 /// Do both touch columns that one warp alone touches, of matrices that several
-/// warps share: matrix number warp mod d, columns in every so many tiles from the
-/// (warp / d)-th?
+/// warps share: matrix number warp mod d, columns in every so many tiles from
+/// the (warp / d)-th?
 bool isSameWarpTile(const Access &a, const Access &b);
 
 /// Does the value, a condition or a bound, differ between the warps of a block?
