@@ -67,6 +67,17 @@ def test_errors_of_the_same_precision(tool, spec, sizes, target):
         assert kernel[name] <= 3 * emulation[name]
 
 
+@pytest.mark.parametrize("spec", ["kda", "dplr", "gla", "rwkv6"])
+def test_emulation_scales_as_kernels_do(tool, spec):
+    """Decays scale inputs in the operands' type in both: without that, errors
+    would be up to 8 % apart."""
+    command = [tool, spec, "B=1,T=200,H=2,K=64,V=64", "--dtype=bf16",
+               "--target=sm_90a", "--check"]
+    kernel, emulation = errors(run(*command)), errors(run(*command, "--emulate"))
+    for name in kernel:
+        assert abs(kernel[name] - emulation[name]) < 0.01 * emulation[name]
+
+
 @pytest.mark.parametrize("sizes", [
     "T=20,K=8,V=8", "T=20,K=60,V=100", "T=20,K=96,V=60", "T=20,K=9,V=17",
     "T=33,K=128,V=128", "T=17,K=256,V=256", "T=0,K=16,V=16", "T=1,K=16,V=16"])
