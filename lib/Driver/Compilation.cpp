@@ -196,6 +196,7 @@ LogicalResult Compilation::applyOptions(bool fromSpec) {
   gpuMapping.warps = mapping["warps"];
   gpuMapping.rows = mapping["rows"];
   gpuMapping.vsplit = mapping["vsplit"];
+  gpuMapping.ksplit = mapping["ksplit"];
   gpuMapping.window = mapping["window"];
   gpuMapping.stages = mapping["stages"];
   gpuMapping.ctas = mapping["ctas"];
@@ -423,6 +424,7 @@ LogicalResult Compilation::lowerOnce(Stage next) {
       map.warps = gpuMapping.warps;
       map.rows = gpuMapping.rows;
       map.vsplit = gpuMapping.vsplit;
+      map.ksplit = gpuMapping.ksplit;
       map.window = gpuMapping.window;
       map.stages = gpuMapping.stages;
       map.ctas = gpuMapping.ctas;

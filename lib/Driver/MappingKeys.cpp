@@ -33,6 +33,7 @@ static constexpr MappingKey kGpuForward[] = {
     {"warps", "a positive number", "warps of a CTA"},
     {"rows", "16 or 32", "columns of the state that a warp holds"},
     {"vsplit", "a positive number", "CTAs that share a head's columns"},
+    {"ksplit", "1 or 2", "warps that share a chunk's channels"},
     {"window", "a positive number", "chunks between two barriers"},
     {"stages", "1, 2 or 3",
      "windows in shared memory; with 3 the slices overlap"},

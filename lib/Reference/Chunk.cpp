@@ -12,6 +12,8 @@
 #include "Intervals.h"
 #include "Program.h"
 #include "delta/Dialect/Delta/IR/Delta.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/TypeSwitch.h"
 
 using namespace delta::reference;
@@ -112,13 +114,14 @@ static Factors anchoredFactors(const Matrix &w, int64_t leaf, Position row,
 /// leaves and for each level above them, the diagonal in f32.
 static Matrix emulatedGram(const Rounding &rounding, const Matrix &a,
                            const Matrix &b, const Matrix &w, Position row,
-                           Position col, bool diagonal, int64_t anchoredLeaf) {
+                           Position col, bool diagonal, int64_t anchoredLeaf,
+                           bool narrowRow, bool narrowCol) {
   int64_t C = w.rows();
   Matrix result = Matrix::dense(C, C);
   auto add = [&](const Factors &factors,
                  llvm::function_ref<bool(int64_t, int64_t)> keep) {
-    Matrix rows = rounding.result(Matrix::times(a, factors.rows));
-    Matrix cols = rounding.result(Matrix::times(b, factors.cols));
+    Matrix rows = rounding.scaled(a, factors.rows, narrowRow);
+    Matrix cols = rounding.scaled(b, factors.cols, narrowCol);
     Matrix product = rounding.product(rows, cols.transposed());
     for (int64_t i = 0; i < C; ++i)
       for (int64_t j = 0; j < i; ++j)
@@ -196,6 +199,45 @@ static std::vector<Matrix> emulatedSolve(const Rounding &rounding,
           rounding.product(rounding.result(inverse[j]), rhs[l], &unknowns[j]);
   }
   return unknowns;
+}
+
+bool Program::isNarrow(mlir::Value value) const {
+  if (!rounding.isNarrow())
+    return false;
+  while (auto identity = value.getDefiningOp<IdentityRowsOp>()) {
+    if (!identity.getValue().isZero())
+      return false;
+    value = identity.getInput();
+  }
+  auto argument = llvm::dyn_cast<mlir::BlockArgument>(value);
+  if (!argument)
+    return false;
+  auto function =
+      llvm::cast<mlir::func::FuncOp>(argument.getOwner()->getParentOp());
+  auto name = function.getArgAttrOfType<mlir::StringAttr>(
+      argument.getArgNumber(), kArgNameAttr);
+  SignatureAttr signature =
+      getSignature(function->getParentOfType<mlir::ModuleOp>());
+  ArgAttr arg =
+      name && signature ? signature.lookup(name.getValue()) : ArgAttr();
+  return arg && arg.getKind() == ArgKind::In && arg.getType().isBF16();
+}
+
+std::function<Matrix(Frame &)> Program::operandOf(mlir::Value value) {
+  auto product = value.getDefiningOp<mlir::arith::MulFOp>();
+  if (product)
+    for (auto [x, y] : {std::pair(product.getLhs(), product.getRhs()),
+                        std::pair(product.getRhs(), product.getLhs())})
+      if (auto prefix = y.getDefiningOp<PrefixProductOp>();
+          prefix && !prefix.getReverse() && isNarrow(x)) {
+        unsigned input = slot(x), factors = slot(y);
+        return [=, rounding = rounding](Frame &f) {
+          return rounding.scaled(f[input].densified(), f[factors].densified(),
+                                 /*narrow=*/true);
+        };
+      }
+  unsigned from = slot(value);
+  return [=](Frame &f) { return f[from]; };
 }
 
 std::optional<llvm::LogicalResult> Program::compileChunk(Operation *op,
@@ -284,13 +326,16 @@ std::optional<llvm::LogicalResult> Program::compileChunk(Operation *op,
             int64_t leaf = op.getScheme() == DecayScheme::Anchored
                                ? static_cast<int64_t>(op.getLeaf())
                                : 1;
+            bool narrowRow = isNarrow(op.getRows()[a]);
+            bool narrowCol = isNarrow(op.getCols()[b]);
             code.push_back([=, rounding = rounding](Frame &f) {
               Matrix rows = f[x].densified(), cols = f[y].densified();
               Matrix decay = f[w].densified();
-              f[result] = rounding.isExact()
-                              ? decayGram(rows, cols, decay, row, col, diagonal)
-                              : emulatedGram(rounding, rows, cols, decay, row,
-                                             col, diagonal, leaf);
+              f[result] =
+                  rounding.isExact()
+                      ? decayGram(rows, cols, decay, row, col, diagonal)
+                      : emulatedGram(rounding, rows, cols, decay, row, col,
+                                     diagonal, leaf, narrowRow, narrowCol);
             });
           }
         return success();
@@ -315,7 +360,7 @@ std::optional<llvm::LogicalResult> Program::compileChunk(Operation *op,
         return success();
       })
       .Case<MatmulOp>([&](MatmulOp op) -> Maybe {
-        unsigned lhs = slot(op.getLhs()), rhs = slot(op.getRhs());
+        auto lhs = operandOf(op.getLhs()), rhs = operandOf(op.getRhs());
         unsigned result = slot(op.getResult());
         std::optional<unsigned> acc;
         if (op.getAcc())
@@ -324,8 +369,8 @@ std::optional<llvm::LogicalResult> Program::compileChunk(Operation *op,
         bool transposeRhs = op.getTransposeRhs();
         code.push_back([=, rounding = rounding](Frame &f) {
           f[result] =
-              rounding.product(transposeLhs ? f[lhs].transposed() : f[lhs],
-                               transposeRhs ? f[rhs].transposed() : f[rhs],
+              rounding.product(transposeLhs ? lhs(f).transposed() : lhs(f),
+                               transposeRhs ? rhs(f).transposed() : rhs(f),
                                acc ? &f[*acc] : nullptr);
         });
         return success();

@@ -72,6 +72,12 @@ private:
   Maybe compileChunk(mlir::Operation *op, Code &code);
   Maybe compileGradientOps(mlir::Operation *op, Code &code);
 
+  /// Is it an input that has the type of matrix products' operands?
+  bool isNarrow(mlir::Value value) const;
+  /// The value as operand of a matrix product: it, or, when it is an input
+  /// scaled by a product of decays, that product in the operands' type.
+  std::function<Matrix(Frame &)> operandOf(mlir::Value value);
+
   const llvm::StringMap<int64_t> &dims;
   const Rounding rounding;
   llvm::DenseMap<mlir::Value, unsigned> slots;

@@ -48,6 +48,11 @@ Matrix Rounding::result(const Matrix &x) const {
   return isExact() ? x : x.map(toF32);
 }
 
+Matrix Rounding::operand(const Matrix &x) const {
+  const llvm::fltSemantics &type = getSemantics(operands);
+  return x.map([&](double value) { return roundTo(value, type); });
+}
+
 /// sums += x y in f32, dense.
 static void accumulate(Matrix &sums, const Matrix &x, const Matrix &y) {
   assert(x.cols() == y.rows() && "the contracted axes agree");
@@ -63,16 +68,12 @@ Matrix Rounding::product(const Matrix &x, const Matrix &y,
     Matrix value = Matrix::product(x, y);
     return acc ? Matrix::add(*acc, value, 1) : value;
   }
-  const llvm::fltSemantics &type = getSemantics(operands);
-  auto high = [&](const Matrix &m) {
-    return m.map([&](double value) { return roundTo(value, type); });
-  };
   Matrix sums = acc ? acc->densified() : Matrix::dense(x.rows(), y.cols());
-  Matrix left = high(x), right = high(y);
+  Matrix left = operand(x), right = operand(y);
   if (operands == Operands::Bf16x3) {
     // The products of what the first rounding dropped, but that of both rests.
-    accumulate(sums, high(Matrix::add(x, left, -1)), right);
-    accumulate(sums, left, high(Matrix::add(y, right, -1)));
+    accumulate(sums, operand(Matrix::add(x, left, -1)), right);
+    accumulate(sums, left, operand(Matrix::add(y, right, -1)));
   }
   accumulate(sums, left, right);
   return sums;

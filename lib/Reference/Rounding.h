@@ -24,6 +24,20 @@ public:
   /// Every element as f32; as it is when nothing is rounded.
   Matrix result(const Matrix &x) const;
 
+  /// Every element as an operand of matrix products.
+  Matrix operand(const Matrix &x) const;
+
+  /// x times products of decays: both as operands where x has their type,
+  /// otherwise as f32.
+  Matrix scaled(const Matrix &x, const Matrix &factors, bool narrow) const {
+    return narrow ? operand(Matrix::times(x, operand(factors)))
+                  : result(Matrix::times(x, factors));
+  }
+
+  /// Are elements of type bf16 operands as they come, whose products with
+  /// decays are formed in that type?
+  bool isNarrow() const { return operands == Operands::Bf16; }
+
   /// The matrix product of x and y [+ acc]. With rounding the operands are
   /// rounded first and the sums are f32, one product after the other.
   Matrix product(const Matrix &x, const Matrix &y,

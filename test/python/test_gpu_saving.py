@@ -122,12 +122,11 @@ def test_traffic(tool, tmp_path, spec):
 @pytest.mark.parametrize("spec", LIBRARY)
 def test_assembled_without_spills(tool, spec, dim):
     """As many CTAs a multiprocessor as without saving, and no spills; but at 128
-    two recurrences, whose plain kernels use all registers, have a few."""
+    one recurrence, whose plain kernel uses all registers, has a few."""
     done = tool("delta-compile", spec, *options(spec), "-D", f"K={dim}", "-D",
                 f"V={dim}", "--dtype=bf16", "--target=sm_90a", "--save-every=1",
                 "--emit=cubin", "--explain", "-o", "/dev/null")
     report = dict(re.findall(r"(\w+)=(\d+)", done.stderr.splitlines()[-1]))
-    few = {"kda": 8, "gated_delta_product": 48} if dim == 128 else {}
+    few = {"gated_delta_product": 40} if dim == 128 else {}
     assert int(report["spill_bytes"]) <= few.get(spec, 0)
-    two = 1 if spec in ("dplr", "rwkv7") else 2
-    assert int(report["ctas_per_sm"]) >= (4 if dim == 64 else two)
+    assert int(report["ctas_per_sm"]) >= (4 if dim == 64 else 2)

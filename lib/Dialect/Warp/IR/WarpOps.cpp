@@ -10,6 +10,7 @@
 
 #include "delta/Dialect/Warp/IR/Warp.h"
 #include "mlir/IR/Builders.h"
+#include "mlir/IR/Matchers.h"
 #include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
@@ -414,6 +415,11 @@ LogicalResult AsyncLoadOp::verify() {
   if (failed(expectIndices(*this, shape.size() - axes, getIndices()))) // c1
     return failure();
   int64_t rows = shape[shape.size() - axes];
+  // Of the matrices from a known one too.
+  APInt first;
+  if (!getIndices().empty() &&
+      matchPattern(getIndices().back(), m_ConstantInt(&first)))
+    rows *= shape[shape.size() - axes - 1] - first.getSExtValue();
   if (int64_t(getRows()) < 1 || int64_t(getRows()) > rows) // async_load_c1
     return emitOpError() << "expects 1 to " << rows << " rows, but got "
                          << int64_t(getRows());
@@ -424,6 +430,8 @@ LogicalResult AsyncLoadOp::verify() {
   if (int64_t(getAlignment()) < 1) // async_load_c2
     return emitOpError() << "expects a positive alignment, but got "
                          << int64_t(getAlignment());
+  if (int64_t(getWarps()) < 0 || int64_t(getFirstWarp()) < 0) // async_load_c3
+    return emitOpError("expects numbers of warps that are not negative");
   return success();
 }
 

@@ -24,6 +24,13 @@ int64_t gpumap::getLoopPhase(const Program &program, Operation *op) {
   return phase;
 }
 
+bool gpumap::isChannelSum(Node node) {
+  Operation *op = node.value.getDefiningOp();
+  return op && isFree(node.form) && node.form != Form::Wide &&
+         node.form != Form::Channels && isa<SumOp, MatmulOp, DecayGramOp>(op) &&
+         !(isa<SumOp>(op) && node.form == Form::Number);
+}
+
 /// Does `value`, in slices, read `argument`?
 static bool reads(const Program &program, Value value, BlockArgument argument) {
   value = program.resolve(value);
@@ -167,6 +174,15 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
     if (auto op = node.value.getDefiningOp<DecayGramOp>())
       if (op.getScheme() == DecayScheme::Exact || op.getLeaf() < tokens)
         gram = getTileType({window, 1}, tokens, tokens, f32);
+  if (mapping.kSplit > 1)
+    for (Node node : program.nodes)
+      if (isChannelSum(node)) {
+        bool vector = node.form == Form::Tokens;
+        partials.push_back(
+            {node.value, vector
+                             ? vectorType(tokens)
+                             : getTileType({window, 1}, tokens, tokens, f32)});
+      }
   for (Operation *op : program.systems) {
     auto solve = cast<TriSolveOp>(op);
     int64_t steps = solve.getRhs().size();
@@ -198,6 +214,8 @@ int64_t Arrays::getBytes() const {
       add(system.source);
     add(system.inverse);
   }
+  for (const PartialPlace &partial : partials)
+    add(partial.type);
   add(gram);
   return bytes;
 }

@@ -57,6 +57,13 @@ struct SystemPlace {
   bool overGram = false;
 };
 
+/// A sum over channels of the warp that has the second half of them, on its way
+/// to the first one: [window, 1, 16, 16], or [window, 16] for numbers a token.
+struct PartialPlace {
+  Value value;
+  warp::SharedType type;
+};
+
 /// Everything in shared memory.
 struct Arrays {
   Arrays(const Program &program, const GpuMapping &mapping,
@@ -66,12 +73,16 @@ struct Arrays {
   std::vector<StagedParam> params;
   std::vector<TransferPlace> transfers;
   std::vector<SystemPlace> systems;
+  std::vector<PartialPlace> partials;
   /// Where decay-Grams are put together from their levels, one after the
   /// other: [window, 1, 16, 16]; null when none is.
   warp::SharedType gram;
 
   int64_t getBytes() const;
 };
+
+/// Does the free slice sum the node over channels?
+bool isChannelSum(Node node);
 
 /// The loop over channels in which an operation that sums over them runs.
 int64_t getLoopPhase(const Program &program, Operation *op);

@@ -132,10 +132,11 @@ LogicalResult mlir::delta::explainGpuMapping(ModuleOp module,
   for (const Candidate &candidate : ArrayRef(candidates).take_front(6)) {
     const GpuMapping &m = candidate.mapping;
     os << "    warps=" << m.warps << " rows=" << m.rowsPerWarp
-       << " vsplit=" << m.vBlocks << " window=" << m.window
-       << " stages=" << m.stages << " shared_bytes=" << m.sharedBytes
-       << " registers=" << candidate.registers << " ctas_per_sm="
-       << candidate.ctas;
+       << " vsplit=" << m.vBlocks << " ksplit=" << m.kSplit
+       << " window=" << m.window << " stages=" << m.stages
+       << " shared_bytes=" << m.sharedBytes
+       << " registers=" << candidate.registers
+       << " ctas_per_sm=" << candidate.ctas;
     if (candidate.ctas == 0)
       os << " does not fit\n";
     else
@@ -144,9 +145,10 @@ LogicalResult mlir::delta::explainGpuMapping(ModuleOp module,
                          candidate.cost);
   }
   os << "mapping warps=" << chosen->warps << " rows=" << chosen->rowsPerWarp
-     << " vsplit=" << chosen->vBlocks << " window=" << chosen->window
-     << " stages=" << chosen->stages << " kernels=1 mma_flops_per_chunk="
-     << countMmaFlops(setting->program, *chosen) << "\n";
+     << " vsplit=" << chosen->vBlocks << " ksplit=" << chosen->kSplit
+     << " window=" << chosen->window << " stages=" << chosen->stages
+     << " kernels=1 mma_flops_per_chunk="
+     << countMmaFlops(setting->program, setting->policy, *chosen) << "\n";
   return success();
 }
 
@@ -209,6 +211,7 @@ struct GpuMap : mlir::delta::impl::DeltaGpuMapBase<GpuMap> {
     options.warps = warps;
     options.rows = rows;
     options.vsplit = vsplit;
+    options.ksplit = ksplit;
     options.window = window;
     options.stages = stages;
     options.ctas = ctas;

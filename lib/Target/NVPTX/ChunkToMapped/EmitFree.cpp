@@ -146,8 +146,9 @@ Value Emitter::computeFree(Node node) {
     return getPrefix(prefix, node);
   if (auto totalProduct = dyn_cast<TotalProductOp>(op)) {
     Form source = form == Form::Number ? Form::Tokens : Form::Wide;
-    Value total =
-        getTables({program.resolve(totalProduct.getInput()), source}).total;
+    Value decay = program.resolve(totalProduct.getInput());
+    Value total = form == Form::Number ? getTables({decay, source}).total
+                                       : getFactors(decay, 4).total;
     if (form == Form::Number)
       return warp::ElementOp::create(b, b.getF32Type(), total, 0);
     return warp::CollapseOp::create(b, type, total);
@@ -185,8 +186,26 @@ void Emitter::getOperandParts(Operation *sum, SmallVectorImpl<Value> &parts) {
     return getGramParts(gram, parts);
   auto matmul = cast<MatmulOp>(sum);
   Value rhs = program.resolve(matmul.getRhs());
-  parts.push_back(toOperand(getContracted(matmul.getLhs(), rhs)));
-  parts.push_back(toOperand(getFree({rhs, Form::Wide})));
+  for (Value operand : {program.resolve(matmul.getLhs()), rhs})
+    if (Value scaled = getScaledInput(operand))
+      parts.push_back(scaled);
+    else
+      parts.push_back(toOperand(operand == rhs ? getFree({rhs, Form::Wide})
+                                               : getContracted(operand, rhs)));
+}
+
+Value Emitter::getScaledInput(Value value) {
+  auto product = program.resolve(value).getDefiningOp<arith::MulFOp>();
+  if (!product)
+    return Value();
+  Value x = program.resolve(product.getLhs()),
+        y = program.resolve(product.getRhs());
+  // What is added to the state, by products over later tokens, is rounded once.
+  for (auto [input, factor] : {std::pair(x, y), std::pair(y, x)})
+    if (auto prefix = factor.getDefiningOp<PrefixProductOp>();
+        prefix && !prefix.getReverse() && policy.isNarrow(program, input))
+      return scaleOperand(getNarrow(input), getFree({factor, Form::Wide}));
+  return Value();
 }
 
 Value Emitter::join(Value left, Value right) {
@@ -204,6 +223,7 @@ void Emitter::dropSlice() {
     memo.erase(node);
   sliceMemo.clear();
   tables.clear();
+  factors.clear();
 }
 
 /// Eight channels at a time, which takes half as many registers: what is left
@@ -229,14 +249,21 @@ void Emitter::emitParts(int64_t channels, ArrayRef<Operation *> sums,
       getOperandParts(op, parts.operands[half].back());
     }
     for (const TransferPlace *place : stores) {
-      Value value = getFree(place->node);
-      if (place->node.form == Form::Channels)
-        value = maskChannels(value, place->node.value, channels, 1.0);
-      else if (program.getPadding(place->node.value, true) != 0.0)
-        value = maskChannels(value, place->node.value, channels, 0.0);
       Value array = transferArrays[place - arrays.transfers.data()];
-      parts.factors[half].push_back(toElement(
-          value, cast<warp::SharedType>(array.getType()).getElementType()));
+      Value value = getScaledInput(place->node.value);
+      if (!value) {
+        value = getFree(place->node);
+        if (place->node.form == Form::Channels)
+          value = maskChannels(value, place->node.value, channels, 1.0);
+        else if (program.getPadding(place->node.value, true) != 0.0)
+          value = maskChannels(value, place->node.value, channels, 0.0);
+        value = toElement(
+            value, cast<warp::SharedType>(array.getType()).getElementType());
+      }
+      if (storesHalves())
+        storeFactor(*place, value, getFirstChannel());
+      else
+        parts.factors[half].push_back(value);
     }
     for (unsigned out : wideOuts)
       parts.outs[half].push_back(toElement(
@@ -246,6 +273,21 @@ void Emitter::emitParts(int64_t channels, ArrayRef<Operation *> sums,
   }
   half = -1;
   tiles.clear();
+}
+
+bool Emitter::storesHalves() const {
+  return mapping.tight && arrays.gram && !mapping.isOverlapped();
+}
+
+void Emitter::storeFactor(const TransferPlace &place, Value value,
+                          Value channel) {
+  SmallVector<Value> at = getTransferIndices();
+  if (place.over >= 0)
+    at = {getStageOf(arrays.inputs[place.over]), chunk};
+  if (place.node.form == Form::Wide)
+    at.push_back(index(0));
+  at.push_back(channel);
+  store(value, transferArrays[&place - arrays.transfers.data()], at);
 }
 
 void Emitter::emitSlice(int64_t channels, ArrayRef<Operation *> sums,
@@ -265,16 +307,11 @@ void Emitter::emitSlice(int64_t channels, ArrayRef<Operation *> sums,
     else if (auto gram = dyn_cast<DecayGramOp>(op))
       accumulateGram(gram, operands, mine);
   }
-  for (auto [number, place] : llvm::enumerate(stores)) {
-    Value value = join(parts.factors[0][number], parts.factors[1][number]);
-    SmallVector<Value> at = getTransferIndices();
-    if (place->over >= 0)
-      at = {getStageOf(arrays.inputs[place->over]), chunk};
-    if (place->node.form == Form::Wide)
-      at.push_back(index(0));
-    at.push_back(slice);
-    store(value, transferArrays[place - arrays.transfers.data()], at);
-  }
+  if (!storesHalves())
+    for (auto [number, place] : llvm::enumerate(stores))
+      storeFactor(*place,
+                  join(parts.factors[0][number], parts.factors[1][number]),
+                  slice);
   for (auto [number, out] : llvm::enumerate(wideOuts)) {
     ArgAttr arg = program.signature.getArgs(ArgKind::Out)[out];
     Value first = mul(add(mul(window, mapping.window), chunk), program.chunk);
@@ -289,10 +326,10 @@ void Emitter::emitSlice(int64_t channels, ArrayRef<Operation *> sums,
   }
 }
 
-void Emitter::emitChannelLoop(int64_t channels,
-                              ArrayRef<Operation *> sums,
-                              ArrayRef<const TransferPlace *> stores,
-                              ArrayRef<unsigned> wideOuts) {
+Emitter::ChannelSums
+Emitter::emitChannelLoop(int64_t channels, ArrayRef<Operation *> sums,
+                         ArrayRef<const TransferPlace *> stores,
+                         ArrayRef<unsigned> wideOuts) {
   // Sums over channels: what each has to carry, and from where.
   SmallVector<Value> initial;
   SmallVector<std::pair<unsigned, unsigned>> carried;
@@ -301,7 +338,7 @@ void Emitter::emitChannelLoop(int64_t channels,
     if (isa<SumOp>(op))
       initial.push_back(zeros(fragment(16, 8)));
     else if (auto matmul = dyn_cast<MatmulOp>(op))
-      initial.push_back(matmul.getAcc()
+      initial.push_back(matmul.getAcc() && mapping.kSplit == 1
                             ? getFree({matmul.getAcc(), Form::Square})
                             : zeros(fragment(16, 16)));
     else
@@ -314,8 +351,12 @@ void Emitter::emitChannelLoop(int64_t channels,
   // of dependent operations fill each other's gaps.
   const int64_t padded = getPaddedChannels(channels);
   const int64_t together = mapping.isOverlapped() && padded % 32 == 0 ? 2 : 1;
-  auto loop = scf::ForOp::create(b, index(0), index(padded),
-                                 index(16 * together), initial);
+  // Of two warps that share the channels each takes every other slice.
+  Value first = index(0);
+  if (mapping.kSplit > 1)
+    first = mul(arith::DivUIOp::create(b, warpId, index(mapping.window)), 16);
+  auto loop = scf::ForOp::create(
+      b, first, index(padded), index(16 * together * mapping.kSplit), initial);
   {
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(loop.getBody());
@@ -333,18 +374,67 @@ void Emitter::emitChannelLoop(int64_t channels,
     scf::YieldOp::create(b, values);
   }
   slice = Value();
-  renewLanes(window);
-  chunk = warpId;
+  ChannelSums results;
+  for (auto [op, range] : llvm::zip_equal(sums, carried))
+    results.push_back({op, SmallVector<Value>(loop.getResults().slice(
+                               range.first, range.second))});
+  return results;
+}
 
-  for (auto [op, range] : llvm::zip_equal(sums, carried)) {
-    ValueRange results = loop.getResults().slice(range.first, range.second);
-    if (auto sum = dyn_cast<SumOp>(op))
+Value Emitter::getPartialArray(Value value) const {
+  for (auto [place, array] : llvm::zip_equal(arrays.partials, partialArrays))
+    if (place.value == value)
+      return array;
+  llvm_unreachable("what warps sum together has a place");
+}
+
+void Emitter::sendSums(const ChannelSums &sums) {
+  Value place = arith::SubIOp::create(b, warpId, index(mapping.window));
+  for (const auto &[op, results] : sums) {
+    if (auto gram = dyn_cast<DecayGramOp>(op)) {
+      sendGram(gram, results, place);
+      continue;
+    }
+    Value result = op->getResult(0);
+    if (isa<SumOp>(op))
+      store(warp::SumOp::create(b, along(16, Axis::Rows), results[0]),
+            getPartialArray(result), {place, index(0)});
+    else
+      store(results[0], getPartialArray(result),
+            {place, index(0), index(0), index(0)});
+  }
+}
+
+void Emitter::finishSums(const ChannelSums &sums) {
+  auto addPartial = [&](Value value, Form form) {
+    if (mapping.kSplit == 1)
+      return;
+    Value &sum = memo[{value, form}];
+    SmallVector<Value> at(form == Form::Tokens ? 2 : 4, index(0));
+    at[0] = chunk;
+    sum = arith::AddFOp::create(b, sum,
+                                load(getPartialArray(value), at,
+                                     cast<RankedTensorType>(sum.getType())));
+  };
+  for (const auto &[op, results] : sums) {
+    if (auto sum = dyn_cast<SumOp>(op)) {
       memo[{sum.getResult(), Form::Tokens}] =
           warp::SumOp::create(b, along(16, Axis::Rows), results[0]);
-    else if (auto matmul = dyn_cast<MatmulOp>(op))
+      addPartial(sum.getResult(), Form::Tokens);
+    } else if (auto matmul = dyn_cast<MatmulOp>(op)) {
       memo[{matmul.getResult(), Form::Square}] = results[0];
-    else
-      finishGram(cast<DecayGramOp>(op), results);
+      addPartial(matmul.getResult(), Form::Square);
+      if (matmul.getAcc() && mapping.kSplit > 1) {
+        Value acc = getFree({matmul.getAcc(), Form::Square});
+        Value &result = memo[{matmul.getResult(), Form::Square}];
+        result = arith::AddFOp::create(b, result, acc);
+      }
+    } else {
+      auto gram = cast<DecayGramOp>(op);
+      finishGram(gram, results);
+      for (Value result : gram.getGrams())
+        addPartial(result, Form::Square);
+    }
   }
 }
 
@@ -380,9 +470,9 @@ void Emitter::emitSystem(unsigned position) {
                           steps);
 }
 
-void Emitter::emitFreeSlice() {
-  const bool some =
-      !mapping.isOverlapped() && mapping.window < mapping.warps;
+void Emitter::emitFreeSlice(llvm::function_ref<void()> beside) {
+  const bool some = !mapping.isOverlapped() &&
+                    mapping.window * mapping.kSplit < mapping.warps;
   OpBuilder::InsertionGuard guard(b);
   if (some) {
     auto mine = scf::IfOp::create(
@@ -392,7 +482,10 @@ void Emitter::emitFreeSlice() {
     b.setInsertionPointToStart(mine.thenBlock());
   }
   renewLanes(window);
-  chunk = warpId;
+  chunk =
+      mapping.kSplit > 1
+          ? arith::RemUIOp::create(b, warpId, index(mapping.window)).getResult()
+          : warpId;
   Value first = mul(add(mul(window, mapping.window), chunk), program.chunk);
   valid = getValidTokens(first);
 
@@ -408,11 +501,8 @@ void Emitter::emitFreeSlice() {
     llvm::SetVector<Operation *> seen;
     for (Node node : program.nodes) {
       Operation *op = node.value.getDefiningOp();
-      if (!op || !isFree(node.form) || node.form == Form::Wide ||
-          node.form == Form::Channels ||
-          !isa<SumOp, MatmulOp, DecayGramOp>(op) ||
-          (isa<SumOp>(op) && node.form == Form::Number) ||
-          getLoopPhase(program, op) != phase || !seen.insert(op))
+      if (!isChannelSum(node) || getLoopPhase(program, op) != phase ||
+          !seen.insert(op))
         continue;
       auto type = cast<RankedTensorType>(op->getOperand(0).getType());
       loops[type.getDimSize(1)].sums.push_back(op);
@@ -429,8 +519,29 @@ void Emitter::emitFreeSlice() {
       if (type.getRank() == 2 && program.getPhase(node) == phase)
         loops[type.getDimSize(1)].outs.push_back(out);
     }
+    ChannelSums sums;
     for (auto &[channels, work] : loops)
-      emitChannelLoop(channels, work.sums, work.stores, work.outs);
+      sums.append(emitChannelLoop(channels, work.sums, work.stores, work.outs));
+    renewLanes(window);
+    if (mapping.kSplit > 1) {
+      // The first warp of a chunk goes on alone.
+      Value leads =
+          compare(arith::CmpIPredicate::ult, warpId, index(mapping.window));
+      Value sends =
+          compare(arith::CmpIPredicate::uge, warpId, index(mapping.window));
+      auto second = scf::IfOp::create(b, sends, /*withElseRegion=*/false);
+      auto leading = scf::IfOp::create(b, leads, /*withElseRegion=*/true);
+      Value own = warpId, column = warpColumn;
+      b.setInsertionPointToStart(second.thenBlock());
+      sendSums(sums);
+      b.setInsertionPointToStart(leading.elseBlock());
+      beside();
+      warpId = own;
+      warpColumn = column;
+      b.setInsertionPointToStart(leading.thenBlock());
+    }
+    chunk = warpId;
+    finishSums(sums);
   }
   emitNarrow(program.numPhases());
   for (unsigned position = 0; position < arrays.systems.size(); ++position)

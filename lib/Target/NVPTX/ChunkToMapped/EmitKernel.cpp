@@ -247,10 +247,11 @@ std::pair<Value, Value> Emitter::getTokenOffset(ArgAttr arg, int64_t micro,
   return {offset, stride};
 }
 
-Value Emitter::getValidTokens(Value first) {
+Value Emitter::getValidTokens(Value first, int64_t tokens) {
   Value left = arith::SubIOp::create(b, kernel.T, first);
   left = arith::MaxSIOp::create(b, left, index(0));
-  return arith::MinSIOp::create(b, left, index(program.chunk));
+  return arith::MinSIOp::create(b, left,
+                                index(tokens ? tokens : program.chunk));
 }
 
 Value Emitter::isNotNull(Value array) {
@@ -290,6 +291,8 @@ void Emitter::emitPrologue() {
     systemSources.push_back(system.overGram ? gramArray : alloc(system.source));
     systemInverses.push_back(alloc(system.inverse));
   }
+  for (const PartialPlace &partial : arrays.partials)
+    partialArrays.push_back(alloc(partial.type));
 
   Value id = gpu::BlockIdOp::create(b, gpu::Dimension::x);
   block = b.createOrFold<arith::RemUIOp>(id, index(mapping.vBlocks));
@@ -319,15 +322,18 @@ void Emitter::emitPrologue() {
 }
 
 void Emitter::emitLoads(Value number, InputFilter which) {
+  // Chunk by chunk, addresses are further apart than copies that use them;
+  // warps that would wait anyhow do with fewer instructions.
   bool any = false;
-  for (int64_t j = 0; j < mapping.window; ++j)
-    any |= emitChunkLoads(number, index(j), which);
+  const int64_t together = copyWarps ? mapping.window : 1;
+  for (int64_t j = 0; j < mapping.window; j += together)
+    any |= emitChunkLoads(number, index(j), which, together);
   if (any)
     warp::AsyncCommitOp::create(b);
 }
 
 bool Emitter::emitChunkLoads(Value windowNumber, Value number,
-                             InputFilter which) {
+                             InputFilter which, int64_t chunks) {
   bool any = false;
   Value first =
       mul(add(mul(windowNumber, mapping.window), number), program.chunk);
@@ -349,9 +355,12 @@ bool Emitter::emitChunkLoads(Value windowNumber, Value number,
       }
     }
     warp::AsyncLoadOp::create(
-        b, getArray(arg), offset, stride, getValidTokens(first), array,
-        ValueRange{getStage(windowNumber, input.stages), number}, program.chunk,
-        vector ? b.getI64IntegerAttr(input.width) : IntegerAttr(), alignment);
+        b, getArray(arg), offset, stride,
+        getValidTokens(first, chunks * program.chunk), array,
+        ValueRange{getStage(windowNumber, input.stages), number},
+        chunks * program.chunk,
+        vector ? b.getI64IntegerAttr(input.width) : IntegerAttr(), alignment,
+        copyWarps, copyWarps ? mapping.window : 0);
   }
   return any;
 }
@@ -466,11 +475,23 @@ SmallVector<Value> Emitter::emitInTurn(Value number, ValueRange state) {
   const bool doubled = mapping.stages == 2;
   warp::AsyncWaitOp::create(b, 0);
   renewLanes(number);
-  if (doubled)
-    emitLoads(next, early);
-  emitFreeSlice();
-  renewLanes(number);
-  emitLoads(next, late);
+  if (mapping.kSplit > 1) {
+    // Copied by the warps that have nothing else to do at the end of the slice.
+    emitFreeSlice([&] {
+      llvm::SaveAndRestore some(copyWarps, mapping.window);
+      renewLanes(number);
+      emitLoads(next, [&](const StagedInput &input) {
+        return doubled || input.late;
+      });
+    });
+    renewLanes(number);
+  } else {
+    if (doubled)
+      emitLoads(next, early);
+    emitFreeSlice();
+    renewLanes(number);
+    emitLoads(next, late);
+  }
   return emitChunks(state, [&] {
     // With one stage, a chunk's place is refilled as soon as all warps have
     // left it, while the window's other chunks go on.

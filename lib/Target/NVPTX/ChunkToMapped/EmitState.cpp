@@ -74,6 +74,11 @@ Value Emitter::getVector(Value value, Form form, int64_t part) {
         result = extend(
             load(array, {getStageOf(input), chunk, index(0)},
                  type));
+  if (!result) {
+    auto [input, factor] = *program.getConstantMultiple(value);
+    return stateMemo[{value, -2 - part}] = arith::MulFOp::create(
+               b, getVector(input, form), constant(factor, type));
+  }
   if (form == Form::StateNumber)
     result = warp::ElementOp::create(b, b.getF32Type(), result, 0);
   return stateMemo[{value, -2 - part}] = result;

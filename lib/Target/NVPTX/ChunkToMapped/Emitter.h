@@ -30,6 +30,20 @@ struct DyadicTables {
   int built = 0; // levels
 };
 
+/// The same for fragments, seen from the row: before level s, `active[s]` is
+/// the product that the level asks for (of a row in the right half of its block
+/// of 2s that over the rows before it, of a row in the left half that over the
+/// rows behind it, both within the half) and `passive[s]` the other one. Both
+/// go through the next level with one product. `before` and `behind` are those
+/// over all 16 rows. A null value is 1.
+struct DecayFactors {
+  Value w, total;
+  Value active[4], passive[4], before, behind;
+  /// Is the row itself part of products before it, and of those behind it?
+  bool rowsInclusive = false, colsInclusive = false;
+  int built = -1; // the last level
+};
+
 class Emitter {
 public:
   Emitter(const Program &program, const GpuMapping &mapping,
@@ -46,8 +60,9 @@ private:
   /// group.
   using InputFilter = llvm::function_ref<bool(const StagedInput &)>;
   void emitLoads(Value window, InputFilter which);
-  /// Starts those of one chunk; are there any?
-  bool emitChunkLoads(Value window, Value number, InputFilter which);
+  /// Starts those of some chunks from one on; are there any?
+  bool emitChunkLoads(Value window, Value number, InputFilter which,
+                      int64_t chunks = 1);
   /// The loop's body where the slices take turns, and where they overlap.
   SmallVector<Value> emitInTurn(Value number, ValueRange state);
   /// From here to the end of the block, nothing that depends on lanes is kept
@@ -63,7 +78,8 @@ private:
   void emitParamLoads();
   SmallVector<Value> emitInitialState();
   void emitFinalState(ValueRange state);
-  Value getValidTokens(Value chunkNumber);
+  /// Tokens from `first` on that exist, of a chunk's or of `tokens`.
+  Value getValidTokens(Value first, int64_t tokens = 0);
   /// How many of the warp's columns, of which `column` is the first, exist.
   Value getOwnColumns(Value column);
   Value isNotNull(Value array);
@@ -116,11 +132,14 @@ private:
   void store(Value value, Value array, ValueRange indices);
 
   // The free slice (EmitFree.cpp).
-  void emitFreeSlice();
-  void emitChannelLoop(int64_t channels,
-                       ArrayRef<Operation *> sums,
-                       ArrayRef<const TransferPlace *> stores,
-                       ArrayRef<unsigned> wideOuts);
+  /// `beside`: for warps that share the channels, but are not needed behind the
+  /// loops.
+  void emitFreeSlice(llvm::function_ref<void()> beside = {});
+  /// Sums over channels, and what their loop left of each.
+  using ChannelSums = SmallVector<std::pair<Operation *, SmallVector<Value>>>;
+  ChannelSums emitChannelLoop(int64_t channels, ArrayRef<Operation *> sums,
+                              ArrayRef<const TransferPlace *> stores,
+                              ArrayRef<unsigned> wideOuts);
   /// What a slice of 16 channels gives to sums (for each its operands), factors
   /// and outs: two halves of each.
   struct ChannelParts {
@@ -137,6 +156,10 @@ private:
                  ArrayRef<const TransferPlace *> stores,
                  ArrayRef<unsigned> wideOuts, const ChannelParts &parts,
                  MutableArrayRef<Value> values);
+  /// Where registers are short, factors are stored by halves, each behind its
+  /// own loads: a factor may lie over its input.
+  bool storesHalves() const;
+  void storeFactor(const TransferPlace &place, Value value, Value channel);
   /// The operands of a sum over channels, for the current half of the slice.
   void getOperandParts(Operation *sum, SmallVectorImpl<Value> &parts);
   /// Two halves of a slice side by side.
@@ -153,10 +176,28 @@ private:
   /// Keeps zero what the padding of the last slice must not add.
   Value getContracted(Value value, Value partner);
   void emitNarrow(int64_t phase);
+  void finishSums(const ChannelSums &sums);
+  void sendSums(const ChannelSums &sums);
+  Value getPartialArray(Value value) const;
 
   // Decay (EmitDecay.cpp).
   /// With the products of that many levels.
   const DyadicTables &getTables(Node decay, int levels = 4);
+  /// Those of the current half of a slice, up to that level; 4: all rows.
+  const DecayFactors &getFactors(Value decay, int level);
+  /// What scales a row operand and a column operand in one fragment at a level:
+  /// right rows by the products before them, left ones by those behind. Null
+  /// for 1.
+  Value getScale(Value decay, int level, bool rowInclusive, bool colInclusive);
+  /// `value * factor` as operand of a matrix instruction. An input that has the
+  /// operands' type is scaled in it.
+  Value scaleOperand(Value value, Value factor);
+  /// An input times the product of the decays before it, both as operands; null
+  /// for another value.
+  Value getScaledInput(Value value);
+  /// The operand's type, of an input that already has it; null for other
+  /// values.
+  Value getNarrow(Value value);
   Value getPrefix(PrefixProductOp op, Node node);
   Value getDecayMask(DecayMaskOp op);
   /// Accumulators of a decay-Gram over the channels.
@@ -164,16 +205,20 @@ private:
   /// A decay-Gram's operands for the current half of the slice, in the order in
   /// which accumulateGram takes them.
   void getGramParts(DecayGramOp op, SmallVectorImpl<Value> &parts);
-  /// Rows and columns of the current half, scaled by their own token's decay
-  /// where it lies between the events (`scaled`) or as they are.
-  struct GramOperands {
-    SmallVector<Value> rows, cols, plainRows, plainCols;
-  };
-  GramOperands getGramOperands(DecayGramOp op);
   void accumulateGram(DecayGramOp op, ArrayRef<Value> operands,
                       MutableArrayRef<Value> accumulators);
   void accumulateDiagonals(DecayGramOp op, MutableArrayRef<Value> accumulators);
+  void forEachGram(DecayGramOp op, ValueRange accumulators,
+                   llvm::function_ref<void(Value gram, unsigned row,
+                                           unsigned col, Value anchored)>
+                       fn);
+  /// Stores the levels of a row and a column, in an array other than
+  /// `gramArray` the rest too; returns the diagonal, zero elsewhere.
+  Value finishLevels(DecayGramOp op, ValueRange accumulators, unsigned row,
+                     unsigned col, Value array, ValueRange at);
   void finishGram(DecayGramOp op, ValueRange accumulators);
+  /// The second warp's part of a decay-Gram, to where the first one finds it.
+  void sendGram(DecayGramOp op, ValueRange accumulators, Value place);
   bool isAnchored(DecayGramOp op) const;
   Value rowHas(int64_t bit, RankedTensorType type);
 
@@ -212,9 +257,12 @@ private:
   /// Where the slices overlap: does the warp prepare chunks?
   Value prepares;
   SmallVector<Value> inputArrays, paramArrays, transferArrays, systemSources,
-      systemInverses;
+      systemInverses, partialArrays;
   Value gramArray;
   int64_t slices = 0; // of the state's rows
+
+  /// Warps that copy, from number `window` on; 0 for the whole block.
+  int64_t copyWarps = 0;
 
   // The window being worked on, the chunk in it.
   Value window, chunk, valid;
@@ -229,6 +277,7 @@ private:
   llvm::DenseMap<Node, Value> memo;      // free slice, one chunk
   SmallVector<Node> sliceMemo;           // entries to drop after a slice
   llvm::DenseMap<Value, DyadicTables> tables; // of the current slice
+  llvm::DenseMap<Value, DecayFactors> factors;
   llvm::DenseMap<Value, Value> uniforms, columns;
   llvm::DenseMap<std::pair<Value, int64_t>, Value> stateMemo;
   llvm::DenseMap<Value, Value> operandMemo;

@@ -17,6 +17,14 @@ using namespace mlir;
 using namespace mlir::delta;
 using namespace mlir::delta::gpumap;
 
+bool OperandPolicy::isNarrow(const Program &program, Value value) const {
+  value = program.resolve(value);
+  return isa<BlockArgument>(value) && mma == warp::Operand::Native &&
+         type.isBF16() && program.staged.contains(cast<BlockArgument>(value)) &&
+         program.getArg(value).getType() == type &&
+         program.getPadding(value, /*channels=*/true) == 0.0;
+}
+
 FailureOr<OperandPolicy> OperandPolicy::get(ModuleOp module,
                                             StringRef precision) {
   Builder builder(module.getContext());
@@ -40,8 +48,8 @@ DictionaryAttr GpuMapping::getAttr(MLIRContext *context) const {
   };
   return builder.getDictionaryAttr(
       {entry("warps", warps), entry("rows", rowsPerWarp),
-       entry("vsplit", vBlocks), entry("window", window),
-       entry("stages", stages), entry("kernels", 1)});
+       entry("vsplit", vBlocks), entry("ksplit", kSplit),
+       entry("window", window), entry("stages", stages), entry("kernels", 1)});
 }
 
 warp::SharedType gpumap::getTileType(ArrayRef<int64_t> lead, int64_t rows,
@@ -73,7 +81,7 @@ static double countSliceWork(const Program &program) {
     if (!op || !isFree(node.form) || !seen.insert(op).second)
       continue;
     if (auto gram = dyn_cast<DecayGramOp>(op))
-      work += 75.0 * (gram.getRows().size() + gram.getCols().size()) + 100.0;
+      work += 60.0 * (gram.getRows().size() + gram.getCols().size()) + 90.0;
     else if (isa<MatmulOp>(op))
       work += 4.0;
     else if (node.form == Form::Wide)
@@ -129,10 +137,13 @@ static void estimateRegisters(const Work &work, int64_t A,
   int64_t most = std::min<int64_t>(
       255, target.getRegisterBudget(mapping.getThreads(), 1) + 7);
   int64_t kept =
-      (work.operands ? 115 + 16 * work.operands : 120) +
-      70 * (work.steps - 1) + (work.saves ? 12 : 0);
-  int64_t renewed =
-      (work.operands ? 90 + 12 * work.operands : 113) + 14 * (work.steps - 1);
+      (work.operands ? 115 + 16 * work.operands : 120) + 70 * (work.steps - 1) +
+      (work.saves ? 12 : 0) +
+      (target.getCapability() < 90 ? 6 : 0); // no stmatrix: more addresses
+  int64_t renewed = (work.operands ? 94 + 6 * work.operands +
+                                         (target.getCapability() < 90 ? 12 : 0)
+                                   : 113) +
+                    (14 + 4 * (mapping.kSplit - 1)) * (work.steps - 1);
   mapping.tight = mapping.isOverlapped() || kept + state > most - 7;
   int64_t needed = mapping.isOverlapped() ? std::max(renewed, state + 60)
                    : mapping.tight        ? renewed + state
@@ -155,7 +166,9 @@ static void estimateTime(const Work &work, int64_t A,
                                          candidate.registers,
                                          mapping.sharedBytes);
   const double window = mapping.window, warps = mapping.warps;
-  double free = work.slice * A / 16 + 250.0;
+  double loop = work.slice * A / 16, free = loop + 250.0;
+  // Of one warp.
+  double own = loop / mapping.kSplit + 250.0 + 50.0 * (mapping.kSplit - 1);
   double chain = work.state * mapping.rowsPerWarp / 16 * A / 16 + 60.0;
   candidate.issue = (free + warps * chain) / 4.0;
   candidate.shared =
@@ -164,7 +177,7 @@ static void estimateTime(const Work &work, int64_t A,
   candidate.latency =
       mapping.isOverlapped()
           ? std::max(2.5 * free / window, state) + 250.0
-          : std::max(1.4 * free / window, 1.05 * free / 4.0) + state;
+          : std::max(1.4 * own / window, 1.05 * free / 4.0) + state;
   if (candidate.ctas == 0)
     return;
   // CTAs that a multiprocessor has at once, and how often.
@@ -187,6 +200,18 @@ static void estimateTime(const Work &work, int64_t A,
                    (mapping.stages == 1 ? 1.15 : 1.0);
   if (candidate.spilled)
     candidate.cost *= 1.5 + 0.02 * candidate.spilled;
+}
+
+/// Can two warps share a chunk's free slice, each with every other slice of the
+/// channels? What they sum is put together once, behind the loops.
+static bool canSplitChannels(const Program &program) {
+  if (program.numPhases() != 1)
+    return false;
+  for (Node node : program.nodes)
+    if (node.form == Form::Wide &&
+        cast<RankedTensorType>(node.value.getType()).getDimSize(1) <= 16)
+      return false;
+  return true;
 }
 
 SmallVector<Candidate>
@@ -223,19 +248,26 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
             continue;
           if (stages == 3 ? warps + window > kMaxWarps : window > warps || window == 3)
             continue;
-          Candidate candidate;
-          GpuMapping &mapping = candidate.mapping;
-          mapping.warps = warps;
-          mapping.rowsPerWarp = rows;
-          mapping.vBlocks = vBlocks;
-          mapping.blockCols = blockCols;
-          mapping.window = window;
-          mapping.stages = stages;
-          mapping.sharedBytes = Arrays(program, mapping, policy).getBytes();
+          for (int64_t kSplit : {1, 2}) {
+            if ((options.ksplit && options.ksplit != kSplit) ||
+                (kSplit > 1 && (stages == 3 || window * kSplit != warps ||
+                                !canSplitChannels(program))))
+              continue;
+            Candidate candidate;
+            GpuMapping &mapping = candidate.mapping;
+            mapping.warps = warps;
+            mapping.rowsPerWarp = rows;
+            mapping.vBlocks = vBlocks;
+            mapping.blockCols = blockCols;
+            mapping.kSplit = kSplit;
+            mapping.window = window;
+            mapping.stages = stages;
+            mapping.sharedBytes = Arrays(program, mapping, policy).getBytes();
 
-          estimateRegisters(work, A, target, candidate);
-          estimateTime(work, A, target, options, candidate);
-          candidates.push_back(candidate);
+            estimateRegisters(work, A, target, candidate);
+            estimateTime(work, A, target, options, candidate);
+            candidates.push_back(candidate);
+          }
         }
       }
     }
@@ -258,7 +290,7 @@ static void explainFailure(const Program &program, const OperandPolicy &policy,
                            const GpuMapOptions &options,
                            ArrayRef<Candidate> candidates) {
   const bool pinned = options.warps || options.rows || options.vsplit ||
-                      options.window || options.stages;
+                      options.ksplit || options.window || options.stages;
   auto error = program.function.emitError()
                << "no mapping of a " << program.stateRows << " x "
                << program.stateCols << " state "
@@ -272,9 +304,12 @@ static void explainFailure(const Program &program, const OperandPolicy &policy,
           << " bytes of shared memory a CTA, and there are "
           << target.getSharedPerCta();
   } else if (pinned) {
-    error << "there is none (rows is 16 or 32, warps * rows * vsplit covers the "
-          << program.stateCols << " columns and vsplit divides them, window is "
-             "1, 2, 4 or 8 and at most warps, or up to 16 - warps with stages=3)";
+    error
+        << "there is none (rows is 16 or 32, warps * rows * vsplit covers the "
+        << program.stateCols
+        << " columns and vsplit divides them, window is "
+           "1, 2, 4 or 8 and at most warps, or up to 16 - warps with stages=3; "
+           "with ksplit=2 it is half of warps, without stages=3)";
   } else {
     error << "a CTA takes at most " << kMaxWarps * 32 << " columns, and "
           << program.stateCols << " has no divisor up to " << kMaxBlocks
@@ -289,8 +324,8 @@ static void explainFailure(const Program &program, const OperandPolicy &policy,
     if (const Candidate *best = findBest(all)) {
       const GpuMapping &m = best->mapping;
       error << "; without them warps=" << m.warps << ",rows=" << m.rowsPerWarp
-            << ",vsplit=" << m.vBlocks << ",window=" << m.window
-            << ",stages=" << m.stages << " fits";
+            << ",vsplit=" << m.vBlocks << ",ksplit=" << m.kSplit
+            << ",window=" << m.window << ",stages=" << m.stages << " fits";
       return;
     }
   }
@@ -310,6 +345,7 @@ gpumap::chooseMapping(const Program &program, const OperandPolicy &policy,
 }
 
 int64_t gpumap::countMmaFlops(const Program &program,
+                              const OperandPolicy &policy,
                               const GpuMapping &mapping) {
   const int64_t C = program.chunk, A = getPaddedChannels(program.stateRows),
                 B = mapping.warps * mapping.rowsPerWarp * mapping.vBlocks;
@@ -331,6 +367,11 @@ int64_t gpumap::countMmaFlops(const Program &program,
       flops += mapping.vBlocks *
                (anchored ? static_cast<int64_t>(gram.getGrams().size()) * 2 * C * C * channels
                          : 4 * ((rows + 1) / 2) * cols * 2 * 16 * 8 * channels);
+      for (unsigned row = 0; row < rows; ++row)
+        for (unsigned col = 0; col < cols; ++col)
+          if (!anchored && gram.getMask(row, col) == "diagonal" &&
+              isDiagonalOfProduct(program, policy, gram, row, col))
+            flops += mapping.vBlocks * 2 * C * C * channels;
     } else if (auto matmul = dyn_cast<MatmulOp>(op)) {
       if (matmul.getTransposeRhs())
         flops += mapping.vBlocks * 2 * C * C * getChannels(matmul.getLhs());

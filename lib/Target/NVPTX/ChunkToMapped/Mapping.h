@@ -26,6 +26,10 @@ struct OperandPolicy {
   /// From a precision's name; an error at `module` for one without matrix
   /// instructions.
   static FailureOr<OperandPolicy> get(ModuleOp module, StringRef precision);
+
+  /// Is the value an input whose elements are operands as they come? Decay
+  /// products scale it in that type: bf16, whose range is that of f32.
+  bool isNarrow(const Program &program, Value value) const;
 };
 
 struct GpuMapping {
@@ -33,6 +37,7 @@ struct GpuMapping {
   int64_t rowsPerWarp = 16; // columns of the state, rows of a warp's fragments
   int64_t vBlocks = 1;      // CTAs that share a head's columns
   int64_t blockCols = 0;    // columns of one of them
+  int64_t kSplit = 1; // warps that share a chunk's free slice, by channels
   int64_t window = 1;       // chunks between two passes of the free slice
   int64_t stages = 2;       // windows in shared memory; see isOverlapped
   int64_t sharedBytes = 0;  // estimate the choice was made with
@@ -70,9 +75,16 @@ SmallVector<Candidate> enumerateMappings(const Program &program,
 
 /// Floating-point operations of the matrix instructions for one chunk of one
 /// head, both slices, dims rounded up to tiles: a decay-Gram by levels has four
-/// products of 16 x 8 for each two rows and one column and slice, otherwise
-/// Grams, mixes and products with the state count as in the chunk form.
-int64_t countMmaFlops(const Program &program, const GpuMapping &mapping);
+/// products of 16 x 8 for each two rows and one column and slice, and one of
+/// 16 x 16 for a diagonal that is none of f32 sums; otherwise Grams, mixes and
+/// products with the state count as in the chunk form.
+int64_t countMmaFlops(const Program &program, const OperandPolicy &policy,
+                      const GpuMapping &mapping);
+
+/// Does the diagonal of a decay-Gram's pair by levels come from the whole
+/// product of both as they are? Otherwise it is summed in f32.
+bool isDiagonalOfProduct(const Program &program, const OperandPolicy &policy,
+                         DecayGramOp op, unsigned row, unsigned col);
 
 /// Chooses the mapping; reports, with the bytes, a program that cannot fit.
 FailureOr<GpuMapping> chooseMapping(const Program &program,

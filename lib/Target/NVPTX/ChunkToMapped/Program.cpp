@@ -235,6 +235,24 @@ LogicalResult Program::wantTransfer(Value value, Form form) {
   return success();
 }
 
+std::optional<std::pair<BlockArgument, double>>
+Program::getConstantMultiple(Value value) const {
+  auto product = value.getDefiningOp<arith::MulFOp>();
+  if (!product)
+    return std::nullopt;
+  Value x = resolve(product.getLhs()), y = resolve(product.getRhs());
+  for (auto [input, factor] : {std::pair(x, y), std::pair(y, x)}) {
+    auto argument = dyn_cast<BlockArgument>(input);
+    if (auto broadcast = factor.getDefiningOp<BroadcastOp>())
+      factor = resolve(broadcast.getInput());
+    std::optional<double> number = VectorBuilder::getConstant(factor);
+    if (argument && number && getArg(argument).getKind() == ArgKind::In &&
+        getArg(argument).getAxes().empty())
+      return std::pair(argument, *number);
+  }
+  return std::nullopt;
+}
+
 LogicalResult Program::wantOperands(Operation *op, Form form) {
   for (Value operand : op->getOperands())
     if (failed(want({resolve(operand), form})))
@@ -259,6 +277,14 @@ LogicalResult Program::want(Node node) {
       direct = isUniform(value);
     if (form == Form::Columns && !direct)
       return reject(value, form);
+    // It takes registers, which are short where states are saved.
+    if (form == Form::StateTokens && !direct &&
+        signature.getArgs(ArgKind::Checkpoint).empty())
+      if (auto multiple = getConstantMultiple(value)) {
+        argument = multiple->first;
+        arg = getArg(argument);
+        direct = true;
+      }
     if (argument && arg.getKind() == ArgKind::In) {
       staged.insert(argument);
       stagedForState.insert(argument);

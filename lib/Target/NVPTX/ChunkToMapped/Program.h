@@ -128,6 +128,10 @@ public:
   /// Is the value the same for all tokens of a head (parameters and
   /// attributes)?
   bool isUniform(Value value) const { return !perToken.contains(value); }
+  /// The input of one number a token and the constant of a value that is their
+  /// product, which the state slice computes itself.
+  std::optional<std::pair<BlockArgument, double>>
+  getConstantMultiple(Value value) const;
   /// Is the value the state, or of its shape and computed from it?
   bool isStateShaped(Value value) const { return stateShaped.contains(value); }
 

@@ -84,6 +84,8 @@ void FragmentLowering::whenTrue(Value condition, function_ref<void()> body) {
 LogicalResult FragmentLowering::lowerAsyncLoad(AsyncLoadOp op) {
   auto type = cast<SharedType>(op.getArray().getType());
   int64_t bytes = type.getElementBytes(), rows = op.getRows();
+  const int64_t threads =
+      op.getWarps() ? static_cast<int64_t>(op.getWarps()) * 32 : this->threads;
   bool vector = !op.getWidth();
   if (vector && type.getSwizzle())
     return op.emitOpError("expects an array without swizzle when 'width' is "
@@ -103,6 +105,8 @@ LogicalResult FragmentLowering::lowerAsyncLoad(AsyncLoadOp op) {
   {
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPoint(own.first);
+    if (int64_t first = op.getFirstWarp())
+      thread = add(thread, -32 * first);
     if (columnPasses > 1 || rowsAPass == 1) {
       row = i32(0);
       seg = thread;

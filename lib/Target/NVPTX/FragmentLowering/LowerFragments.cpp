@@ -415,9 +415,9 @@ Value FragmentLowering::getR() {
 }
 Value FragmentLowering::getC() { DELTA_LANE_VALUE(c, bitAnd(getThread(), 3)); }
 Value FragmentLowering::getWarp() {
-  DELTA_LANE_VALUE(warp,
-                   arith::IndexCastUIOp::create(b, b.getIndexType(),
-                                                shiftRight(getThread(), 5)));
+  DELTA_LANE_VALUE(warp, arith::IndexCastUIOp::create(
+                             b, b.getIndexType(),
+                             shuffleFrom(shiftRight(getThread(), 5), i32(0))));
 }
 #undef DELTA_LANE_VALUE
 

@@ -103,12 +103,81 @@ static bool isWarpIteration(Value value) {
 bool sharedmemory::isWarpNumber(Value value) {
   if (isWarpId(value) || isWarpIteration(value))
     return true;
+  if (auto difference = value.getDefiningOp<arith::SubIOp>())
+    return matchPattern(difference.getRhs(), m_Constant()) &&
+           isWarpNumber(difference.getLhs());
   if (auto product = value.getDefiningOp<arith::MulIOp>()) {
     APInt factor;
     if (matchPattern(product.getRhs(), m_ConstantInt(&factor)))
       return !factor.isZero() && isWarpNumber(product.getLhs());
     if (matchPattern(product.getLhs(), m_ConstantInt(&factor)))
       return !factor.isZero() && isWarpNumber(product.getRhs());
+  }
+  return false;
+}
+
+/// `value` = warp mod `divisor`?
+static bool isWarpRemainder(Value value, APInt &divisor) {
+  auto remainder = value.getDefiningOp<arith::RemUIOp>();
+  return remainder && isWarpId(remainder.getLhs()) &&
+         matchPattern(remainder.getRhs(), m_ConstantInt(&divisor));
+}
+
+/// The variable of a loop from (warp / `divisor`) * `width`, in steps over all
+/// such quotients, and a constant.
+static bool isQuotientIteration(Value value, int64_t divisor, int64_t &width,
+                                int64_t &constant) {
+  constant = 0;
+  APInt number;
+  if (auto sum = value.getDefiningOp<arith::AddIOp>()) {
+    if (!matchPattern(sum.getRhs(), m_ConstantInt(&number)))
+      return false;
+    constant = number.getSExtValue();
+    value = sum.getLhs();
+  }
+  auto argument = dyn_cast<BlockArgument>(value);
+  auto loop = argument
+                  ? dyn_cast<scf::ForOp>(argument.getOwner()->getParentOp())
+                  : scf::ForOp();
+  if (!loop || loop.getInductionVar() != value)
+    return false;
+  auto first = loop.getLowerBound().getDefiningOp<arith::MulIOp>();
+  auto quotient =
+      first ? first.getLhs().getDefiningOp<arith::DivUIOp>() : arith::DivUIOp();
+  auto kernel = loop->getParentOfType<gpu::GPUFuncOp>();
+  APInt step;
+  if (!quotient || !kernel || !isWarpId(quotient.getLhs()) ||
+      !matchPattern(quotient.getRhs(), m_ConstantInt(&number)) ||
+      number.getSExtValue() != divisor ||
+      !matchPattern(loop.getStep(), m_ConstantInt(&step)) ||
+      !matchPattern(first.getRhs(), m_ConstantInt(&number)))
+    return false;
+  width = number.getSExtValue();
+  FailureOr<GpuKernelFacts> facts = GpuKernelFacts::get(kernel);
+  return succeeded(facts) && width > 0 &&
+         step.getSExtValue() == width * facts->threads / 32 / divisor;
+}
+
+bool sharedmemory::isSameWarpTile(const Access &a, const Access &b) {
+  if (a.array != b.array || a.extent.empty() || b.extent.empty() ||
+      a.indices.size() < 2 || a.indices.size() != b.indices.size())
+    return false;
+  // Columns that a warp has to itself, of a matrix that it shares.
+  auto getWidth = [](const Access &access, int64_t divisor) -> int64_t {
+    int64_t width, constant;
+    if (!isQuotientIteration(access.indices.back(), divisor, width, constant) ||
+        constant < 0 || constant + access.extent.back() > width)
+      return 0;
+    return width;
+  };
+  for (auto [x, y] : llvm::zip_equal(ArrayRef(a.indices).drop_back(),
+                                     ArrayRef(b.indices).drop_back())) {
+    APInt divisor, other;
+    if (!isWarpRemainder(x, divisor) || !isWarpRemainder(y, other) ||
+        divisor != other)
+      continue;
+    int64_t width = getWidth(a, divisor.getSExtValue());
+    return width && width == getWidth(b, divisor.getSExtValue());
   }
   return false;
 }

@@ -37,6 +37,11 @@ bool isWarpNumber(Value value);
 /// Are both such a number, and the same for one warp at any time?
 bool isSameWarpNumber(Value a, Value b);
 
+/// Do both touch columns that one warp alone touches, of matrices that several
+/// warps share: matrix number warp mod d, columns in every so many tiles from
+/// the (warp / d)-th?
+bool isSameWarpTile(const Access &a, const Access &b);
+
 /// Does the value, a condition or a bound, differ between the warps of a block?
 bool dependsOnWarp(Value value, unsigned depth = 0);
 

@@ -217,10 +217,12 @@ private:
     }
     // The same warp: the same index, made from the warp's number.
     bool sameWarp = false;
-    if (!before.block && !now.block)
+    if (!before.block && !now.block) {
+      sameWarp = isSameWarpTile(before, now);
       for (unsigned axis = 0;
            axis < std::min(before.indices.size(), now.indices.size()); ++axis)
         sameWarp |= isSameWarpNumber(before.indices[axis], now.indices[axis]);
+    }
     if (!sameWarp)
       return Order::Block;
     // ldmatrix has read before the warp goes on.

@@ -299,6 +299,31 @@ func.func @async_load_c1_width(%m: memref<?xbf16>, %a: !delta_warp.shared<16x64x
 
 // -----
 
+func.func @async_load_c1_rows(%m: memref<?xbf16>, %a: !delta_warp.shared<4x16x64xbf16>, %i: index) {
+  %c1 = arith.constant 1 : index
+  // expected-error @below {{expects 1 to 48 rows, but got 64}}
+  delta_warp.async_load %m[%i] stride %i valid %i to %a[%c1] rows 64 width 64 alignment 8 : memref<?xbf16>, !delta_warp.shared<4x16x64xbf16>
+  return
+}
+
+// -----
+
+func.func @async_load_c1_rows_unknown(%m: memref<?xbf16>, %a: !delta_warp.shared<4x16x64xbf16>, %i: index) {
+  // expected-error @below {{expects 1 to 16 rows, but got 64}}
+  delta_warp.async_load %m[%i] stride %i valid %i to %a[%i] rows 64 width 64 alignment 8 : memref<?xbf16>, !delta_warp.shared<4x16x64xbf16>
+  return
+}
+
+// -----
+
+func.func @async_load_c3(%m: memref<?xbf16>, %a: !delta_warp.shared<16x64xbf16>, %i: index) {
+  // expected-error @below {{expects numbers of warps that are not negative}}
+  delta_warp.async_load %m[%i] stride %i valid %i to %a[] rows 16 width 64 alignment 8 warps 2 from -1 : memref<?xbf16>, !delta_warp.shared<16x64xbf16>
+  return
+}
+
+// -----
+
 func.func @async_load_c2(%m: memref<?xbf16>, %a: !delta_warp.shared<16x64xbf16>, %i: index) {
   // expected-error @below {{expects a positive alignment, but got 0}}
   delta_warp.async_load %m[%i] stride %i valid %i to %a[] rows 16 width 64 alignment 0 : memref<?xbf16>, !delta_warp.shared<16x64xbf16>

@@ -114,6 +114,9 @@ func.func @global(%m: memref<?xbf16>, %n: memref<?xf32>, %i: index, %f: !half, %
   %vector = delta_warp.alloc_shared : !vector
   // CHECK: delta_warp.async_load %{{.*}}[%{{.*}}] stride %{{.*}} valid %{{.*}} to %{{.*}}[%{{.*}}] rows 16 width 60 alignment 8 : memref<?xbf16>, !delta_warp.shared<2x16x64xbf16, swizzle>
   delta_warp.async_load %m[%i] stride %i valid %i to %tile[%i] rows 16 width 60 alignment 8 : memref<?xbf16>, !tile
+  // CHECK: delta_warp.async_load %{{.*}} rows 32 width 64 alignment 8 warps 2 from 4 : memref<?xbf16>, !delta_warp.shared<2x16x64xbf16, swizzle>
+  %first = arith.constant 0 : index
+  delta_warp.async_load %m[%i] stride %i valid %i to %tile[%first] rows 32 width 64 alignment 8 warps 2 from 4 : memref<?xbf16>, !tile
   // CHECK: delta_warp.async_load %{{.*}}[%{{.*}}] stride %{{.*}} valid %{{.*}} to %{{.*}}[] rows 64 alignment 1 : memref<?xf32>, !delta_warp.shared<64xf32>
   delta_warp.async_load %n[%i] stride %i valid %i to %vector[] rows 64 alignment 1 : memref<?xf32>, !vector
   // CHECK: delta_warp.async_commit

@@ -242,3 +242,81 @@ module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container
     }
   }
 }
+
+// -----
+
+#sig = #delta.signature<args = [
+    #delta.arg<kind = in, name = "x", type = f32, axes = [K]>,
+    #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+    #delta.arg<kind = out, name = "o", type = f32, axes = [V]>],
+    dims = {K = 16, V = 16}, options = {target = "sm_80"}>
+!f = tensor<16x16xf32, #delta_warp.fragment>
+!a = !delta_warp.shared<2x16x64xf32, swizzle>
+module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container_module} {
+  gpu.module @m [#nvvm.target<chip = "sm_80">] {
+    // Two warps share a matrix, each has every other tile of its columns: its
+    // lanes are ordered. All warps before the columns of another one.
+    // CHECK-LABEL: gpu.func @columns
+    // CHECK: scf.for
+    // CHECK: shared_load
+    // CHECK: delta_warp.warp_barrier
+    // CHECK-NEXT: shared_store
+    // CHECK-NOT: gpu.barrier
+    // CHECK: }
+    // CHECK: gpu.barrier
+    // CHECK-NEXT: shared_load
+    // CHECK: gpu.return
+    gpu.func @columns(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
+        attributes {delta.kernel = {name = "columns", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+      %c0 = arith.constant 0 : index
+      %c2 = arith.constant 2 : index
+      %c16 = arith.constant 16 : index
+      %c32 = arith.constant 32 : index
+      %c64 = arith.constant 64 : index
+      %t = delta_warp.alloc_shared : !a
+      %w = delta_warp.warp_id
+      %matrix = arith.remui %w, %c2 : index
+      %part = arith.divui %w, %c2 : index
+      %first = arith.muli %part, %c16 : index
+      scf.for %column = %first to %c64 step %c32 {
+        %1 = delta_warp.shared_load %t[%matrix, %c0, %column] : !a -> !f
+        delta_warp.shared_store %1, %t[%matrix, %c0, %column] : !f, !a
+      }
+      %2 = delta_warp.shared_load %t[%matrix, %c0, %first] : !a -> !f
+      gpu.return
+    }
+  }
+}
+
+// -----
+
+#sig = #delta.signature<args = [
+    #delta.arg<kind = in, name = "x", type = f32, axes = [K]>,
+    #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+    #delta.arg<kind = out, name = "o", type = f32, axes = [V]>],
+    dims = {K = 16, V = 16}, options = {target = "sm_80"}>
+!f = tensor<16x16xf32, #delta_warp.fragment>
+!a = !delta_warp.shared<2x16x64xf32, swizzle>
+module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container_module} {
+  gpu.module @m [#nvvm.target<chip = "sm_80">] {
+    // Steps that do not lead over both warps' columns: no tile is one's own.
+    gpu.func @meeting(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
+        attributes {delta.kernel = {name = "meeting", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+      %c0 = arith.constant 0 : index
+      %c2 = arith.constant 2 : index
+      %c16 = arith.constant 16 : index
+      %c64 = arith.constant 64 : index
+      %t = delta_warp.alloc_shared : !a
+      %w = delta_warp.warp_id
+      %matrix = arith.remui %w, %c2 : index
+      %part = arith.divui %w, %c2 : index
+      %first = arith.muli %part, %c16 : index
+      scf.for %column = %first to %c64 step %c16 {
+        %1 = delta_warp.shared_load %t[%matrix, %c0, %column] : !a -> !f
+        // expected-error @+1 {{needs a barrier of the whole block where not all of its warps come}}
+        delta_warp.shared_store %1, %t[%matrix, %c0, %column] : !f, !a
+      }
+      gpu.return
+    }
+  }
+}

@@ -434,29 +434,35 @@ def Warp_FillSharedOp : Warp_Op<"fill_shared", [MemoryEffects<[MemWrite]>]> {
 //===----------------------------------------------------------------------===//
 
 def Warp_AsyncLoadOp : Warp_Op<"async_load", [MemoryEffects<[MemRead, MemWrite]>]> {
-  let summary = "the whole block copies rows from global to shared memory";
+  let summary = "the block, or some of its warps, copy rows from global to shared memory";
   let description = [{
     For row i of `rows`: array[..., i, 0 : width] = source[offset + i * stride :
     ... + width] when i < valid, else zeros (nothing is read). For an array
     whose last axis counts the rows themselves (one number a row) `width` is
     absent and array[..., i] = source[offset + i * stride]. `indices` are those
-    of the leading axes. Arrives after async_commit and async_wait, and a
+    of the leading axes; rows behind a matrix's last one are the next matrix's
+    when the last index is a constant. Arrives after async_commit and async_wait, and a
     barrier for the other threads; rows that cannot be copied asynchronously
     (less than 4 aligned bytes) are copied at once.
 
-    `alignment`, in elements, divides offset and stride.
+    `alignment`, in elements, divides offset and stride. With `warps`, it is
+    that many warps from `from` on that execute the operation.
 
     Constraints:
     - C1: leading indices for every axis but the rows' and columns'; the
       element types agree; `rows` and `width` fit the array.
     - C2: the alignment is positive.
+    - C3: the numbers of warps are not negative.
   }];
   let arguments = (ins Warp_Global:$source, Index:$offset, Index:$stride, Index:$valid,
                        Warp_Shared:$array, Variadic<Index>:$indices,
-                       I64Attr:$rows, OptionalAttr<I64Attr>:$width, I64Attr:$alignment);
+                       I64Attr:$rows, OptionalAttr<I64Attr>:$width, I64Attr:$alignment,
+                       DefaultValuedAttr<I64Attr, "0">:$warps,
+                       DefaultValuedAttr<I64Attr, "0">:$firstWarp);
   let assemblyFormat = [{
     $source `[` $offset `]` `stride` $stride `valid` $valid `to` $array `[` $indices `]`
-    `rows` $rows (`width` $width^)? `alignment` $alignment attr-dict `:` type($source) `,` type($array)
+    `rows` $rows (`width` $width^)? `alignment` $alignment
+    (`warps` $warps^ `from` $firstWarp)? attr-dict `:` type($source) `,` type($array)
   }];
   let hasVerifier = 1;
 }

@@ -26,7 +26,7 @@ namespace mlir::delta {
 /// Choices pinned by the user; 0 or empty leaves them to the mapping.
 struct GpuMapOptions {
   std::string precision;
-  int64_t warps = 0, rows = 0, vsplit = 0, window = 0, stages = 0,
+  int64_t warps = 0, rows = 0, vsplit = 0, ksplit = 0, window = 0, stages = 0,
           ctas = 0;
   /// Sequences times heads that the cost model reckons with; 0 is as many as
   /// the device holds.

@@ -42,6 +42,7 @@ def DeltaGpuMap : Pass<"delta-gpu-map", "::mlir::ModuleOp"> {
     Option<"warps", "warps", "int64_t", "0", "Warps a CTA">,
     Option<"rows", "rows", "int64_t", "0", "Columns of the state a warp: 16 or 32">,
     Option<"vsplit", "vsplit", "int64_t", "0", "CTAs that share a head's columns">,
+    Option<"ksplit", "ksplit", "int64_t", "0", "warps that share a chunk's channels: 1 or 2">,
     Option<"window", "window", "int64_t", "0", "Chunks a window">,
     Option<"stages", "stages", "int64_t", "0", "Windows in shared memory: 1, 2 or, with slices that overlap, 3">,
     Option<"ctas", "ctas", "int64_t", "0", "CTAs that a multiprocessor shall hold (backward)">,
