@@ -175,15 +175,18 @@ Value SlicedKernel::evalVector(Value value, Axis axis, int64_t first) {
   return known[{value, first}] = result;
 }
 
+Value SlicedKernel::keepDiagonal(Value square) {
+  return w->select(
+      w->compare(arith::CmpIPredicate::eq, w->rowNumbers(), w->colNumbers()),
+      square, w->constant(0.0, w->square()));
+}
+
 Value SlicedKernel::reduceInOne(Value value) {
   Operation *op = value.getDefiningOp();
   Value input = op->getOperand(0);
-  if (isa<DiagonalOp>(op)) {
-    Value square = w->select(
-        w->compare(arith::CmpIPredicate::eq, w->rowNumbers(), w->colNumbers()),
-        evalSquare(input), w->constant(0.0, w->square()));
-    return warp::SumOp::create(w->b, w->along(Axis::Rows), square);
-  }
+  if (isa<DiagonalOp>(op))
+    return warp::SumOp::create(w->b, w->along(Axis::Rows),
+                               keepDiagonal(evalSquare(input)));
   return warp::SumOp::create(
       w->b, w->along(isa<SumOp>(op) ? Axis::Rows : Axis::Cols),
       evalSquare(input));

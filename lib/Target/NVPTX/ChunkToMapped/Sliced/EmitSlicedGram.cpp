@@ -160,18 +160,27 @@ Value SlicedKernel::emitGramSquare(DecayGramOp op, Value gram) {
   LevelTiles &entry = levelTiles[tilesOf.lookup(op)];
   Value row = w->rowNumbers(), col = w->colNumbers();
   Value diagonal = w->constant(0.0, w->square());
-  for (auto [number, pair] : llvm::enumerate(entry.diagonals)) {
-    if (op.getGram(pair.first, pair.second) != gram)
-      continue;
-    Value sum;
-    for (int64_t part = 0; part < countSlices(entry.side); ++part)
-      sum = w->addf(sum, read(entry.diagonal,
-                              {w->index(number), w->index(part), w->index(0)},
-                              w->along(Axis::Rows)));
-    diagonal = w->select(w->compare(arith::CmpIPredicate::eq, row, col),
-                         w->expand(sum), diagonal);
-    break;
-  }
+  for (unsigned a = 0; a < op.getRows().size(); ++a)
+    for (unsigned b = 0; b < op.getCols().size(); ++b) {
+      if (op.getGram(a, b) != gram || op.getMask(a, b) != "diagonal")
+        continue;
+      auto summed = llvm::find(entry.diagonals, std::make_pair(a, b));
+      if (summed == entry.diagonals.end()) {
+        for (int64_t part = 0; part < countSlices(entry.side); ++part) {
+          Value channel = w->index(16 * part);
+          diagonal = w->mma(loadTile(entry.rows[a], channel, false),
+                            loadTile(entry.cols[b], channel, false), diagonal);
+        }
+        diagonal = keepDiagonal(diagonal);
+        continue;
+      }
+      Value sum, number = w->index(summed - entry.diagonals.begin());
+      for (int64_t part = 0; part < countSlices(entry.side); ++part)
+        sum = w->addf(sum, read(entry.diagonal,
+                                {number, w->index(part), w->index(0)},
+                                w->along(Axis::Rows)));
+      diagonal = keepDiagonal(w->expand(sum));
+    }
   Value below = read(grams.find(gram)->second, {w->index(0), w->index(0)},
                      w->square());
   return w->select(w->compare(arith::CmpIPredicate::slt, col, row), below,
@@ -203,11 +212,7 @@ void SlicedKernel::emitPairs(const Task &task) {
       if (std::make_pair(a, b) < std::make_pair(row, col) &&
           op.getCotangent(a, b) && op.getMask(a, b) == "diagonal")
         ++number;
-  Value onDiagonal =
-      w->select(w->compare(arith::CmpIPredicate::eq, w->rowNumbers(),
-                           w->colNumbers()),
-                value, w->constant(0.0, w->square()));
-  write(warp::SumOp::create(w->b, w->along(Axis::Rows), onDiagonal),
+  write(warp::SumOp::create(w->b, w->along(Axis::Rows), keepDiagonal(value)),
         entry.diagonal, {w->index(number), w->index(0)});
 }
 

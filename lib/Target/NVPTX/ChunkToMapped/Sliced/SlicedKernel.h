@@ -136,7 +136,8 @@ private:
     Side side = None;
     int level = 0;
     Place rowTile, colTile; // [4, 8 rows, D], [4, 8 cols, D]
-    /// Pairs with a diagonal: sums over channels, in parts.
+    /// Pairs with a diagonal that is no product of tiles: sums over channels, in
+    /// parts.
     SmallVector<std::pair<unsigned, unsigned>> diagonals;
     SmallVector<bool> ownDecay;
     Place diagonal; // [diagonals, parts, 16]
@@ -183,6 +184,8 @@ private:
   int levelOfSquareTile(Value value);
   int levelOfSystem(TriSolveOp op);
   int levelOfGram(DecayGramOp op);
+  /// Is the value a tile in shared memory as it was copied?
+  bool isCopiedTile(Value value);
   int levelOfPairs(DecayGramAdjointOp op);
   int storeVector(Value value);
   /// Is it the carried state times the saved one, element by element?
@@ -258,6 +261,8 @@ private:
   Value computeNumber(Value value);
   /// A sum or diagonal that one warp makes, from its operand.
   Value reduceInOne(Value value);
+  /// Zero beside the diagonal.
+  Value keepDiagonal(Value square);
 
   //===--------------------------------------------------------------------===//
   // EmitSlicedFrame.cpp

@@ -159,13 +159,18 @@ void SlicedKernel::stage(Value value) {
   inputs.push_back(input);
 }
 
+bool SlicedKernel::isCopiedTile(Value value) {
+  value = resolve(value);
+  return isa<BlockArgument>(value) && getShape(value).kind == Kind::Wide &&
+         getArg(value).getType() == policy.type;
+}
+
 int SlicedKernel::levelOfTile(Value value) {
   value = resolve(value);
   Shape shape = getShape(value);
   if (shape.kind != Kind::Wide || shape.side == None)
     return (void)fail("an operand of a product is no matrix of channels"), getFirst();
-  if (isa<BlockArgument>(value) &&
-      getArg(value).getType() == policy.type) {
+  if (isCopiedTile(value)) {
     stage(value);
     return getFirst();
   }
@@ -292,9 +297,12 @@ int SlicedKernel::levelOfGram(DecayGramOp op) {
       stored.type = getTileType({}, kTokens, kTokens, f32);
       stored.level = entry.level + 1;
       grams.insert({gram, stored});
-      if (op.getMask(a, b) == "diagonal") {
+      bool own = entry.rowAfter[a] && entry.colBefore[b];
+      if (op.getMask(a, b) == "diagonal" &&
+          (own || !isCopiedTile(entry.rows[a]) ||
+           !isCopiedTile(entry.cols[b]))) {
         entry.diagonals.push_back({a, b});
-        entry.ownDecay.push_back(entry.rowAfter[a] && entry.colBefore[b]);
+        entry.ownDecay.push_back(own);
       }
     }
   if (!entry.diagonals.empty())
