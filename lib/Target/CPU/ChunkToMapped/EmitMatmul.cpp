@@ -172,20 +172,28 @@ void Emitter::emitMatmul(const Unit &unit) {
   bool inPanel = unit.slice == Slice::Panel;
   int64_t rows, cols;
   std::tie(rows, cols) = getShape(unit.getChainResult());
-  int64_t main = rows / g.tileRows * g.tileRows;
   bool prefetches = getPrefetchSteps(unit) > 0 && prefetchSteps > 0;
+  bool triangular = llvm::any_of(
+      unit.chain, [](MatmulOp link) { return link.getTriangular(); });
   auto emitColumns = [&](Value col, int64_t vectors, Value mask) {
+    // As many accumulators as a whole tile has, so that as many multiplications
+    // are under way; but a triangle is left out tile by tile.
+    int64_t tileRows = g.tileRows;
+    if (!inPanel && !triangular)
+      tileRows *= std::max<int64_t>(1, g.kFreeVectors / vectors);
+    int64_t main = rows / tileRows * tileRows;
+    bool asks = prefetches && (inPanel || vectors == g.kFreeVectors);
     Value step = firstStep;
-    if (prefetches && !inPanel && vectors == g.kFreeVectors)
+    if (asks && !inPanel)
       step =
           add(step, mul(div(col, g.kFreeVectors * g.lanes), main / g.tileRows));
     Cursor origin;
     origin.panel = inPanel;
     origin.mask = mask;
-    loop(0, main, g.tileRows, [&](Value row) {
-      if (prefetches && (inPanel || vectors == g.kFreeVectors))
+    loop(0, main, tileRows, [&](Value row) {
+      if (asks)
         emitPrefetch(add(step, div(row, g.tileRows)));
-      emitMatmulTile(unit, row, g.tileRows, col, vectors, origin);
+      emitMatmulTile(unit, row, tileRows, col, vectors, origin);
     });
     if (inPanel)
       firstStep = add(firstStep, main / g.tileRows);

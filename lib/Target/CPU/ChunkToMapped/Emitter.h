@@ -125,6 +125,8 @@ private:
   Value view(const Buffer &buffer);
   Value viewSlot(unsigned slot, int64_t byteInSlot, int64_t rows,
                  int64_t stride);
+  /// memref<rows x stride> from element `base` of an array on.
+  Value viewMatrix(Value array, Value base, int64_t rows, int64_t stride);
   /// A stored value or the state, as products read it.
   struct Operand {
     Value memref;
@@ -152,6 +154,12 @@ private:
   void emitPrefetch(Value step);
   void emitOutPrefetch(unsigned out, Value row, int64_t rows, Value col,
                        int64_t vectors, bool inPanel);
+  /// Is so much written that it would only push other data out of the caches?
+  /// Null when that is never so.
+  Value findStreams();
+  /// Stores a whole vector of an out or a saved state, past the caches if
+  /// `streams` says so.
+  void storeStreamed(Value value, Value array, Value at);
   void storeOut(unsigned out, Value vector, const Cursor &cursor);
 
   //===--------------------------------------------------------------------===//
@@ -286,16 +294,18 @@ private:
   llvm::DenseMap<Value, Value> scalars; // numbers, by the chunk's value
   SmallVector<Value> outArrays;         // outs, sums, checkpoints
   Value init, final, hasInit, hasFinal, arena;
-  Value numTokens, heads, vblocks;    // sizes
+  Value sequences, numTokens, heads, vblocks; // sizes
+  Value streams;                      // a flag, or null: see findStreams
   Value begin, end;                   // of the work items
   Value batchIndex, headIndex, block; // of the current item
   Value firstPanel, lastPanel;        // its panels, the last excluded
   Value firstToken;                   // of the current chunk
   Value remaining;                    // tokens from the current chunk on
   Value valid;                        // tokens of the current chunk
-  Value ownedRows; // the same, 0 when another block writes shared outs
-  Value colBase;   // first column of the current panel
-  Value stateView; // the panel's part of the state
+  Value ownedRows;      // the same, 0 when another block writes shared outs
+  Value colBase;        // first column of the current panel
+  Value stateView;      // the panel's part of the state
+  Value checkpointView; // the state at the chunk's start, where it lies
   /// Tiles of a chunk's products that each ask for a share of the next chunk's
   /// inputs, and the first one of the current unit.
   int64_t prefetchSteps = 0;

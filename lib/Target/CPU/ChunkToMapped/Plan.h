@@ -156,6 +156,8 @@ public:
   SignatureAttr signature;
   BlockArgument state, valid;
   BlockArgument checkpoint; // the state at the chunk's start; backward only
+  /// The checkpoint is what a buffer of it would be, so it needs none.
+  bool readsCheckpointInPlace = false;
   /// The whole matrix is one panel, and what depends on the state's columns is
   /// in the free slice: for programs that combine columns of the state.
   bool isWhole = false;
