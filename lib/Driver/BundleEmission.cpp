@@ -65,7 +65,7 @@ LogicalResult makeCpuKernel(Compilation &compilation,
                             runtime::BundleKernel &kernel, Reporter &reporter) {
   if (failed(compilation.lowerTo(Stage::LLVM)))
     return failure();
-  kernel.entry = "delta_" + cpu::getKernelName(compilation.getModule());
+  kernel.entry = cpu::getEntryName(compilation.getModule());
   const cpu::CpuTarget &target = compilation.getCpuTarget();
   kernel.triple = target.getTriple().str();
   kernel.cpu = target.getCpu().str();

@@ -74,9 +74,9 @@ module attributes {delta.stage = "chunk", delta.signature = #delta.signature<arg
 // Sums go to their array when all chunks are done.
 // CHECK: memref.store %{{.*}}, %[[SUM]]
 
-// ENTRY: llvm.func @delta_decaying_range(
+// ENTRY: llvm.func @delta_decaying_backward_range(
 // ENTRY: llvm.udiv
-// ENTRY: llvm.func @delta_decaying(
+// ENTRY: llvm.func @delta_decaying_backward(
 
 // The forward kernel stores the state at the start of each chunk.
 // SAVE-LABEL: func.func @decaying(
