@@ -408,8 +408,10 @@ void Emitter::storeOut(unsigned out, Value value, const Cursor &cursor) {
   value = convert(value, type);
   if (cursor.mask)
     vector::MaskedStoreOp::create(b, loc, array, at, cursor.mask, value);
-  else
+  else if (isBackward())
     storeStreamed(value, array, at);
+  else // it is read soon, and its alignment has not been looked at
+    vector::StoreOp::create(b, loc, value, array, at);
 }
 
 /// Bytes from which on what a kernel writes is left out of the caches: more
