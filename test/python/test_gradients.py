@@ -7,6 +7,7 @@ golden vectors, and against identities that gradients have by mathematics.
 """
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -94,6 +95,40 @@ def test_random_specs(tool, tmp_path, seed):
     arrays = add_cotangents(arrays, spec.evaluate(arrays, *sizes))
     run_npz(tool, tmp_path, file, arrays, "--grad", "--check", "--dtype=f64",
             "--chunk=16")
+
+
+# Every function and operator of the language.
+FUNCTIONS = """recurrence functions {
+  in q: K, k: K, v: V, x: K, y: K
+  in a: scalar, b: scalar
+  in g: K in [-inf, 0]
+  param u: K
+  attr s = 0.5
+  state S: K x V
+  let key = l2norm(k) + 0.1 * sigmoid(x) .* tanh(y) + silu(u)
+  let size = sqrt(exp(a)) + rsqrt(1 + exp2(b)) + log(2 + abs(a)) + relu(b) + a ^ 2
+  S = DECAY * S
+  S = S + max(a, b) * key * (softplus(v) - min(size, 1) * S^T * key)^T
+  out o = s * S^T * (q ./ (1 + y .* y))
+  out m = dot(x, y) + sum(q) / size - (x + u)^T * y + exp(a - 1) ^ s
+}
+"""
+
+
+@pytest.mark.parametrize("decay, options", [
+    ("(eye(K) + diag(exp(g) - 1))", ["--dtype=f64"]),
+    ("diag(exp(g))", ["--dtype=f32"]),
+    ("diag(exp(g))", ["--dtype=f32", "--device=sim", "--target=sm_90a"])],
+    ids=["f64", "f32", "gpu"])
+def test_every_function_has_a_gradient(tool, tmp_path, decay, options):
+    names = ("exp exp2 log sqrt rsqrt abs sigmoid softplus silu tanh relu min max "
+             "dot sum l2norm")
+    assert all(f"{name}(" in FUNCTIONS for name in names.split())
+    file = tmp_path / "functions.delta"
+    file.write_text(FUNCTIONS.replace("DECAY", decay))
+    done = tool("delta-run", file, "--random=B=2,T=21,H=2,K=16,V=16", "--grad",
+                "--check", *options)
+    assert done.stdout.count(" ok\n") == 11
 
 
 def test_subgradients_and_infinite_factors(tool, tmp_path):
@@ -258,6 +293,41 @@ def test_saved_states_are_reported(tool):
     assert "bytes_per_token=16 (8 * 8 * 4 / (16 * 1))" in done.stderr
     assert (f"saved states take {16 * 2 * 48 * 3} bytes: shape (2, 3, 3, 8, 8) "
             "of f32\n") in done.stderr
+
+
+@pytest.mark.parametrize("options, element, tokens", [
+    ([], 4, 16), (["--dtype=bf16"], 4, 16), (["--dtype=f64"], 8, 16),
+    (["--chunk=32"], 4, 32), (["--chunk=16", "--save-every=3"], 4, 48),
+    (["--save-budget=24"], 4, 32), (["--save-budget=12"], 4, 64),
+    (["--save-budget=6"], 4, 128), (["--chunk=16", "--save-budget=12"], 4, 64),
+    (["--target=sm_90a", "--device=sim", "--dtype=bf16"], 2, 16),
+    (["--target=sm_80", "--device=sim", "--dtype=f16", "--precision=f16"], 2,
+     16),
+    (["--target=sm_90a", "--device=sim", "--dtype=f32"], 4, 16)],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None)
+@pytest.mark.parametrize("K, V", [(12, 16)])
+def test_saved_bytes_match_the_formula(tool, options, element, tokens, K, V):
+    B, T, H = 1, 384, 2
+    done = tool("delta-run", "gla", "--grad", "--explain", *options,
+                f"--random=B={B},T={T},H={H},K={K},V={V}")
+    line = re.search(r"save every=(\d+) C=(\d+) state_bytes=(\d+) "
+                     r"bytes_per_token=(\S+) \((\d+) \* (\d+) \* (\d+) / "
+                     r"\((\d+) \* (\d+)\)\)", done.stderr)
+    every, chunk, state, per_token, *formula = map(float, line.groups())
+    assert [K, V, element, chunk, every] == formula
+    assert chunk * every == tokens and state == K * V * element
+    assert per_token == state / tokens
+    taken = re.search(r"saved states take (\d+) bytes", done.stderr)
+    assert int(taken[1]) == per_token * B * T * H
+
+
+def test_too_small_a_budget(tool):
+    done = tool("delta-run", "gla", "--grad", "--save-budget=1", "--chunk=16",
+                "--random=B=1,T=16,H=1,K=128,V=128", expect=1)
+    assert ("delta-run: error: --save-budget=1: no plan saves so little: a state "
+            "has 65536 bytes and is saved every 1024 tokens at most, which takes "
+            "64 bytes for every token and head; give --save-budget=64 or more"
+            ) in done.stderr
 
 
 def test_fewer_saved_states_are_the_same_gradients(tool, tmp_path, gradient):
