@@ -22,6 +22,9 @@ from test_reference_gradient import DECAYS, add_cotangents
 K, V, CHUNK = 20, 12, 16
 LIMIT = 2e-11
 NAMES = sorted(LIBRARY)
+# Random specs; DELTA_RANDOM_SPECS=BEGIN:END runs others.
+SEEDS = range(*map(int, os.environ["DELTA_RANDOM_SPECS"].split(":"))) \
+    if "DELTA_RANDOM_SPECS" in os.environ else [6, 13, 18, 32, 36, 40, 42, 54]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +87,7 @@ def test_short_and_empty(tool, tmp_path, gradient, name):
     assert_close(gradient(name)(arrays), wanted, (name, "no states"))
 
 
-@pytest.mark.parametrize("seed", [13, 32, 40])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_random_specs(tool, tmp_path, seed):
     spec = generate(seed)
     spec.dims = {dim: min(size, 17) for dim, size in spec.dims.items()}
@@ -93,8 +96,9 @@ def test_random_specs(tool, tmp_path, seed):
     sizes = [(1, 21, 2), (2, 16, 1)][seed % 2]
     arrays = spec.draw(*sizes)
     arrays = add_cotangents(arrays, spec.evaluate(arrays, *sizes))
-    run_npz(tool, tmp_path, file, arrays, "--grad", "--check", "--dtype=f64",
-            "--chunk=16")
+    for chunk in ("16", "32"):
+        run_npz(tool, tmp_path, file, arrays, "--grad", "--check",
+                "--dtype=f64", f"--chunk={chunk}")
 
 
 # Every function and operator of the language.
@@ -161,11 +165,13 @@ def test_subgradients_and_infinite_factors(tool, tmp_path):
 # --- Identities ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["kda", "gated_delta_product", "mamba2"])
+@pytest.mark.parametrize("name", NAMES)
 def test_chunks_are_invisible(gradient, name):
     arrays = make(name, T=70, decay="extreme")
     wanted = gradient(name)(arrays)
     assert_close(gradient(name, chunk=32)(arrays), wanted, (name, 32))
+    if name in ("kda", "gated_delta_product"):
+        assert_close(gradient(name, chunk=64)(arrays), wanted, (name, 64))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -201,25 +207,71 @@ def test_gauge(gradient, name):
     assert np.linalg.norm(sum(parts)) <= 1e-12 * np.linalg.norm(parts)
 
 
-def test_time_reversal(kernels, gradient):
+# With a decay that is one number, or none, keys may be rotated.
+ROTATED = {
+    "linear_attn": "q k", "retention": "q k", "simple_gla": "q k",
+    "mamba2": "B C", "delta_rule": "q k", "gated_delta_rule": "q k",
+    "longhorn": "q k", "gated_delta_product": "q k", "comba": "q k p",
+    "iplr": "q k a b",
+}
+
+
+@pytest.mark.parametrize("name", sorted(ROTATED))
+def test_rotations(gradient, name):
+    # So the gradient has no part along any antisymmetric matrix (Noether).
+    arrays = make(name, T=40, decay="mixed")
+    got = gradient(name)(arrays)
+    final = evaluate(name, arrays)["final_state"]
+
+    def outer(x, y):
+        x, y = (np.moveaxis(z, -2, 0).reshape(z.shape[-2], -1, K)
+                for z in (x, y))
+        return np.einsum("htk,htl->hkl", x, y)
+
+    parts = [outer(arrays[key], got["d_" + key])
+             for key in ROTATED[name].split()]
+    parts.append(np.einsum("bhkv,bhlv->hkl", arrays["initial_state"],
+                           got["d_initial_state"]))
+    parts.append(-np.einsum("bhkv,bhlv->hkl", final, arrays["dht"]))
+    total = sum(parts)
+    assert np.linalg.norm(total) > 1e-3 * np.linalg.norm(parts)
+    assert np.linalg.norm(total - total.transpose(0, 2, 1)) <= \
+        1e-12 * np.linalg.norm(parts)
+
+
+# What reads, what is read before the update and what that writes, the decay.
+REVERSED = {"linear_attn": ("q", "", "", ""), "simple_gla": ("q", "", "", "g"),
+            "gla": ("q", "", "", "g"), "iplr": ("q", "a", "b", ""),
+            "dplr": ("q", "a", "b", "gk"), "rwkv7": ("r", "a", "b", "w")}
+
+
+@pytest.mark.parametrize("name", sorted(REVERSED))
+def test_time_reversal(kernels, gradient, name):
     # The state's cotangent is the state of the same recurrence on reversed
     # inputs, a and b exchanged, k and q exchanged, the decay one token later.
     T = 37
-    x = make("dplr", T=T, decay="extreme")
-    got = gradient("dplr")(x)
-    shifted = {"a": "b", "b": "a", "gk": "gk"}
-    y = {key: np.concatenate([x[source][:, 1:], 0 * x["a"][:, :1]], axis=1)
-         for key, source in shifted.items()}
-    y.update(q=x["k"], k=x["q"], v=x["do"] * K ** -0.5)
+    q, a, b, gate = REVERSED[name]
+    x = make(name, T=T, decay="extreme")
+    got = gradient(name)(x)
+    shifted = {a: b, b: a, gate: gate}
+    y = {key: np.concatenate([x[source][:, 1:],
+                              np.zeros_like(x[source][:, :1])], axis=1)
+         for key, source in shifted.items() if key}
+    scale = 1 if LIBRARY[name].scale == "1" else K ** -0.5
+    y.update({q: x["k"], "k": x[q], "v": x["do"] * scale})
     y = {key: value[:, ::-1] for key, value in y.items()}
     y["initial_state"] = x["dht"]
-    back = kernels("dplr", chunk=CHUNK, K=K, V=V)(y, scale=1.0)
+    back = kernels(name, chunk=CHUNK, K=K, V=V)(y, scale=1.0)
     assert error(got["d_v"], back["o"][:, ::-1]) <= 1e-12
     # Through the first token's transition.
     first = back["final_state"]
-    a, b, w = x["a"][:, 0], x["b"][:, 0], np.exp(x["gk"][:, 0])
-    state = w[..., None] * first + a[..., None] * np.einsum(
-        "bhk,bhkv->bhv", b, first)[..., None, :]
+    state = first
+    if gate:
+        w = np.exp(x[gate][:, 0])
+        state = first * (w[..., None] if w.ndim == 3 else w[..., None, None])
+    if a:
+        state = state + x[a][:, 0][..., None] * np.einsum(
+            "bhk,bhkv->bhv", x[b][:, 0], first)[..., None, :]
     assert error(got["d_initial_state"], state) <= 1e-12
 
 
