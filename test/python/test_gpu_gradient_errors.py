@@ -15,6 +15,7 @@ import pytest
 
 from kernels import run_npz
 from numpy_recurrences import LIBRARY, draw, error, evaluate
+from specgen import generate
 from test_reference_gradient import add_cotangents
 
 NAMES = sorted(LIBRARY)
@@ -90,3 +91,19 @@ def test_decay_gradients_element_by_element(tool, tmp_path, name, decay):
         if name in ("gla", "simple_gla"):  # products of inputs, without feedback
             limit = 5e-2
         assert percentile(kernel[key] - wanted[key], own) <= limit, key
+
+
+# Seeds with decays that are exponentials.
+@pytest.mark.parametrize("seed", [1, 2, 4, 5, 13, 14, 16, 19, 22])
+def test_random_specs(tool, tmp_path, seed):
+    """In f32: operands are split for three bf16 products."""
+    spec = generate(seed)
+    spec.dims = {dim: min(size, 17) for dim, size in spec.dims.items()}
+    file = tmp_path / f"random_{seed}.delta"
+    file.write_text(spec.text())
+    T = [21, 16, 5, 33][seed % 4]
+    arrays = spec.draw(1, T, 2)
+    arrays = add_cotangents(arrays, spec.evaluate(arrays, 1, T, 2))
+    run_npz(tool, tmp_path, file, arrays, "--grad", "--device=sim",
+            f"--target={['sm_80', 'sm_90a'][seed % 2]}", "--dtype=f32",
+            "--check", "--tolerance=1e-3")
