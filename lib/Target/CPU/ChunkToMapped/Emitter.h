@@ -223,11 +223,13 @@ private:
   /// tile[r] += left[r][k] * rhs[k] for k in [begin, end), which is `count`
   /// long if that is known; `end` is then not needed. Otherwise the length is
   /// a multiple of `unroll`.
-  Tile accumulate(Tile tile, ArrayRef<LeftRow> left, const Operand &rhs,
+  Tile accumulate(Tile tile, ArrayRef<LeftRow> left, ArrayRef<Operand> rhs,
                   Value col, int64_t vectors, Value begin, Value end,
                   std::optional<int64_t> count, int64_t unroll);
   /// Products of a unit's chain from `first` on that one loop can add up.
   size_t countAlike(const Unit &unit, size_t first);
+  /// A unit with others beside it.
+  void emitJoined(const Unit &unit);
   void emitDot(const Unit &unit);
   void emitScalarDot(MatmulOp matmul, const Operand &lhs, const Operand &rhs,
                      Value result, Value addend);
