@@ -7,6 +7,7 @@ golden vectors, and against identities that gradients have by mathematics.
 """
 
 import os
+import platform
 import re
 
 import numpy as np
@@ -289,6 +290,15 @@ def test_working_precisions(tool, tmp_path, dtype):
     assert names == ["d_" + arg.name for arg in LIBRARY["rwkv7"].args] + [
         "d_scale", "d_initial_state"]
     assert all(line.endswith(" ok") for line in done.stdout.splitlines())
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="CPUs of x86-64")
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "f16"])
+@pytest.mark.parametrize("cpu", ["x86-64", "x86-64-v3"])
+def test_other_cpus(tool, cpu, dtype):
+    done = tool("delta-run", "kda", "--random=B=1,T=40,H=2,K=64,V=64", "--grad",
+                "--check", f"--dtype={dtype}", f"--mcpu={cpu}")
+    assert done.stdout.count(" ok\n") == 7
 
 
 def test_random_arrays_and_a_failed_check(tool):

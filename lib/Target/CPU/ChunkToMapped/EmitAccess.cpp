@@ -378,7 +378,7 @@ void Emitter::emitOutPrefetch(unsigned out, Value row, int64_t rows, Value col,
   int64_t cols = getShape(plan.outs[out]).second;
   int64_t inLine = kLineBytes * 8 / type.getIntOrFloatBitWidth();
   OpBuilder::InsertionGuard guard(b);
-  if (streams && isBackward()) {
+  if (streamed.contains(array)) {
     auto branch = scf::IfOp::create(b, loc, streams, /*withElseRegion=*/true);
     b.setInsertionPoint(branch.elseBlock()->getTerminator());
   }
@@ -408,61 +408,54 @@ void Emitter::storeOut(unsigned out, Value value, const Cursor &cursor) {
   value = convert(value, type);
   if (cursor.mask)
     vector::MaskedStoreOp::create(b, loc, array, at, cursor.mask, value);
-  else if (isBackward())
+  else
     storeStreamed(value, array, at);
-  else // it is read soon, and its alignment has not been looked at
-    vector::StoreOp::create(b, loc, value, array, at);
 }
 
 /// Bytes from which on what a kernel writes is left out of the caches: more
 /// than a core's own hold, several times over.
 static constexpr int64_t kStreamedBytes = 8 << 20;
 
-Value Emitter::findStreams() {
-  SmallVector<Value> written; // in lines of their own
+void Emitter::findStreams() {
   int64_t tokenBytes = 0, chunkBytes = 0;
   auto add = [&](Value array, int64_t elements, int64_t &bytes) {
     Type type = cast<MemRefType>(array.getType()).getElementType();
     int64_t row = elements * type.getIntOrFloatBitWidth() / 8;
-    bool fits = row % kLineBytes == 0;
-    if (fits) {
-      written.push_back(array);
+    // Rows of whole lines. LLVM has no such stores of 16-bit floats where the
+    // CPU has none of these.
+    if (row % kLineBytes == 0 && type.getIntOrFloatBitWidth() >= 32 &&
+        streamed.insert(array))
       bytes += row;
-    }
-    return fits;
   };
   if (isBackward()) {
     for (auto [out, place] : llvm::zip(plan.outs, plan.outPlaces))
-      if (getRank(out) == 2 &&
-          !add(outArrays[place.array], getShape(out).second, tokenBytes))
-        return {};
+      if (getRank(out) == 2)
+        add(outArrays[place.array], getShape(out).second, tokenBytes);
   } else if (!plan.signature.getArgs(ArgKind::Checkpoint).empty()) {
     // Only what a backward reads, much later.
-    if (g.stateCols % g.lanes ||
-        !add(outArrays.back(), g.stateRows * g.stateCols, chunkBytes))
-      return {};
+    if (g.stateCols % g.lanes == 0)
+      add(outArrays.back(), g.stateRows * g.stateCols, chunkBytes);
   }
-  if (written.empty())
-    return {};
+  if (streamed.empty())
+    return;
   Value rows = mul(mul(sequences, numTokens), heads);
   Value bytes =
       mul(rows, tokenBytes + chunkBytes / (g.tokens * getSaveEvery()));
   auto compare = [&](arith::CmpIPredicate predicate, Value x, int64_t y) {
     return arith::CmpIOp::create(b, loc, predicate, x, idx(y));
   };
-  Value streams = compare(arith::CmpIPredicate::sge, bytes, kStreamedBytes);
-  for (Value array : written) {
+  streams = compare(arith::CmpIPredicate::sge, bytes, kStreamedBytes);
+  for (Value array : streamed) {
     Value address =
         memref::ExtractAlignedPointerAsIndexOp::create(b, loc, array);
     Value rest = arith::AndIOp::create(b, loc, address, idx(kLineBytes - 1));
     Value aligned = compare(arith::CmpIPredicate::eq, rest, 0);
     streams = arith::AndIOp::create(b, loc, streams, aligned);
   }
-  return streams;
 }
 
 void Emitter::storeStreamed(Value value, Value array, Value at) {
-  if (!streams) {
+  if (!streamed.contains(array)) {
     vector::StoreOp::create(b, loc, value, array, at);
     return;
   }

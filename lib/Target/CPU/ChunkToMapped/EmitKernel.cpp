@@ -83,7 +83,7 @@ void Emitter::bindArguments() {
   end = take();
   vblocks = take();
   bindProgram();
-  streams = findStreams();
+  findStreams();
   if (plan.states) {
     states = std::make_unique<Emitter>(*plan.states, b, plan.statesByte);
     states->join(*this);

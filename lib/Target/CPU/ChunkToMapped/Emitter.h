@@ -154,11 +154,12 @@ private:
   void emitPrefetch(Value step);
   void emitOutPrefetch(unsigned out, Value row, int64_t rows, Value col,
                        int64_t vectors, bool inPanel);
-  /// Is so much written that it would only push other data out of the caches?
-  /// Null when that is never so.
-  Value findStreams();
-  /// Stores a whole vector of an out or a saved state, past the caches if
-  /// `streams` says so.
+  /// Finds the arrays that may be written past the caches, and computes
+  /// whether they are: when so much is written that it would only push other
+  /// data out of the caches.
+  void findStreams();
+  /// Stores a whole vector of an out or a saved state, past the caches if it
+  /// goes to one of these.
   void storeStreamed(Value value, Value array, Value at);
   void storeOut(unsigned out, Value vector, const Cursor &cursor);
 
@@ -297,7 +298,8 @@ private:
   SmallVector<Value> outArrays;         // outs, sums, checkpoints
   Value init, final, hasInit, hasFinal, arena;
   Value sequences, numTokens, heads, vblocks; // sizes
-  Value streams;                      // a flag, or null: see findStreams
+  llvm::SetVector<Value> streamed;            // arrays: see findStreams
+  Value streams;                      // a flag; null when there are none
   Value begin, end;                   // of the work items
   Value batchIndex, headIndex, block; // of the current item
   Value firstPanel, lastPanel;        // its panels, the last excluded
