@@ -14,6 +14,7 @@ from conftest import BUILD, SOURCE
 sys.path.insert(0, str(SOURCE / "benchmarks" / "cpu"))
 
 import kernel  # noqa: E402
+import memory  # noqa: E402
 import recurrences  # noqa: E402
 
 NAMES = sorted(recurrences.CLASSES)
@@ -110,3 +111,10 @@ def test_large_arrays_may_begin_anywhere(tmp_path, monkeypatch):
     for other in results[1:]:
         for key, value in results[0].items():
             np.testing.assert_array_equal(value, other[key], key)
+
+
+def test_memory_of_gradients_does_not_grow(tmp_path):
+    """Beyond inputs, gradients and saved states, which are 4 and 67 MB here."""
+    grown = [memory.measure(BUILD, SOURCE / "specs", tmp_path,
+                            "delta-gradients", T, 2, 64) for T in (2048, 32768)]
+    assert all(growth < 4 << 20 for growth in grown)
