@@ -16,7 +16,8 @@ import sys
 import tempfile
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
-SECTIONS = ("throughput", "flatness", "decode", "memory", "compile")
+SECTIONS = ("throughput", "gradients", "flatness", "decode", "memory",
+            "compile")
 # As in delta-run --check.
 TOLERANCE = 2e-5
 
@@ -103,7 +104,8 @@ def main():
     record = {"command": shlex.join(["bench.py", *sys.argv[1:]]),
               "machine": describe_machine(options.threads),
               "recurrences": options.recurrences,
-              "loop_tokens": sections.LOOP_TOKENS}
+              "loop_tokens": sections.LOOP_TOKENS,
+              "gradient_tokens": sections.GRADIENT_TOKENS}
     status = 0
     with tempfile.TemporaryDirectory(prefix="delta-bench-") as folder:
         bench = sections.Bench(options.build, options.specs, folder,
@@ -138,6 +140,19 @@ def main():
                                      f"error {error:.2e} against PyTorch, "
                                      f"above {TOLERANCE}")
                             status = 2
+            if "gradients" in options.sections:
+                record["gradients"] = []
+                for shape in options.shapes or sections.GRADIENT_SHAPES:
+                    progress(f"gradients at {shape}")
+                    part = sections.gradients(bench, shape, options.recurrences)
+                    record["gradients"].append(part)
+                    for name, error in part["errors"].items():
+                        if error is not None and not error <= 2 * TOLERANCE:
+                            progress(f"error: gradients of {name} at {shape}: "
+                                     f"relative error {error:.2e} against "
+                                     f"PyTorch, above {2 * TOLERANCE}")
+                            status = 2
+                record["gradient_memory"] = sections.gradient_memory(bench)
             if "flatness" in options.sections:
                 progress("time per token")
                 record["flatness"] = sections.flatness(

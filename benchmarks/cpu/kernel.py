@@ -29,6 +29,14 @@ class Pool:
         return list(self.executor.map(work, range(self.threads)))
 
 
+def aligned(shape):
+    """Zeros that begin with a cache line, as PyTorch's tensors do."""
+    count = int(np.prod(shape))
+    room = np.zeros(4 * count + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start:start + 4 * count].view(np.float32).reshape(shape)
+
+
 DECLARATIONS = re.compile(
     r"\b(in|param)\s+("
     r"(?:\w+\s*(?:\[\s*\w+\s*\])?\s*:\s*\w+(?:\s+in\s*\[[^\]]*\])?\s*,?\s*)+)")
@@ -62,20 +70,27 @@ class Kernel:
     object. Raises RuntimeError with the compiler's own message.
     """
 
-    def __init__(self, build, specs, name, K, V, folder, function="forward"):
+    def __init__(self, build, specs, name, K, V, folder, function="forward",
+                 options=()):
         self.name, self.K, self.V = name, K, V
         self.inputs, self.attrs = declared_order(
             (pathlib.Path(specs) / f"{name}.delta").read_text())
-        path = pathlib.Path(folder) / f"{name}_{K}_{V}_{function}.so"
-        command = [str(pathlib.Path(build) / "bin" / "delta-compile"), name,
-                   "-D", f"K={K}", "-D", f"V={V}", "--emit=so",
-                   f"--fn={function}", "-o", str(path)]
+        tag = "".join(option.lstrip("-").replace("=", "_") for option in options)
+        path = pathlib.Path(folder) / f"{name}_{K}_{V}_{function}{tag}.so"
+        compiler = [str(pathlib.Path(build) / "bin" / "delta-compile"), name,
+                    "-D", f"K={K}", "-D", f"V={V}", f"--fn={function}", *options]
+        command = [*compiler, "--emit=so", "-o", str(path)]
         start = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
         library = ctypes.CDLL(str(path))
         self.compile_seconds = time.perf_counter() - start
+
+        # What goes where, as its header says: (in or out, name, axes).
+        header = subprocess.run([*compiler, "--emit=header", "-o", "-"],
+                                capture_output=True, text=True, check=True)
+        self.arrays = ENTRIES.findall(header.stdout)
 
         symbol = f"delta_{name}"
         if not hasattr(library, f"{symbol}_range"):
@@ -102,17 +117,26 @@ class Kernel:
         here, nothing in run().
         """
         B, T, H = arrays["q"].shape[:3]
-        o = np.empty((B, T, H, self.V), np.float32)
-        final = np.empty((B, H, self.K, self.V), np.float32)
+        o = aligned((B, T, H, self.V))
+        final = aligned((B, H, self.K, self.V))
         inputs = [arrays[n] for n in self.inputs]
+        run = self.runner(pool, [*inputs, state], [o, final], (B, T, H),
+                          vblocks)
+        return run, o, final
+
+    def runner(self, pool, inputs, outputs, sizes, vblocks=None):
+        """A function that runs the kernel on arrays in its calling order, None
+        where one is absent; `sizes` are B, T and H."""
+        B, T, H = sizes
         for array in inputs:
-            assert array.dtype == np.float32 and array.flags.c_contiguous
+            assert array is None or (array.dtype == np.float32
+                                     and array.flags.c_contiguous)
 
         def addresses(values):
             return (ctypes.c_void_p * len(values))(
                 *[None if x is None else x.ctypes.data for x in values])
 
-        args = (addresses([*inputs, state]), addresses([o, final]),
+        args = (addresses(inputs), addresses(outputs),
                 (ctypes.c_int64 * 5)(B, T, H, self.K, self.V),
                 (ctypes.c_double * max(1, len(self.attrs)))(
                     *[self.K ** -0.5] * len(self.attrs)))
@@ -144,5 +168,45 @@ class Kernel:
             pool.run(work)
 
         # What the pointers in `args` point to has to live as long as `run`.
-        run.keep = (inputs, state, o, final, room)
-        return run, o, final
+        run.keep = (inputs, outputs, room)
+        return run
+
+
+ENTRIES = re.compile(r"_(in|out)_(\w+) = \d+, /\* (?:const )?float \[([^\]]*)\]")
+
+
+class Gradients:
+    """The two kernels of a recurrence's gradients, for fixed K and V: a forward
+    that saves states, and the backward that reads them."""
+
+    def __init__(self, build, specs, name, K, V, folder):
+        self.K, self.V = K, V
+        make = [build, specs, name, K, V, folder]
+        self.saving = Kernel(*make, options=["--save-every=1"])
+        self.backward = Kernel(*make, function="backward")
+        saved, = [axes for kind, array, axes in self.saving.arrays
+                  if array == "checkpoints"]
+        self.every = int(re.search(r"ceil\(T / (\d+)\)", saved)[1])
+
+    def shape(self, axes, sizes):
+        known = {**dict(zip("BTH", sizes)), "K": self.K, "V": self.V,
+                 f"ceil(T / {self.every})": -(-sizes[1] // self.every)}
+        return [known[axis.strip()] for axis in axes.split(",")]
+
+    def bind(self, pool, arrays, do):
+        """Functions that run the two kernels, and all arrays by name:
+        (forward, backward, outputs)."""
+        sizes = arrays["q"].shape[:3]
+        found = {**arrays, "do": do}
+        outputs = {}
+        runs = []
+        for compiled in (self.saving, self.backward):
+            inputs, results = [], []
+            for kind, name, axes in compiled.arrays:
+                if kind == "in":
+                    inputs.append(found.get(name, outputs.get(name)))
+                else:
+                    outputs[name] = aligned(self.shape(axes, sizes))
+                    results.append(outputs[name])
+            runs.append(compiled.runner(pool, inputs, results, sizes))
+        return (*runs, outputs)

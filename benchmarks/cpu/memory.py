@@ -4,7 +4,8 @@
 
     memory.py BUILD SPECS FOLDER CONTENDER T H K     (prints bytes)
 
-CONTENDER is `delta` or `transformers`. The kernel's resident peak is reset just
+CONTENDER is `delta` or `transformers`, or either with `-gradients`: forward and
+backward, beyond inputs, cotangents, gradients and saved states. The kernel's resident peak is reset just
 before the call; what it then grows by, less the outputs if the call made them,
 plus workspaces handed in, is what the algorithm needs for itself.
 """
@@ -43,12 +44,47 @@ def peak_growth(run):
     return status_bytes("VmHWM") - before, result
 
 
+def gradients(build, specs, folder, contender, arrays, warm):
+    import numpy as np
+    import recurrences
+    T, H, K = arrays["q"].shape[1:]
+
+    def cotangent(inputs):
+        return np.ones(inputs["v"].shape, np.float32)
+
+    if contender.startswith("transformers"):
+        recurrences.transformers_autograd(warm, cotangent(warm))()
+        run = recurrences.transformers_autograd(arrays, cotangent(arrays))
+        growth, outputs = peak_growth(run)
+        # The out is kept by nobody who trains, but returned here.
+        return growth - sum(x.numel() * x.element_size() for x in outputs)
+    import kernel
+    pool = kernel.Pool(os.cpu_count())
+    compiled = kernel.Gradients(build, specs, "gated_delta_rule", K, K, folder)
+    for run in compiled.bind(pool, warm, cotangent(warm))[:2]:
+        run()
+    forward, backward, outputs = compiled.bind(pool, arrays, cotangent(arrays))
+    for array in outputs.values():
+        array.fill(0)
+
+    def both():
+        forward()
+        backward()
+
+    growth, _ = peak_growth(both)
+    return growth + pool.threads * (compiled.saving.workspace_bytes
+                                    + compiled.backward.workspace_bytes)
+
+
 def main():
     build, specs, folder, contender = sys.argv[1:5]
     T, H, K = map(int, sys.argv[5:8])
     import recurrences
     arrays = recurrences.make_inputs("gated_delta_rule", 1, T, H, K, K)
     warm = recurrences.make_inputs("gated_delta_rule", 1, 64, H, K, K)
+    if contender.endswith("-gradients"):
+        print(max(0, gradients(build, specs, folder, contender, arrays, warm)))
+        return
     if contender == "delta":
         import kernel
         pool = kernel.Pool(os.cpu_count())

@@ -183,6 +183,66 @@ def transformers_chunked(inputs):
     return run
 
 
+def autograd_token_loop(name, inputs, do):
+    """Gradients by PyTorch through the recurrence token by token.
+
+    Forward and backward; returns a function giving [o, the gradients of the
+    inputs in their order].
+    """
+    import torch
+
+    leaves = {key: torch.from_numpy(array).requires_grad_()
+              for key, array in inputs.items()}
+    cotangent = torch.from_numpy(do)
+    B, T, H, K = inputs["q"].shape
+    V = inputs["v"].shape[-1]
+
+    def run():
+        # Heads before tokens, a column or a row each.
+        x = {key: leaf.transpose(1, 2).reshape(B * H, T, -1)
+             for key, leaf in leaves.items()}
+        q = x["q"] * K ** -0.5
+        gate = x.get("g", x.get("gk"))
+        decay = None if gate is None else gate.exp().unsqueeze(-1)
+        state = torch.zeros(B * H, K, V)
+        o = []
+        for t in range(T):
+            row = {key: value[:, t:t + 1] for key, value in x.items()}
+            if name == "dplr":
+                erase = torch.bmm(row["a"], state)
+            if decay is not None:
+                state = state * decay[:, t]
+            write = row["v"]
+            if name == "dplr":
+                state = torch.baddbmm(state, row["b"].transpose(1, 2), erase)
+            elif name != "gla":
+                write = (write - torch.bmm(row["k"], state)) * row["beta"]
+            state = torch.baddbmm(state, row["k"].transpose(1, 2), write)
+            o.append(torch.bmm(q[:, t:t + 1], state))
+        o = torch.cat(o, 1).reshape(B, H, T, V).transpose(1, 2)
+        return [o, *torch.autograd.grad(o, list(leaves.values()), cotangent)]
+
+    return run
+
+
+def transformers_autograd(inputs, do):
+    """The same through the chunked fallback."""
+    import torch
+    from transformers.models.qwen3_next import modeling_qwen3_next as model
+
+    leaves = {key: torch.from_numpy(array).requires_grad_()
+              for key, array in inputs.items()}
+    cotangent = torch.from_numpy(do)
+
+    def run():
+        o, _ = model.torch_chunk_gated_delta_rule(
+            *(leaves[key] for key in "qkv"), g=leaves["g"],
+            beta=leaves["beta"])
+        return [o, *torch.autograd.grad(o, list(leaves.values()), cotangent)]
+
+    return run
+
+
 def relative_error(x, reference):
     """The 2-norm of the difference over that of the reference."""
     x = np.asarray(x, dtype=np.float64)

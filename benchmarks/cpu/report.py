@@ -89,6 +89,49 @@ def throughput(part, names):
     return text + "\n" + table(["beside it", "time", "GFLOP/s"], others)
 
 
+def gradients(part, names):
+    """One shape: a row for each recurrence."""
+    B, T, H, K = part["shape"]
+    found = part["contenders"]
+    fallback = found.get("gated_delta_rule/transformers")
+    rows = []
+    for name in names:
+        forward, saving, backward = (found[f"{name}/{kind}"]["full_s"]
+                                     for kind in ("forward", "saving", "backward"))
+
+        def ratio(other):
+            if not other:
+                return "-"
+            return f"{other['full_s'] / (saving + backward):.1f}"
+
+        error = part["errors"].get(name)
+        rows.append([
+            f"`{name}`", seconds(forward), seconds(saving), seconds(backward),
+            f"{backward / forward:.2f}", ratio(fallback),
+            ratio(found.get(f"{name}/loop")),
+            size(part["saved_bytes"][name] / (B * T * H)),
+            f"{error:.1e}" if error is not None else "-"])
+    text = f"### Gradients, B={B} T={T} H={H} K=V={K}\n\n" + table(
+        ["recurrence", "forward", "that saves", "backward",
+         "backward / forward", "× transformers", "× loop",
+         "saved a token and head", "error"], rows)
+    if fallback:
+        text += ("\nForward and backward of the chunked fallback "
+                 f"(`gated_delta_rule`): {seconds(fallback['full_s'])}.\n")
+    return text
+
+
+def gradient_memory(part):
+    lengths = list(next(iter(part["bytes"].values())))
+    rows = [[contender, *[size(b) for b in growth.values()]]
+            for contender, growth in part["bytes"].items()]
+    return ("Peak growth of the resident set during forward and backward of "
+            "`gated_delta_rule`, plus workspaces, beyond inputs, cotangents, "
+            "outs, gradients and delta's saved states; "
+            f"B=1, H={part['H']}, K=V={part['K']}, each in a fresh process.\n\n"
+            + table(["", *[f"T={T}" for T in lengths]], rows))
+
+
 def flatness(part):
     lengths = list(next(iter(part["ns_per_token_head"].values())))
     rows = []
@@ -155,6 +198,17 @@ def markdown(record):
         parts.append("## Throughput\n")
         parts += [throughput(p, record["recurrences"])
                   for p in record["throughput"]]
+    if "gradients" in record:
+        parts.append("## Gradients\n\nForward and backward of PyTorch's "
+                     "autograd, through the chunked fallback and through the "
+                     "token loop, are held against delta's forward that saves "
+                     "states and its backward together; the loop is timed on "
+                     f"{record['gradient_tokens']} tokens. The ratio of "
+                     "backward to forward is to the forward that saves "
+                     "nothing.\n")
+        parts += [gradients(p, record["recurrences"])
+                  for p in record["gradients"]]
+        parts.append(gradient_memory(record["gradient_memory"]))
     for key, title, show in (("flatness", "Time per token", flatness),
                              ("decode", "One token", decode),
                              ("memory", "Memory", memory),

@@ -18,8 +18,11 @@ import timing
 # (B, T, H, K = V)
 SHAPES = [(1, 4096, 8, 64), (1, 4096, 8, 128), (4, 2048, 16, 64),
           (1, 16384, 2, 128)]
+GRADIENT_SHAPES = [(1, 4096, 8, 64), (1, 4096, 8, 128)]
 # The token loops' cost per token is constant, so a part of T is enough.
 LOOP_TOKENS = 256
+# Autograd's graph makes a token dearer.
+GRADIENT_TOKENS = 64
 
 
 class Bench:
@@ -52,6 +55,15 @@ class Bench:
         if key not in self.kernels:
             self.kernels[key] = kernel.Kernel(
                 self.build, self.specs, name, K, K, self.folder, function)
+        return self.kernels[key]
+
+
+    def gradients(self, name, K):
+        """The compiled kernels for gradients, made on first use."""
+        key = (name, K, "gradients")
+        if key not in self.kernels:
+            self.kernels[key] = kernel.Gradients(
+                self.build, self.specs, name, K, K, self.folder)
         return self.kernels[key]
 
 
@@ -127,6 +139,76 @@ def throughput(bench, shape, names, limit_contenders):
             entry["full_s"] = entry["median_s"] * T / tokens[key]
         result[key] = entry
     return {"shape": shape, "contenders": result, "errors": errors}
+
+
+def check_gradients(bench, name, arrays, do):
+    """The largest relative error of o and the gradients against autograd."""
+    if not bench.torch:
+        return None
+    part = first_tokens(arrays, GRADIENT_TOKENS)
+    cotangent = np.ascontiguousarray(do[:, :GRADIENT_TOKENS])
+    forward, backward, outputs = bench.gradients(
+        name, part["q"].shape[-1]).bind(bench.pool, part, cotangent)
+    forward()
+    backward()
+    reference = recurrences.autograd_token_loop(name, part, cotangent)()
+    return max(recurrences.relative_error(outputs[key], r.detach().numpy())
+               for key, r in zip(["o", *("d_" + key for key in part)],
+                                 reference))
+
+
+def gradients(bench, shape, names):
+    """Forward, saving forward and backward at one shape, beside PyTorch's
+    autograd: {contender: summary}, errors and saved bytes."""
+    B, T, H, K = shape
+    runs, tokens, errors, saved = {}, {}, {}, {}
+    for name in names:
+        arrays = recurrences.make_inputs(name, B, T, H, K, K)
+        do = np.random.default_rng(1).standard_normal(
+            (B, T, H, K), dtype=np.float32)
+        errors[name] = check_gradients(bench, name, arrays, do)
+        forward, backward, outputs = bench.gradients(name, K).bind(
+            bench.pool, arrays, do)
+        saved[name] = outputs["checkpoints"].nbytes
+        forward()
+
+        def add(contender, run, part=T):
+            key = f"{name}/{contender}"
+            runs[key], tokens[key] = run, part
+
+        add("forward", bench.kernel(name, K).bind(bench.pool, arrays)[0])
+        add("saving", forward)
+        add("backward", backward)
+        if bench.torch:
+            add("loop", recurrences.autograd_token_loop(
+                name, first_tokens(arrays, GRADIENT_TOKENS),
+                np.ascontiguousarray(do[:, :GRADIENT_TOKENS])), GRADIENT_TOKENS)
+        if bench.fallback and name == "gated_delta_rule":
+            add("transformers", recurrences.transformers_autograd(arrays, do))
+    # A turn of autograd through the fallback takes seconds.
+    times = timing.round_robin(runs, min(bench.rounds, 5), slice_seconds=0.1)
+    result = {}
+    for key, seconds in times.items():
+        entry = timing.summary(seconds)
+        entry["full_s"] = entry["median_s"] * T / tokens[key]
+        result[key] = entry
+    return {"shape": shape, "contenders": result, "errors": errors,
+            "saved_bytes": saved}
+
+
+def gradient_memory(bench, lengths=(1024, 4096, 16384), H=2, K=128):
+    """Bytes beyond inputs, cotangents, gradients and saved states at each T."""
+    contenders = ["delta"] + (["transformers"] if bench.fallback else [])
+
+    def measure(contender, T):
+        if contender != "delta" and T > 4096:  # it grows with T, and takes long
+            return None
+        return memory.measure(bench.build, bench.specs, bench.folder,
+                              contender + "-gradients", T, H, K)
+
+    return {"H": H, "K": K, "bytes": {
+        contender: {T: measure(contender, T) for T in lengths}
+        for contender in contenders}}
 
 
 def flatness(bench, names, lengths=(1024, 4096, 16384, 65536), H=2, K=128):

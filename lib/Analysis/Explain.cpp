@@ -1,6 +1,8 @@
-//===- Explain.cpp - What was derived, in plain words ----------------------===//
+//===- Explain.cpp - What was derived, in plain words
+//----------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // See the header.
@@ -52,7 +54,8 @@ static void printFormula(Value value, SignatureAttr signature,
   } else if (isa<arith::NegFOp>(op)) {
     os << '-';
     operand(0);
-  } else if (isa<arith::AddFOp, arith::SubFOp, arith::MulFOp, arith::DivFOp>(op)) {
+  } else if (isa<arith::AddFOp, arith::SubFOp, arith::MulFOp, arith::DivFOp>(
+                 op)) {
     bool paren = !isa<arith::MulFOp>(op);
     bool scalar = isa<FloatType>(value.getType()) ||
                   op->getOperand(0).getDefiningOp<BroadcastOp>() ||
@@ -88,7 +91,8 @@ static void printFormula(Value value, SignatureAttr signature,
   }
 }
 
-LogicalResult mlir::delta::explainEvents(ModuleOp module, llvm::raw_ostream &os) {
+LogicalResult mlir::delta::explainEvents(ModuleOp module,
+                                         llvm::raw_ostream &os) {
   RecurrenceOp events = getRecurrence(module);
   SignatureAttr signature = getSignature(module);
   FailureOr<EventChain> chain = buildEventChain(events);
@@ -108,15 +112,16 @@ LogicalResult mlir::delta::explainEvents(ModuleOp module, llvm::raw_ostream &os)
   unsigned decays = 0, writes = 0;
   printReads(0, 0);
   while (decays < chain->decays.size() || writes < chain->writes.size()) {
-    bool write = writes < chain->writes.size() &&
-                 chain->writes[writes].decays == decays;
+    bool write =
+        writes < chain->writes.size() && chain->writes[writes].decays == decays;
     if (write) {
       WriteOp op = chain->writes[writes].op;
       os << "    write  S + ";
       formula(op.getY());
       os << " * (";
       formula(op.getC());
-      os << ")^T" << (chain->writes[writes].feedback ? "   (feedback)" : "") << '\n';
+      os << ")^T" << (chain->writes[writes].feedback ? "   (feedback)" : "")
+         << '\n';
       ++writes;
     } else {
       DecayOp op = chain->decays[decays];
@@ -152,8 +157,8 @@ LogicalResult mlir::delta::explainEvents(ModuleOp module, llvm::raw_ostream &os)
   } else {
     std::optional<double> bound = boundLogDecay(events);
     if (bound)
-      os << llvm::format("  decay: declared ranges prove |log w| <= %.4g a token\n",
-                         *bound);
+      os << llvm::format(
+          "  decay: declared ranges prove |log w| <= %.4g a token\n", *bound);
     else
       os << "  decay: no declared range bounds log w, so nothing is assumed: "
             "every factor is a product of w over an interval of tokens\n";
@@ -161,7 +166,8 @@ LogicalResult mlir::delta::explainEvents(ModuleOp module, llvm::raw_ostream &os)
   return success();
 }
 
-LogicalResult mlir::delta::explainChunk(ModuleOp module, llvm::raw_ostream &os) {
+LogicalResult mlir::delta::explainChunk(ModuleOp module,
+                                        llvm::raw_ostream &os) {
   WorkCount work = countWork(module);
   SignatureAttr signature = getSignature(module);
   DecayGramOp gram;
@@ -177,9 +183,11 @@ LogicalResult mlir::delta::explainChunk(ModuleOp module, llvm::raw_ostream &os) 
   });
   int64_t leaf = gram ? gram.getLeaf() : work.tokens;
   os << "  chunk of " << work.tokens << " tokens, state " << work.rows << " x "
-     << work.columns << ", computed in " << signature.getOption("compute") << '\n';
+     << work.columns << ", computed in " << signature.getOption("compute")
+     << '\n';
   if (gram && gram.getScheme() == DecayScheme::Anchored)
-    os << "  decay: the declared range keeps 1/prefix below e^64 over leaves of "
+    os << "  decay: the declared range keeps 1/prefix below e^64 over leaves "
+          "of "
        << leaf
        << " tokens, so one factor anchored at a leaf's start is allowed; a "
           "target may still halve them, as the CPU does at no cost\n";
@@ -208,14 +216,19 @@ LogicalResult mlir::delta::explainChunk(ModuleOp module, llvm::raw_ostream &os) 
   }
   os << llvm::format("  bytes a token: %.0f, so %.1f FLOP a byte\n", bytes,
                      bytes ? work.flopsPerToken() / bytes : 0.0);
-  const char *decay = gram ? (gram.getScheme() == DecayScheme::Anchored
-                                  ? "anchored"
-                                  : "dyadic")
-                      : scalar ? "scalar"
-                               : "none";
+  const char *decay =
+      gram ? (gram.getScheme() == DecayScheme::Anchored ? "anchored" : "dyadic")
+      : scalar ? "scalar"
+               : "none";
   os << "chunk C=" << work.tokens << " form=" << (work.solve ? "solve" : "none")
      << " decay=" << decay << " leaf=" << leaf << " g=" << work.g
      << " s=" << work.s << " h=" << work.h << " solve=" << work.solve
      << llvm::format(" flops_per_token=%.0f\n", work.flopsPerToken());
+  if (work.isBackward) {
+    const ProductCount &again = work.recomputed;
+    os << "backward g=" << work.g - again.g << " s=" << work.s - again.s
+       << " h=" << work.h - again.h << ", computed again g=" << again.g
+       << " s=" << again.s << " h=" << again.h << '\n';
+  }
   return success();
 }

@@ -65,7 +65,7 @@ LogicalResult makeCpuKernel(Compilation &compilation,
                             runtime::BundleKernel &kernel, Reporter &reporter) {
   if (failed(compilation.lowerTo(Stage::LLVM)))
     return failure();
-  kernel.entry = "delta_" + cpu::getKernelName(compilation.getModule());
+  kernel.entry = cpu::getEntryName(compilation.getModule());
   const cpu::CpuTarget &target = compilation.getCpuTarget();
   kernel.triple = target.getTriple().str();
   kernel.cpu = target.getCpu().str();
@@ -173,6 +173,11 @@ makeBundleKernel(Compilation &compilation, bool withCubin, Reporter &reporter) {
 
 FailureOr<std::string> emitBundle(const CompilerOptions &options,
                                   Reporter &reporter) {
+  if (options.fns.size() > 1 && is_contained(options.fns, Fn::Backward))
+    return reporter.error("--fn: the backward has other arguments than the "
+                          "other functions, so it has a bundle of its own; "
+                          "give --fn=backward alone, and --save-every=1 for "
+                          "the bundle of its forward");
   runtime::Bundle bundle;
   bundle.compiler = DELTA_VERSION;
   bundle.llvm = LLVM_VERSION_STRING;

@@ -204,35 +204,115 @@ FailureOr<runtime::Results> runReference(mlir::ModuleOp module,
                   threads, reporter);
 }
 
+/// What operands of matrix products are rounded to, by a name of --precision.
+static reference::Operands getOperands(StringRef precision) {
+  return StringSwitch<reference::Operands>(precision)
+      .Case("f32", reference::Operands::F32)
+      .Case("tf32", reference::Operands::Tf32)
+      .Case("f16", reference::Operands::F16)
+      .Case("bf16", reference::Operands::Bf16)
+      .Case("bf16x3", reference::Operands::Bf16x3)
+      .Default(reference::Operands::Exact);
+}
+
+/// Results in the types that a kernel stores them in.
+static FailureOr<runtime::Results> narrow(const runtime::Results &wide,
+                                          const runtime::Signature &signature,
+                                          const runtime::BoundArrays &arrays,
+                                          Reporter &reporter) {
+  runtime::Expected<runtime::Results> stored =
+      runtime::makeResults(signature, arrays, /*asF64=*/false);
+  if (!stored)
+    return reporter.error(stored.message());
+  for (auto [from, to] : zip_equal(wide, *stored)) {
+    runtime::Expected<runtime::NdArray> converted =
+        from.second.convertTo(to.second.dtype());
+    if (!converted)
+      return reporter.error(converted.message());
+    to.second = std::move(*converted);
+  }
+  return std::move(*stored);
+}
+
 FailureOr<runtime::Results> runEmulation(mlir::ModuleOp module,
                                          StringRef precision,
                                          const runtime::Signature &signature,
                                          const runtime::BoundArrays &arrays,
                                          ArrayRef<double> attrs,
                                          unsigned threads, Reporter &reporter) {
-  auto operands = StringSwitch<reference::Operands>(precision)
-                      .Case("f32", reference::Operands::F32)
-                      .Case("tf32", reference::Operands::Tf32)
-                      .Case("f16", reference::Operands::F16)
-                      .Case("bf16", reference::Operands::Bf16)
-                      .Case("bf16x3", reference::Operands::Bf16x3)
-                      .Default(reference::Operands::Exact);
   FailureOr<runtime::Results> results =
-      evaluate(module, operands, signature, arrays, attrs, threads, reporter);
+      evaluate(module, getOperands(precision), signature, arrays, attrs,
+               threads, reporter);
   if (failed(results))
     return failure();
-  runtime::Expected<runtime::Results> stored =
-      runtime::makeResults(signature, arrays, /*asF64=*/false);
-  if (!stored)
-    return reporter.error(stored.message());
-  for (auto [wide, narrow] : zip_equal(*results, *stored)) {
-    runtime::Expected<runtime::NdArray> converted =
-        wide.second.convertTo(narrow.second.dtype());
-    if (!converted)
-      return reporter.error(converted.message());
-    narrow.second = std::move(*converted);
+  return narrow(*results, signature, arrays, reporter);
+}
+
+/// Rounds values to a type and back.
+static LogicalResult roundTo(runtime::DType dtype, std::vector<double> &values,
+                             Reporter &reporter) {
+  auto count = static_cast<int64_t>(values.size());
+  runtime::Expected<runtime::NdArray> array =
+      runtime::NdArray::zeros(runtime::DType::F64, {count});
+  if (!array)
+    return reporter.error(array.message());
+  copy(values, array->as<double>());
+  runtime::Expected<runtime::NdArray> rounded = array->convertTo(dtype);
+  if (!rounded)
+    return reporter.error(rounded.message());
+  for (int64_t i = 0; i < count; ++i)
+    values[i] = rounded->at(i);
+  return success();
+}
+
+FailureOr<runtime::Results> runEmulatedGradient(
+    const EmulatedProgram &forward, const EmulatedProgram &backward,
+    const runtime::Signature &signature, const runtime::BoundArrays &arrays,
+    ArrayRef<double> attrs, unsigned threads, Reporter &reporter) {
+  runtime::Expected<runtime::Results> results =
+      runtime::makeResults(backward.signature, arrays, /*asF64=*/true);
+  if (!results)
+    return reporter.error(results.message());
+  WideArrays before(forward.signature, arrays, attrs, threads);
+  WideArrays behind(backward.signature, arrays, attrs, threads);
+  if (failed(before.widen(reporter)) || failed(behind.widen(reporter)))
+    return failure();
+  const runtime::Argument &saved = *forward.signature.checkpoint();
+  for (const runtime::Sequence &sequence : runtime::sequencesOf(arrays)) {
+    reference::Problem problem = before.makeProblem(sequence);
+    problem.operands = getOperands(forward.precision);
+    reference::Result states;
+    if (failed(reference::evaluate(forward.module, problem, states)) ||
+        failed(roundTo(saved.dtype, states.checkpoints, reporter)))
+      return failure();
+
+    problem = behind.makeProblem(sequence);
+    problem.operands = getOperands(backward.precision);
+    problem.arrays[saved.name] = states.checkpoints;
+    problem.initialState = {};
+    if (arrays.finalCotangent)
+      problem.initialState = behind.take(backward.signature.state(),
+                                         runtime::kFinalCotangent, sequence);
+    reference::Result gradients;
+    if (failed(reference::evaluate(backward.module, problem, gradients)))
+      return failure();
+    size_t index = 0;
+    for (runtime::ArgKind kind : {runtime::ArgKind::Out, runtime::ArgKind::Sum})
+      for (const runtime::Argument *arg : backward.signature.ofKind(kind))
+        addTo(*arg, (*results)[index++].second, sequence,
+              gradients.outs[arg->name]);
+    addTo(backward.signature.state(), (*results)[index].second, sequence,
+          gradients.finalState);
   }
-  return std::move(*stored);
+  FailureOr<runtime::Results> stored =
+      narrow(*results, backward.signature, arrays, reporter);
+  if (failed(stored))
+    return failure();
+  runtime::Expected<runtime::Results> finished = runtime::finishGradients(
+      signature, backward.signature, arrays, std::move(*stored));
+  if (!finished)
+    return reporter.error(finished.message());
+  return std::move(*finished);
 }
 
 FailureOr<runtime::Results>

@@ -57,42 +57,6 @@ static Matrix decayGram(const Matrix &a, const Matrix &b, const Matrix &w,
   return result;
 }
 
-/// Products of w over the tokens that lie between a row, or a column, and the
-/// place at which its operand is scaled: `distance` tokens' halves for one
-/// level of a halving, or the start of its leaf. Rows stand behind that place,
-/// columns before it.
-namespace {
-struct Factors {
-  Matrix rows, cols;
-};
-} // namespace
-
-/// One level: rows in the right halves of blocks of 2 * distance, columns in
-/// the left ones; elsewhere 0.
-static Factors halvingFactors(const Matrix &w, int64_t distance, Position row,
-                              Position col) {
-  int64_t C = w.rows();
-  Factors factors{Matrix::dense(C, w.cols()), Matrix::dense(C, w.cols())};
-  for (int64_t d = 0; d < w.cols(); ++d)
-    for (int64_t i = 0; i < C; ++i) {
-      bool right = i / distance % 2;
-      double product = 1;
-      if (right) {
-        for (int64_t t = i / distance * distance; t < i; ++t)
-          product *= w(t, d);
-        factors.rows(i, d) =
-            row == Position::After ? product * w(i, d) : product;
-      } else {
-        for (int64_t t = i + 1; t < std::min((i / distance + 1) * distance, C);
-             ++t)
-          product *= w(t, d);
-        factors.cols(i, d) =
-            col == Position::Before ? product * w(i, d) : product;
-      }
-    }
-  return factors;
-}
-
 /// One factor from the start of each leaf to the row; a column's divides by it.
 static Factors anchoredFactors(const Matrix &w, int64_t leaf, Position row,
                                Position col) {
@@ -183,7 +147,8 @@ static std::vector<Matrix> triSolveTransposed(const std::vector<Matrix> &blocks,
 /// By the inverse of the system, an f32 array and a product's operand.
 static std::vector<Matrix> emulatedSolve(const Rounding &rounding,
                                          const std::vector<Matrix> &blocks,
-                                         const std::vector<Matrix> &rhs) {
+                                         const std::vector<Matrix> &rhs,
+                                         bool transpose) {
   size_t m = rhs.size();
   int64_t C = rhs[0].rows();
   std::vector<Matrix> unknowns;
@@ -193,7 +158,9 @@ static std::vector<Matrix> emulatedSolve(const Rounding &rounding,
     std::vector<Matrix> units(m, Matrix::dense(C, C));
     for (int64_t i = 0; i < C; ++i)
       units[l](i, i) = 1;
-    std::vector<Matrix> inverse = triSolve(blocks, std::move(units));
+    std::vector<Matrix> inverse =
+        transpose ? triSolveTransposed(blocks, std::move(units))
+                  : triSolve(blocks, std::move(units));
     for (size_t j = 0; j < m; ++j)
       unknowns[j] =
           rounding.product(rounding.result(inverse[j]), rhs[l], &unknowns[j]);
@@ -351,9 +318,9 @@ std::optional<llvm::LogicalResult> Program::compileChunk(Operation *op,
           for (unsigned side : rhs)
             R.push_back(f[side].densified());
           std::vector<Matrix> E =
-              transpose            ? triSolveTransposed(A, std::move(R))
-              : rounding.isExact() ? triSolve(A, std::move(R))
-                                   : emulatedSolve(rounding, A, R);
+              !rounding.isExact() ? emulatedSolve(rounding, A, R, transpose)
+              : transpose         ? triSolveTransposed(A, std::move(R))
+                                  : triSolve(A, std::move(R));
           for (size_t j = 0; j < unknowns.size(); ++j)
             f[unknowns[j]] = std::move(E[j]);
         });

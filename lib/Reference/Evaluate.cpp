@@ -372,11 +372,10 @@ LogicalResult delta::reference::evaluate(mlir::ModuleOp module,
   if (failed(checkDims(module, problem)))
     return failure();
 
-  if (problem.operands != Operands::Exact &&
-      (*stage != Stage::Chunk || signature.getOption("fn") == "backward"))
-    return mlir::emitError(module.getLoc(),
-                           "a target's precision is emulated for a forward "
-                           "program of stage chunk only");
+  if (problem.operands != Operands::Exact && *stage != Stage::Chunk)
+    return mlir::emitError(
+        module.getLoc(),
+        "a target's precision is emulated for a program of stage chunk only");
 
   Program program(problem.dims, Rounding(problem.operands));
   Kernel kernel;

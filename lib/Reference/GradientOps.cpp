@@ -83,15 +83,71 @@ static void addPair(const Pair &pair, const Matrix &x, const Matrix &y,
         });
 }
 
+/// The same as kernels compute it, for the cotangent of log w: matrix products
+/// of rounded, scaled operands for each level of the halving, the diagonal in
+/// f32. What a row's or column's factor gets is spread over the tokens that the
+/// factor is a product of.
+static void addPairEmulated(const Rounding &rounding, const Pair &pair,
+                            const Matrix &x, const Matrix &y, const Matrix &w,
+                            const Matrix &h, std::vector<Matrix> &results) {
+  int64_t C = w.rows();
+  Matrix &dx = results[pair.rowResult], &dy = results[pair.colResult];
+  Matrix &dw = results.back();
+  auto add = [](double &sum, double addend) {
+    sum = static_cast<float>(sum + addend);
+  };
+  for (int64_t distance = 1; distance < C; distance *= 2) {
+    Factors factors =
+        halvingFactors(w, distance, pair.rowPosition, pair.colPosition);
+    Matrix rows = rounding.result(Matrix::times(x, factors.rows));
+    Matrix cols = rounding.result(Matrix::times(y, factors.cols));
+    Matrix between = Matrix::dense(C, C);
+    for (int64_t i = 0; i < C; ++i)
+      for (int64_t j = 0; j < i; ++j)
+        if (i / distance != j / distance &&
+            i / (2 * distance) == j / (2 * distance))
+          between(i, j) = h(i, j);
+    Matrix toRows = rounding.product(between, cols);
+    Matrix toCols = rounding.product(between.transposed(), rows);
+    for (int64_t i = 0; i < C; ++i)
+      for (int64_t d = 0; d < w.cols(); ++d) {
+        bool right = i / distance % 2;
+        int64_t start = i / distance * distance;
+        if (right) {
+          add(dx(i, d), toRows(i, d) * factors.rows(i, d));
+          int64_t end = pair.rowPosition == Position::After ? i + 1 : i;
+          for (int64_t t = start; t < end; ++t)
+            add(dw(t, d), toRows(i, d) * rows(i, d));
+        } else {
+          add(dy(i, d), toCols(i, d) * factors.cols(i, d));
+          int64_t begin = pair.colPosition == Position::After ? i + 1 : i;
+          for (int64_t t = begin; t < std::min(start + distance, C); ++t)
+            add(dw(t, d), toCols(i, d) * cols(i, d));
+        }
+      }
+  }
+  if (!pair.diagonal)
+    return;
+  bool spans = pair.rowPosition == Position::After &&
+               pair.colPosition == Position::Before;
+  for (int64_t i = 0; i < C; ++i)
+    for (int64_t d = 0; d < w.cols(); ++d) {
+      double p = spans ? w(i, d) : 1;
+      add(dx(i, d), h(i, i) * y(i, d) * p);
+      add(dy(i, d), h(i, i) * x(i, d) * p);
+      if (spans)
+        add(dw(i, d), h(i, i) * x(i, d) * y(i, d) * p);
+    }
+}
+
 std::optional<llvm::LogicalResult> Program::compileGradientOps(Operation *op,
-                                                           Code &code) {
+                                                               Code &code) {
   return llvm::TypeSwitch<Operation *, Maybe>(op)
       .Case<PrefixSumOp>([&](PrefixSumOp op) -> Maybe {
         unsigned x = slot(op.getInput()), result = slot(op.getResult());
         bool exclusive = op.getExclusive(), reverse = op.getReverse();
         code.push_back([=](Frame &f) {
-          f[result] =
-              linearScan(f[x].densified(), nullptr, exclusive, reverse);
+          f[result] = linearScan(f[x].densified(), nullptr, exclusive, reverse);
         });
         return success();
       })
@@ -144,13 +200,18 @@ std::optional<llvm::LogicalResult> Program::compileGradientOps(Operation *op,
         for (mlir::Value gradient : op.getGradients())
           results.push_back(slot(gradient));
         bool log = op.getLog();
-        code.push_back([=](Frame &f) {
+        code.push_back([=, rounding = rounding](Frame &f) {
           Matrix decay = f[w].densified();
-          std::vector<Matrix> values(
-              results.size(), Matrix::dense(decay.rows(), decay.cols()));
-          for (const Pair &pair : pairs)
-            addPair(pair, f[pair.row].densified(), f[pair.col].densified(),
-                    decay, f[pair.cotangent].densified(), log, values);
+          std::vector<Matrix> values(results.size(),
+                                     Matrix::dense(decay.rows(), decay.cols()));
+          for (const Pair &pair : pairs) {
+            Matrix x = f[pair.row].densified(), y = f[pair.col].densified();
+            Matrix h = f[pair.cotangent].densified();
+            if (log && !rounding.isExact())
+              addPairEmulated(rounding, pair, x, y, decay, h, values);
+            else
+              addPair(pair, x, y, decay, h, log, values);
+          }
           for (size_t r = 0; r < results.size(); ++r)
             f[results[r]] = std::move(values[r]);
         });

@@ -12,6 +12,8 @@
 #include "Matrix.h"
 #include "delta/Dialect/Delta/IR/Delta.h"
 
+#include <algorithm>
+
 namespace delta::reference {
 
 /// Calls `visit(i, j, p)` for j <= i with p the product of channel d of w over
@@ -30,6 +32,41 @@ forEachInterval(const Matrix &w, int64_t d, mlir::delta::Position row,
       visit(i, j, row == mlir::delta::Position::After ? product : before);
     }
   }
+}
+
+/// Products of w over the tokens that lie between a row, or a column, and the
+/// place at which its operand is scaled: `distance` tokens' halves for one
+/// level of a halving, or the start of its leaf. Rows stand behind that place,
+/// columns before it.
+struct Factors {
+  Matrix rows, cols;
+};
+
+/// One level: rows in the right halves of blocks of 2 * distance, columns in
+/// the left ones; elsewhere 0.
+inline Factors halvingFactors(const Matrix &w, int64_t distance,
+                              mlir::delta::Position row,
+                              mlir::delta::Position col) {
+  int64_t C = w.rows();
+  Factors factors{Matrix::dense(C, w.cols()), Matrix::dense(C, w.cols())};
+  for (int64_t d = 0; d < w.cols(); ++d)
+    for (int64_t i = 0; i < C; ++i) {
+      bool right = i / distance % 2;
+      double product = 1;
+      if (right) {
+        for (int64_t t = i / distance * distance; t < i; ++t)
+          product *= w(t, d);
+        factors.rows(i, d) =
+            row == mlir::delta::Position::After ? product * w(i, d) : product;
+      } else {
+        for (int64_t t = i + 1; t < std::min((i / distance + 1) * distance, C);
+             ++t)
+          product *= w(t, d);
+        factors.cols(i, d) =
+            col == mlir::delta::Position::Before ? product * w(i, d) : product;
+      }
+    }
+  return factors;
 }
 
 } // namespace delta::reference

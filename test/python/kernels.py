@@ -116,7 +116,7 @@ class Kernel:
         self.signature = signature
         self.sizes = sizes
         library = ctypes.CDLL(str(path))
-        name = "delta_" + signature.name
+        name = "delta_" + signature.name + "_backward" * signature.backward
         self.function = getattr(library, name)
         self.function.restype = ctypes.c_int
         self.range_function = getattr(library, name + "_range")

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """What the benchmarks assume about the compiler is true."""
 
+import itertools
 import re
 import sys
 
@@ -13,6 +14,7 @@ from conftest import BUILD, SOURCE
 sys.path.insert(0, str(SOURCE / "benchmarks" / "cpu"))
 
 import kernel  # noqa: E402
+import memory  # noqa: E402
 import recurrences  # noqa: E402
 
 NAMES = sorted(recurrences.CLASSES)
@@ -62,3 +64,57 @@ def test_kernel_called_through_its_c_interface(tmp_path):
     for one, other in zip(*results):
         assert np.isfinite(one).all()
         assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_called_through_their_c_interface(tool, tmp_path, name):
+    arrays = recurrences.make_inputs(name, 2, 50, 3, 32, 32)
+    do = np.random.default_rng(1).standard_normal(
+        arrays["v"].shape, dtype=np.float32)
+    compiled = kernel.Gradients(BUILD, SOURCE / "specs", name, 32, 32, tmp_path)
+    forward, backward, outputs = compiled.bind(kernel.Pool(2), arrays, do)
+    forward()
+    backward()
+    np.savez(tmp_path / "in.npz", do=do, **arrays)
+    tool("delta-run", name, "--grad", "--input", tmp_path / "in.npz",
+         "--output", tmp_path / "out.npz")
+    with np.load(tmp_path / "out.npz") as wanted:
+        for key in arrays:
+            np.testing.assert_array_equal(outputs["d_" + key],
+                                          wanted["d_" + key], key)
+    count = -(-50 // compiled.every)
+    assert outputs["checkpoints"].shape == (2, 3, count, 32, 32)
+
+
+def test_large_arrays_may_begin_anywhere(tmp_path, monkeypatch):
+    """Gradients of this size are written past the caches, where they begin with
+    a cache line; where not, or where only others do not, the bits are the same."""
+    arrays = recurrences.make_inputs("gla", 1, 1100, 8, 64, 64)
+    do = np.ones(arrays["v"].shape, np.float32)
+    compiled = kernel.Gradients(BUILD, SOURCE / "specs", "gla", 64, 64, tmp_path)
+    plain = kernel.aligned
+    results = []
+
+    def shifted(shape):
+        return plain((int(np.prod(shape)) + 1,))[1:].reshape(shape)
+
+    for makers in ([plain], [shifted], [plain, shifted], [shifted, plain]):
+        makers = itertools.cycle(makers)
+        monkeypatch.setattr(kernel, "aligned",
+                            lambda shape: next(makers)(shape))
+        forward, backward, outputs = compiled.bind(kernel.Pool(2), arrays, do)
+        forward()
+        backward()
+        results.append(outputs)
+    size = sum(results[0]["d_" + key].nbytes for key in arrays)
+    assert size >= 8 << 20 and results[0]["checkpoints"].nbytes >= 8 << 20
+    for other in results[1:]:
+        for key, value in results[0].items():
+            np.testing.assert_array_equal(value, other[key], key)
+
+
+def test_memory_of_gradients_does_not_grow(tmp_path):
+    """Beyond inputs, gradients and saved states, which are 4 and 67 MB here."""
+    grown = [memory.measure(BUILD, SOURCE / "specs", tmp_path,
+                            "delta-gradients", T, 2, 64) for T in (2048, 32768)]
+    assert all(growth < 4 << 20 for growth in grown)

@@ -7,6 +7,8 @@ golden vectors, and against identities that gradients have by mathematics.
 """
 
 import os
+import platform
+import re
 
 import numpy as np
 import pytest
@@ -21,6 +23,9 @@ from test_reference_gradient import DECAYS, add_cotangents
 K, V, CHUNK = 20, 12, 16
 LIMIT = 2e-11
 NAMES = sorted(LIBRARY)
+# Random specs; DELTA_RANDOM_SPECS=BEGIN:END runs others.
+SEEDS = range(*map(int, os.environ["DELTA_RANDOM_SPECS"].split(":"))) \
+    if "DELTA_RANDOM_SPECS" in os.environ else [6, 13, 18, 32, 36, 40, 42, 54]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +88,7 @@ def test_short_and_empty(tool, tmp_path, gradient, name):
     assert_close(gradient(name)(arrays), wanted, (name, "no states"))
 
 
-@pytest.mark.parametrize("seed", [13, 32, 40])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_random_specs(tool, tmp_path, seed):
     spec = generate(seed)
     spec.dims = {dim: min(size, 17) for dim, size in spec.dims.items()}
@@ -92,8 +97,43 @@ def test_random_specs(tool, tmp_path, seed):
     sizes = [(1, 21, 2), (2, 16, 1)][seed % 2]
     arrays = spec.draw(*sizes)
     arrays = add_cotangents(arrays, spec.evaluate(arrays, *sizes))
-    run_npz(tool, tmp_path, file, arrays, "--grad", "--check", "--dtype=f64",
-            "--chunk=16")
+    for chunk in ("16", "32"):
+        run_npz(tool, tmp_path, file, arrays, "--grad", "--check",
+                "--dtype=f64", f"--chunk={chunk}")
+
+
+# Every function and operator of the language.
+FUNCTIONS = """recurrence functions {
+  in q: K, k: K, v: V, x: K, y: K
+  in a: scalar, b: scalar
+  in g: K in [-inf, 0]
+  param u: K
+  attr s = 0.5
+  state S: K x V
+  let key = l2norm(k) + 0.1 * sigmoid(x) .* tanh(y) + silu(u)
+  let size = sqrt(exp(a)) + rsqrt(1 + exp2(b)) + log(2 + abs(a)) + relu(b) + a ^ 2
+  S = DECAY * S
+  S = S + max(a, b) * key * (softplus(v) - min(size, 1) * S^T * key)^T
+  out o = s * S^T * (q ./ (1 + y .* y))
+  out m = dot(x, y) + sum(q) / size - (x + u)^T * y + exp(a - 1) ^ s
+}
+"""
+
+
+@pytest.mark.parametrize("decay, options", [
+    ("(eye(K) + diag(exp(g) - 1))", ["--dtype=f64"]),
+    ("diag(exp(g))", ["--dtype=f32"]),
+    ("diag(exp(g))", ["--dtype=f32", "--device=sim", "--target=sm_90a"])],
+    ids=["f64", "f32", "gpu"])
+def test_every_function_has_a_gradient(tool, tmp_path, decay, options):
+    names = ("exp exp2 log sqrt rsqrt abs sigmoid softplus silu tanh relu min max "
+             "dot sum l2norm")
+    assert all(f"{name}(" in FUNCTIONS for name in names.split())
+    file = tmp_path / "functions.delta"
+    file.write_text(FUNCTIONS.replace("DECAY", decay))
+    done = tool("delta-run", file, "--random=B=2,T=21,H=2,K=16,V=16", "--grad",
+                "--check", *options)
+    assert done.stdout.count(" ok\n") == 11
 
 
 def test_subgradients_and_infinite_factors(tool, tmp_path):
@@ -126,11 +166,13 @@ def test_subgradients_and_infinite_factors(tool, tmp_path):
 # --- Identities ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["kda", "gated_delta_product", "mamba2"])
+@pytest.mark.parametrize("name", NAMES)
 def test_chunks_are_invisible(gradient, name):
     arrays = make(name, T=70, decay="extreme")
     wanted = gradient(name)(arrays)
     assert_close(gradient(name, chunk=32)(arrays), wanted, (name, 32))
+    if name in ("kda", "gated_delta_product"):
+        assert_close(gradient(name, chunk=64)(arrays), wanted, (name, 64))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -166,25 +208,71 @@ def test_gauge(gradient, name):
     assert np.linalg.norm(sum(parts)) <= 1e-12 * np.linalg.norm(parts)
 
 
-def test_time_reversal(kernels, gradient):
+# With a decay that is one number, or none, keys may be rotated.
+ROTATED = {
+    "linear_attn": "q k", "retention": "q k", "simple_gla": "q k",
+    "mamba2": "B C", "delta_rule": "q k", "gated_delta_rule": "q k",
+    "longhorn": "q k", "gated_delta_product": "q k", "comba": "q k p",
+    "iplr": "q k a b",
+}
+
+
+@pytest.mark.parametrize("name", sorted(ROTATED))
+def test_rotations(gradient, name):
+    # So the gradient has no part along any antisymmetric matrix (Noether).
+    arrays = make(name, T=40, decay="mixed")
+    got = gradient(name)(arrays)
+    final = evaluate(name, arrays)["final_state"]
+
+    def outer(x, y):
+        x, y = (np.moveaxis(z, -2, 0).reshape(z.shape[-2], -1, K)
+                for z in (x, y))
+        return np.einsum("htk,htl->hkl", x, y)
+
+    parts = [outer(arrays[key], got["d_" + key])
+             for key in ROTATED[name].split()]
+    parts.append(np.einsum("bhkv,bhlv->hkl", arrays["initial_state"],
+                           got["d_initial_state"]))
+    parts.append(-np.einsum("bhkv,bhlv->hkl", final, arrays["dht"]))
+    total = sum(parts)
+    assert np.linalg.norm(total) > 1e-3 * np.linalg.norm(parts)
+    assert np.linalg.norm(total - total.transpose(0, 2, 1)) <= \
+        1e-12 * np.linalg.norm(parts)
+
+
+# What reads, what is read before the update and what that writes, the decay.
+REVERSED = {"linear_attn": ("q", "", "", ""), "simple_gla": ("q", "", "", "g"),
+            "gla": ("q", "", "", "g"), "iplr": ("q", "a", "b", ""),
+            "dplr": ("q", "a", "b", "gk"), "rwkv7": ("r", "a", "b", "w")}
+
+
+@pytest.mark.parametrize("name", sorted(REVERSED))
+def test_time_reversal(kernels, gradient, name):
     # The state's cotangent is the state of the same recurrence on reversed
     # inputs, a and b exchanged, k and q exchanged, the decay one token later.
     T = 37
-    x = make("dplr", T=T, decay="extreme")
-    got = gradient("dplr")(x)
-    shifted = {"a": "b", "b": "a", "gk": "gk"}
-    y = {key: np.concatenate([x[source][:, 1:], 0 * x["a"][:, :1]], axis=1)
-         for key, source in shifted.items()}
-    y.update(q=x["k"], k=x["q"], v=x["do"] * K ** -0.5)
+    q, a, b, gate = REVERSED[name]
+    x = make(name, T=T, decay="extreme")
+    got = gradient(name)(x)
+    shifted = {a: b, b: a, gate: gate}
+    y = {key: np.concatenate([x[source][:, 1:],
+                              np.zeros_like(x[source][:, :1])], axis=1)
+         for key, source in shifted.items() if key}
+    scale = 1 if LIBRARY[name].scale == "1" else K ** -0.5
+    y.update({q: x["k"], "k": x[q], "v": x["do"] * scale})
     y = {key: value[:, ::-1] for key, value in y.items()}
     y["initial_state"] = x["dht"]
-    back = kernels("dplr", chunk=CHUNK, K=K, V=V)(y, scale=1.0)
+    back = kernels(name, chunk=CHUNK, K=K, V=V)(y, scale=1.0)
     assert error(got["d_v"], back["o"][:, ::-1]) <= 1e-12
     # Through the first token's transition.
     first = back["final_state"]
-    a, b, w = x["a"][:, 0], x["b"][:, 0], np.exp(x["gk"][:, 0])
-    state = w[..., None] * first + a[..., None] * np.einsum(
-        "bhk,bhkv->bhv", b, first)[..., None, :]
+    state = first
+    if gate:
+        w = np.exp(x[gate][:, 0])
+        state = first * (w[..., None] if w.ndim == 3 else w[..., None, None])
+    if a:
+        state = state + x[a][:, 0][..., None] * np.einsum(
+            "bhk,bhkv->bhv", x[b][:, 0], first)[..., None, :]
     assert error(got["d_initial_state"], state) <= 1e-12
 
 
@@ -202,6 +290,15 @@ def test_working_precisions(tool, tmp_path, dtype):
     assert names == ["d_" + arg.name for arg in LIBRARY["rwkv7"].args] + [
         "d_scale", "d_initial_state"]
     assert all(line.endswith(" ok") for line in done.stdout.splitlines())
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="CPUs of x86-64")
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "f16"])
+@pytest.mark.parametrize("cpu", ["x86-64", "x86-64-v3"])
+def test_other_cpus(tool, cpu, dtype):
+    done = tool("delta-run", "kda", "--random=B=1,T=40,H=2,K=64,V=64", "--grad",
+                "--check", f"--dtype={dtype}", f"--mcpu={cpu}")
+    assert done.stdout.count(" ok\n") == 7
 
 
 def test_random_arrays_and_a_failed_check(tool):
@@ -258,6 +355,41 @@ def test_saved_states_are_reported(tool):
     assert "bytes_per_token=16 (8 * 8 * 4 / (16 * 1))" in done.stderr
     assert (f"saved states take {16 * 2 * 48 * 3} bytes: shape (2, 3, 3, 8, 8) "
             "of f32\n") in done.stderr
+
+
+@pytest.mark.parametrize("options, element, tokens", [
+    ([], 4, 16), (["--dtype=bf16"], 4, 16), (["--dtype=f64"], 8, 16),
+    (["--chunk=32"], 4, 32), (["--chunk=16", "--save-every=3"], 4, 48),
+    (["--save-budget=24"], 4, 32), (["--save-budget=12"], 4, 64),
+    (["--save-budget=6"], 4, 128), (["--chunk=16", "--save-budget=12"], 4, 64),
+    (["--target=sm_90a", "--device=sim", "--dtype=bf16"], 2, 16),
+    (["--target=sm_80", "--device=sim", "--dtype=f16", "--precision=f16"], 2,
+     16),
+    (["--target=sm_90a", "--device=sim", "--dtype=f32"], 4, 16)],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None)
+@pytest.mark.parametrize("K, V", [(12, 16)])
+def test_saved_bytes_match_the_formula(tool, options, element, tokens, K, V):
+    B, T, H = 1, 384, 2
+    done = tool("delta-run", "gla", "--grad", "--explain", *options,
+                f"--random=B={B},T={T},H={H},K={K},V={V}")
+    line = re.search(r"save every=(\d+) C=(\d+) state_bytes=(\d+) "
+                     r"bytes_per_token=(\S+) \((\d+) \* (\d+) \* (\d+) / "
+                     r"\((\d+) \* (\d+)\)\)", done.stderr)
+    every, chunk, state, per_token, *formula = map(float, line.groups())
+    assert [K, V, element, chunk, every] == formula
+    assert chunk * every == tokens and state == K * V * element
+    assert per_token == state / tokens
+    taken = re.search(r"saved states take (\d+) bytes", done.stderr)
+    assert int(taken[1]) == per_token * B * T * H
+
+
+def test_too_small_a_budget(tool):
+    done = tool("delta-run", "gla", "--grad", "--save-budget=1", "--chunk=16",
+                "--random=B=1,T=16,H=1,K=128,V=128", expect=1)
+    assert ("delta-run: error: --save-budget=1: no plan saves so little: a state "
+            "has 65536 bytes and is saved every 1024 tokens at most, which takes "
+            "64 bytes for every token and head; give --save-budget=64 or more"
+            ) in done.stderr
 
 
 def test_fewer_saved_states_are_the_same_gradients(tool, tmp_path, gradient):

@@ -82,6 +82,8 @@ constexpr OptionInfo kOptions[] = {
     {"mapping", OptionKind::Value, true},
     {"assume", OptionKind::Value, true},
     {"mcpu", OptionKind::Value, true},
+    {"save-budget", OptionKind::Value, true},
+    {"save-every", OptionKind::Value, true},
     {"dump-dir", OptionKind::Value, true},
     {"explain", OptionKind::Flag, true},
     {"timing", OptionKind::Flag, true},
@@ -142,6 +144,7 @@ ParsedArguments parseArguments(const std::vector<std::string> &arguments) {
 struct Request {
   RunFlags flags;
   RunOptions options;
+  std::vector<std::string> bundles;
   std::optional<std::string> target, fn;
   NamedValues<int64_t> dims;
   NamedValues<double> attrs;
@@ -224,14 +227,14 @@ Status readOption(const std::string &name,
 
 Expected<Request> readRequest(const ParsedArguments &arguments) {
   Request request;
-  if (arguments.positional.size() > 1)
-    return Status::error("more than one bundle is given: '",
-                         arguments.positional[0], "' and '",
-                         arguments.positional[1], "'");
   for (const ParsedArguments::Option &option : arguments.options)
     if (Status status = readOption(option.name, option.value, request);
         !status.ok())
       return status;
+  request.bundles = arguments.positional;
+  if (!request.flags.grad && request.bundles.size() > 1)
+    return Status::error("more than one bundle is given: '", request.bundles[0],
+                         "' and '", request.bundles[1], "'");
   Expected<RunOptions> options =
       readRunOptions(request.flags, std::getenv("DELTA_NUM_THREADS"));
   if (!options)
@@ -244,9 +247,15 @@ Expected<Request> readRequest(const ParsedArguments &arguments) {
                                                      : "--emulate",
                          " needs what the recurrence means, and a bundle does "
                          "not say; give the spec");
-  if (request.options.grad)
-    return Status::error("--grad: a bundle has no kernels for gradients; give "
-                         "the spec");
+  size_t count = request.bundles.size();
+  if (request.options.grad && count != 2)
+    return Status::error("--grad runs two bundles, a forward that saves states "
+                         "(delta-compile --save-every=1) and the backward that "
+                         "reads them (--fn=backward), but ",
+                         count, count == 1 ? " is" : " are", " given");
+  if (request.options.grad && request.fn)
+    return Status::error("--fn means nothing with --grad, which runs forward "
+                         "and backward");
   return request;
 }
 
@@ -280,10 +289,10 @@ Expected<std::string> chooseTarget(const Bundle &bundle, const Request &request,
 Expected<const BundleKernel *> chooseKernel(const Bundle &bundle,
                                             const std::string &target,
                                             const Request &request) {
-  if (bundle.signature.checkpoint())
+  if (bundle.signature.checkpoint() && !request.options.grad)
     return Status::error("the bundle has a kernel for gradients, which take a "
-                         "forward and a backward; --grad runs both, from the "
-                         "spec");
+                         "forward and a backward; --grad runs both, of two "
+                         "bundles or from the spec");
   std::vector<std::string> fns;
   for (const BundleKernel &kernel : bundle.kernels)
     if (kernel.target == target)
@@ -324,14 +333,16 @@ bindInputs(const runtime::Signature &signature, const RunOptions &options) {
   std::optional<runtime::BoundArrays> bound;
   if (options.random) {
     bound = runtime::makeRandomArrays(signature, signature.arrayDims(),
-                                      *options.random, signature.dims, report);
+                                      *options.random, signature.dims, report,
+                                      options.grad);
   } else {
     Expected<runtime::NpzReader> file = runtime::NpzReader::open(options.input);
     if (!file) {
       fail(file.message());
       return std::nullopt;
     }
-    bound = runtime::bindArrays(signature, *file, signature.dims, report);
+    bound = runtime::bindArrays(signature, *file, signature.dims, report,
+                                options.grad);
   }
   if (!bound)
     return std::nullopt;
@@ -366,15 +377,15 @@ double countFlops(const BundleKernel &kernel,
          arrays.H;
 }
 
-Status runOnCpu(const Bundle &bundle, const BundleKernel &kernel,
-                const Request &request, runtime::BoundArrays &arrays,
-                runtime::Invocation &invocation) {
+Status runOnCpu(const runtime::Signature &signature, const BundleKernel &kernel,
+                const std::string &name, const Request &request,
+                runtime::BoundArrays &arrays, runtime::Invocation &invocation) {
   Expected<std::unique_ptr<cpu::SharedKernel>> loaded =
       cpu::SharedKernel::load(kernel);
   if (!loaded)
     return loaded.error();
   std::vector<int64_t> sizes;
-  for (const std::string &dim : bundle.signature.arrayDims())
+  for (const std::string &dim : signature.arrayDims())
     sizes.push_back(arrays.dims[dim]);
   runtime::ThreadPool pool(request.options.threads);
   cpu::Runner runner((*loaded)->entry(), std::move(sizes), pool);
@@ -389,8 +400,62 @@ Status runOnCpu(const Bundle &bundle, const BundleKernel &kernel,
   double flops = countFlops(kernel, arrays);
   runtime::MachineLimits limits =
       runtime::measureMachineLimits(pool, kernel.compute == "f64");
-  return printLine(runtime::formatBench(bundle.signature.name, *median, bytes,
-                                        flops, limits.floor(bytes, flops)));
+  return printLine(runtime::formatBench(name, *median, bytes, flops,
+                                        limits.floor(bytes, flops)));
+}
+
+/// Runs a kernel on the device, or on the CPU without one, as `name`.
+Outcome runKernel(runtime::Device *device, const runtime::Signature &signature,
+                  const BundleKernel &kernel, const std::string &name,
+                  const Request &request, runtime::BoundArrays &arrays,
+                  runtime::Invocation &invocation) {
+  if (device)
+    return runOnDevice(*device, request.options, name, kernel,
+                       countFlops(kernel, arrays), invocation);
+  Status status =
+      runOnCpu(signature, kernel, name, request, arrays, invocation);
+  return status.ok() ? Outcome{} : Outcome{kFailure, status.message()};
+}
+
+//===----------------------------------------------------------------------===//
+// Gradients
+//===----------------------------------------------------------------------===//
+
+bool sameArray(const Argument &a, const Argument &b) {
+  return a.kind == b.kind && a.dtype == b.dtype && a.axes == b.axes &&
+         a.family == b.family && a.every == b.every;
+}
+
+/// Whether the backward differentiates the forward, and reads what it saves.
+Status checkPair(const Bundle &forward, const Bundle &backward) {
+  const runtime::Signature &from = forward.signature, &to = backward.signature;
+  if (!from.checkpoint() || from.backward)
+    return Status::error("--grad: neither bundle has a forward that saves "
+                         "states; delta-compile --save-every=1 makes one");
+  if (!to.backward)
+    return Status::error("--grad: neither bundle has a backward; delta-compile "
+                         "--fn=backward makes one");
+  if (from.name != to.name || from.dims != to.dims)
+    return Status::error("--grad: the bundles are of '", from.name, "' and '",
+                         to.name,
+                         "', or of other sizes; both must be made of "
+                         "one recurrence with the same -D");
+  const Argument &saved = *from.checkpoint(), &read = *to.checkpoint();
+  if (saved.every != read.every)
+    return Status::error("--grad: a state is saved every ", saved.every,
+                         " tokens, but read every ", read.every,
+                         "; give both the same --chunk and --save-every");
+  std::vector<const Argument *> shared = from.inputs();
+  shared.push_back(&saved);
+  shared.push_back(&from.state());
+  for (const Argument *arg : shared) {
+    const Argument *other = to.lookup(arg->name);
+    if (!other || !sameArray(*arg, *other))
+      return Status::error("--grad: '", arg->name,
+                           "' is not the same array in "
+                           "both bundles; give both the same options");
+  }
+  return {};
 }
 
 } // namespace
@@ -405,57 +470,137 @@ std::string findSpec(const std::vector<std::string> &arguments) {
   return parsed.positional.empty() ? "" : parsed.positional.front();
 }
 
-int runBundle(const std::string &path,
-              const std::vector<std::string> &arguments) {
+/// What a run needs before its kernels.
+struct Setup {
+  std::unique_ptr<runtime::Device> device;
+  std::string target;
+  std::vector<double> attrs;
+  runtime::BoundArrays arrays;
+};
+
+/// Everything is about `bundle`. Nothing after an error, which was reported:
+/// `status` is what to exit with.
+static std::optional<Setup> setUp(const Bundle &bundle, const Request &request,
+                                  int &status) {
+  Setup setup;
+  status = kFailure;
+  if (Status dims = checkDims(bundle, request.dims); !dims.ok())
+    return fail(dims.message()), std::nullopt;
+  if (request.options.device != DeviceKind::Cpu) {
+    Outcome outcome;
+    setup.device = openDevice(request.options, outcome);
+    if (!setup.device) {
+      status = fail(outcome.message, outcome.status);
+      return std::nullopt;
+    }
+  }
+  Expected<std::string> target =
+      chooseTarget(bundle, request, setup.device.get());
+  if (!target)
+    return fail(target.message()), std::nullopt;
+  setup.target = *target;
+  // An unknown function is said before arrays are read.
+  if (Expected<const BundleKernel *> kernel =
+          chooseKernel(bundle, setup.target, request);
+      !kernel)
+    return fail(kernel.message()), std::nullopt;
+  Expected<std::vector<double>> attrs =
+      runtime::chooseAttrs(bundle.signature, request.attrs);
+  if (!attrs)
+    return fail(attrs.message()), std::nullopt;
+  setup.attrs = std::move(*attrs);
+  std::optional<runtime::BoundArrays> arrays =
+      bindInputs(bundle.signature, request.options);
+  if (!arrays)
+    return std::nullopt;
+  setup.arrays = std::move(*arrays);
+  return setup;
+}
+
+/// Runs one function of one bundle; the results, unless `outcome` has an error.
+static std::optional<runtime::Results>
+runFunction(const Bundle &bundle, const Request &request, Setup &setup,
+            const std::string &name, const runtime::NdArray *checkpoints,
+            Outcome &outcome) {
+  outcome.status = kFailure;
+  Expected<const BundleKernel *> kernel =
+      chooseKernel(bundle, setup.target, request);
+  if (!kernel) {
+    outcome.message = kernel.message();
+    return std::nullopt;
+  }
+  Expected<runtime::Invocation> invocation = runtime::Invocation::create(
+      bundle.signature, setup.arrays, setup.attrs, checkpoints);
+  if (!invocation) {
+    outcome.message = invocation.message();
+    return std::nullopt;
+  }
+  outcome = runKernel(setup.device.get(), bundle.signature, **kernel, name,
+                      request, setup.arrays, *invocation);
+  if (outcome.status != 0)
+    return std::nullopt;
+  return invocation->takeResults();
+}
+
+static int runGradients(const Bundle &forward, const Bundle &backward,
+                        const Request &request) {
+  if (Status status = checkPair(forward, backward); !status.ok())
+    return fail(status.message());
+  int status;
+  std::optional<Setup> setup = setUp(forward, request, status);
+  if (!setup)
+    return status;
+  Expected<runtime::NdArray> checkpoints =
+      runtime::makeCheckpoints(forward.signature, setup->arrays);
+  if (!checkpoints)
+    return fail(checkpoints.message());
+  const std::string &name = forward.signature.name;
+  Outcome outcome;
+  if (!runFunction(forward, request, *setup, name + "_forward", &*checkpoints,
+                   outcome))
+    return fail(outcome.message, outcome.status);
+  std::optional<runtime::Results> computed = runFunction(
+      backward, request, *setup, name + "_backward", &*checkpoints, outcome);
+  if (!computed)
+    return fail(outcome.message, outcome.status);
+  Expected<runtime::Results> gradients =
+      runtime::finishGradients(forward.signature, backward.signature,
+                               setup->arrays, std::move(*computed));
+  if (!gradients)
+    return fail(gradients.message());
+  Status written = writeResults(request.options.output, *gradients);
+  return written.ok() ? 0 : fail(written.message());
+}
+
+int runBundle(const std::vector<std::string> &arguments) {
   Expected<Request> request = readRequest(parseArguments(arguments));
   if (!request)
     return fail(request.message());
-  const RunOptions &options = request->options;
-  Expected<Bundle> bundle = runtime::readBundleFile(path);
-  if (!bundle)
-    return fail(bundle.message());
-  if (Status status = checkDims(*bundle, request->dims); !status.ok())
-    return fail(status.message());
-  std::unique_ptr<runtime::Device> device;
-  if (options.device != DeviceKind::Cpu) {
-    Outcome outcome;
-    device = openDevice(options, outcome);
-    if (!device)
-      return fail(outcome.message, outcome.status);
+  std::vector<Bundle> bundles;
+  for (const std::string &path : request->bundles) {
+    Expected<Bundle> bundle = runtime::readBundleFile(path);
+    if (!bundle)
+      return fail(bundle.message());
+    bundles.push_back(std::move(*bundle));
   }
-  Expected<std::string> target = chooseTarget(*bundle, *request, device.get());
-  if (!target)
-    return fail(target.message());
-  Expected<const BundleKernel *> kernel =
-      chooseKernel(*bundle, *target, *request);
-  if (!kernel)
-    return fail(kernel.message());
-
-  Expected<std::vector<double>> attrs =
-      runtime::chooseAttrs(bundle->signature, request->attrs);
-  if (!attrs)
-    return fail(attrs.message());
-  std::optional<runtime::BoundArrays> arrays =
-      bindInputs(bundle->signature, options);
-  if (!arrays)
-    return kFailure;
-  Expected<runtime::Invocation> invocation = runtime::Invocation::create(
-      bundle->signature, *arrays, std::move(*attrs));
-  if (!invocation)
-    return fail(invocation.message());
-  if (device) {
-    Outcome outcome =
-        runOnDevice(*device, options, bundle->signature.name, **kernel,
-                    countFlops(**kernel, *arrays), *invocation);
-    if (outcome.status != 0)
-      return fail(outcome.message, outcome.status);
-  } else if (Status status =
-                 runOnCpu(*bundle, **kernel, *request, *arrays, *invocation);
-             !status.ok()) {
-    return fail(status.message());
+  if (request->options.grad) {
+    // In either order.
+    if (bundles[0].signature.backward)
+      std::swap(bundles[0], bundles[1]);
+    return runGradients(bundles[0], bundles[1], *request);
   }
-  Status status = writeResults(options.output, invocation->takeResults());
-  return status.ok() ? 0 : fail(status.message());
+  int status;
+  std::optional<Setup> setup = setUp(bundles[0], *request, status);
+  if (!setup)
+    return status;
+  Outcome outcome;
+  std::optional<runtime::Results> results =
+      runFunction(bundles[0], *request, *setup, bundles[0].signature.name,
+                  nullptr, outcome);
+  if (!results)
+    return fail(outcome.message, outcome.status);
+  Status written = writeResults(request->options.output, *results);
+  return written.ok() ? 0 : fail(written.message());
 }
 
 } // namespace delta::run

@@ -22,11 +22,10 @@ namespace delta::run {
 /// which options have a value as the next argument.
 std::string findSpec(const std::vector<std::string> &arguments);
 
-/// Runs `bundle`, which the other arguments name, too. Returns the status to
-/// exit with: 0, 1 after an error, 2 for a finding of the simulator, 3 when a
-/// device is absent; errors go to stderr.
-int runBundle(const std::string &bundle,
-              const std::vector<std::string> &arguments);
+/// Runs the bundle that the arguments name, or for gradients the two. Returns
+/// the status to exit with: 0, 1 after an error, 2 for a finding of the
+/// simulator, 3 when a device is absent; errors go to stderr.
+int runBundle(const std::vector<std::string> &arguments);
 
 } // namespace delta::run
 

@@ -63,6 +63,9 @@ private:
   LogicalResult compileAndRun();
   /// The chunk program by the evaluator, in the kernel's precision.
   LogicalResult emulate();
+  class GradientPrograms;
+  /// The gradients' programs by the evaluator, likewise.
+  LogicalResult emulateGradients();
   /// The forward kernel, which saves states, then the backward one.
   LogicalResult compileAndRunGradients();
   /// Compiles for the device, if there is one: its mapping decides how states
@@ -254,25 +257,82 @@ LogicalResult Session::emulate() {
   });
 }
 
+/// The two programs of gradients, at the stage chunk.
+class Session::GradientPrograms {
+public:
+  GradientPrograms(const CompilerOptions &compiler, Reporter &reporter)
+      : forwardOptions(compiler), backwardOptions(compiler),
+        backward(backwardOptions, reporter), forward(forwardOptions, reporter) {
+    backwardOptions.fn = Fn::Backward;
+    forwardOptions.fn = Fn::Forward;
+    forwardOptions.repeated = backwardOptions.repeated = true;
+    forwardOptions.saveBudget = std::nullopt;
+  }
+
+  LogicalResult lower(const NamedValues<int64_t> &dims) {
+    if (failed(backward.load()) || failed(backward.bindDims(dims)) ||
+        failed(backward.lowerTo(Stage::Chunk)))
+      return failure();
+    // The forward saves what the backward has been made to read.
+    SignatureAttr made = backward.getSignature();
+    forwardOptions.chunk = made.getIntOption("chunk");
+    forwardOptions.saveEvery = made.getIntOption("save_every");
+    if (failed(forward.load()) || failed(forward.bindDims(dims)))
+      return failure();
+    return forward.lowerTo(Stage::Chunk);
+  }
+
+private:
+  CompilerOptions forwardOptions, backwardOptions;
+
+public:
+  Compilation backward, forward;
+};
+
+LogicalResult Session::emulateGradients() {
+  // What lies between saved states would be the same, computed again.
+  CompilerOptions everyChunk = compiler;
+  everyChunk.saveBudget = std::nullopt;
+  everyChunk.saveEvery = 1;
+  GradientPrograms programs(everyChunk, reporter);
+  if (failed(programs.lower(arrays.dims)))
+    return failure();
+  mlir::OwningOpRef<mlir::ModuleOp> kept[2];
+  auto take = [&](Compilation &kernel,
+                  mlir::OwningOpRef<mlir::ModuleOp> &module)
+      -> FailureOr<EmulatedProgram> {
+    module = kernel.getModule().clone();
+    // On a GPU the mapping decides what operands and saved states are.
+    if (kernel.isForGpu() && failed(kernel.lowerTo(Stage::Mapped)))
+      return failure();
+    SignatureAttr made = kernel.getSignature();
+    computedLimit = std::max(computedLimit, limitFor(made));
+    return EmulatedProgram{
+        *module, toRuntimeSignature(made, signature.name),
+        made.getOption("precision", made.getOption("compute")).str()};
+  };
+  FailureOr<EmulatedProgram> forward = take(programs.forward, kept[0]);
+  if (failed(forward))
+    return failure();
+  FailureOr<EmulatedProgram> backward = take(programs.backward, kept[1]);
+  if (failed(backward))
+    return failure();
+  return compilation.timed("emulation", [&]() -> LogicalResult {
+    FailureOr<runtime::Results> computed =
+        runEmulatedGradient(*forward, *backward, signature, arrays, attrs,
+                            pool.numThreads(), reporter);
+    if (failed(computed))
+      return failure();
+    results = std::move(*computed);
+    return success();
+  });
+}
+
 LogicalResult Session::compileAndRunGradients() {
-  CompilerOptions backwardOptions = compiler;
-  backwardOptions.fn = Fn::Backward;
-  backwardOptions.repeated = true;
-  Compilation backward(backwardOptions, reporter);
-  if (failed(backward.load()) || failed(backward.bindDims(arrays.dims)) ||
-      failed(backward.lowerTo(Stage::Chunk)))
+  GradientPrograms programs(compiler, reporter);
+  if (failed(programs.lower(arrays.dims)))
     return failure();
-  // The forward saves what the backward has been made to read.
-  CompilerOptions forwardOptions = compiler;
-  forwardOptions.fn = Fn::Forward;
-  forwardOptions.repeated = true;
-  forwardOptions.saveBudget = std::nullopt;
-  forwardOptions.chunk = backward.getSignature().getIntOption("chunk");
-  forwardOptions.saveEvery = backward.getSignature().getIntOption("save_every");
-  Compilation forward(forwardOptions, reporter);
-  if (failed(forward.load()) || failed(forward.bindDims(arrays.dims)) ||
-      failed(forward.lowerTo(Stage::Chunk)))
-    return failure();
+  Compilation &forward = programs.forward, &backward = programs.backward;
   std::optional<runtime::BundleKernel> forwardImage, backwardImage;
   if (failed(makeImage(forward, forwardImage)) ||
       failed(makeImage(backward, backwardImage)))
@@ -318,9 +378,8 @@ LogicalResult Session::compileAndRunGradients() {
   return success();
 }
 
-LogicalResult
-Session::makeImage(Compilation &kernel,
-                   std::optional<runtime::BundleKernel> &image) {
+LogicalResult Session::makeImage(Compilation &kernel,
+                                 std::optional<runtime::BundleKernel> &image) {
   if (!device)
     return success();
   FailureOr<runtime::BundleKernel> made =
@@ -478,7 +537,7 @@ FailureOr<Exit> Session::run() {
   if (wantsKernel &&
       failed(options.grad ? compileAndRunGradients() : compileAndRun()))
     return failure();
-  if (options.emulate && failed(emulate()))
+  if (options.emulate && failed(options.grad ? emulateGradients() : emulate()))
     return failure();
   if (meaning) {
     if (failed(compilation.timed("reference", [&]() -> LogicalResult {

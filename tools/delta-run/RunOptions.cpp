@@ -110,8 +110,6 @@ runtime::Expected<RunOptions> readRunOptions(const RunFlags &flags,
   if (options.emulate && (options.bench || !options.stats.empty()))
     return Status::error(options.bench ? "--bench" : "--stats",
                          " is about the kernel, which --emulate does not run");
-  if (options.emulate && options.grad)
-    return Status::error("--emulate is of the forward; --grad has none");
   if (flags.random) {
     runtime::Expected<runtime::RandomOptions> parsed =
         runtime::parseRandomOptions(*flags.random);

@@ -59,7 +59,8 @@ struct Flags {
                 cl::cat(category)),
         grad("grad",
              cl::desc("Compute gradients: of the ins, params, attrs and the "
-                      "initial state, from the cotangents d<out> and dht"),
+                      "initial state, from the cotangents d<out> and dht; of "
+                      "two bundles: a forward that saves states, its backward"),
              cl::cat(category)),
         check("check",
               cl::desc("Compare with the reference; exit 2 when they differ"),

@@ -32,7 +32,7 @@ int main(int argc, char **argv) {
   std::vector<std::string> arguments(argv + 1, argv + argc);
   std::string spec = delta::run::findSpec(arguments);
   if (!spec.empty() && delta::runtime::isBundleFile(spec))
-    return delta::run::runBundle(spec, arguments);
+    return delta::run::runBundle(arguments);
   std::string program = findCompilingHalf();
   execv(program.c_str(), argv);
   std::fprintf(stderr,

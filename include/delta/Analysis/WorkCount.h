@@ -1,6 +1,7 @@
 //===- WorkCount.h - Matrix products of a chunk program ---------*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Counts the matrix products of a chunk program in the units of chunk_math 2.3.
@@ -13,14 +14,22 @@
 
 namespace mlir::delta {
 
-/// Work of one chunk of C tokens on a state of K x V. Units: g = 2 C^2 K (a
-/// C x C result over the rows' dim), s = 2 C^2 V (C x C times C x V), h = 2 C K V
-/// (with the state).
-struct WorkCount {
-  int64_t tokens = 0, rows = 0, columns = 0; // C, K, V
+/// Numbers of matrix products by the axes they go over: g = 2 C^2 K (two of
+/// tokens, one of the state's rows), s = 2 C^2 V (two of tokens, one of its
+/// columns), h = 2 C K V (one of each).
+struct ProductCount {
   int64_t g = 0, s = 0, h = 0;
+};
+
+/// Work of one chunk of C tokens on a state of K x V.
+struct WorkCount : ProductCount {
+  int64_t tokens = 0, rows = 0, columns = 0; // C, K, V
   /// Unknowns a token of the triangular system.
   int64_t solve = 0;
+  /// A backward program: of the products above, those that no cotangent is in,
+  /// which the forward has computed before.
+  bool isBackward = false;
+  ProductCount recomputed;
 
   /// FLOPs of inverting the triangular system by recursive halving.
   double inverseFlops() const;

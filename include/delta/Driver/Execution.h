@@ -51,6 +51,23 @@ runEmulation(mlir::ModuleOp module, llvm::StringRef precision,
              const runtime::BoundArrays &arrays, llvm::ArrayRef<double> attrs,
              unsigned threads, Reporter &reporter);
 
+/// A program of stage `chunk`, with the signature of the kernel that is made of
+/// it and the precision of that one's matrix products.
+struct EmulatedProgram {
+  mlir::ModuleOp module;
+  runtime::Signature signature;
+  std::string precision;
+};
+
+/// Evaluates a forward program that saves the state of every chunk, then the
+/// backward one that reads them in the type that they are saved in, both as
+/// `runEmulation` does. Results are those of `runtime::finishGradients`;
+/// `signature` is the forward one without saved states.
+llvm::FailureOr<runtime::Results> runEmulatedGradient(
+    const EmulatedProgram &forward, const EmulatedProgram &backward,
+    const runtime::Signature &signature, const runtime::BoundArrays &arrays,
+    llvm::ArrayRef<double> attrs, unsigned threads, Reporter &reporter);
+
 /// Differentiates a module of stage `step` or `events` on `arrays`, which hold
 /// cotangents and are widened to double. Results are those of
 /// `runtime::makeGradients`, in f64.

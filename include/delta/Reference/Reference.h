@@ -42,9 +42,9 @@ struct Problem {
   /// Threads over the B * H independent sequences; 0: one a processor. The
   /// result does not depend on it.
   unsigned threads = 0;
-  /// Other than exact in the stage `chunk` only, and not for a backward
-  /// program. Decay-Grams are then halved down to single tokens or anchored,
-  /// as the operation says, and a system is solved by its f32 inverse.
+  /// Other than exact in the stage `chunk` only. Decay-Grams are then halved
+  /// down to single tokens or anchored, as the operation says, their adjoints
+  /// halved in either case, and a system is solved by its f32 inverse.
   Operands operands = Operands::Exact;
 };
 

@@ -90,7 +90,7 @@ EmitResult emitHeader(ModuleOp module, llvm::raw_ostream &os) {
     module.emitError() << "expects a kernel of stage mapped or llvm";
     return EmitResult::Failed;
   }
-  std::string name = "delta_" + kernel;
+  std::string name = getEntryName(module);
   std::string guard = StringRef(name).upper() + "_H";
   StringRef fn = signature.getOption("fn", "forward");
 

@@ -38,7 +38,7 @@ std::unique_ptr<JitKernel> JitKernel::compile(ModuleOp module,
   };
 
   std::unique_ptr<JitKernel> kernel(new JitKernel());
-  kernel->name = getKernelName(module);
+  kernel->name = getEntryName(module);
   kernel->impl = std::make_unique<Impl>();
   llvm::orc::LLJITBuilder builder;
   // No platform: a kernel has no initialisers and throws nothing.
@@ -60,15 +60,15 @@ std::unique_ptr<JitKernel> JitKernel::compile(ModuleOp module,
               /*RequiresNullTerminator=*/false)))
     return fail(std::move(error));
 
-  auto range = session.lookup("delta_" + kernel->name + "_range");
+  auto range = session.lookup(kernel->name + "_range");
   if (!range)
     return fail(range.takeError());
   kernel->entry.range = range->toPtr<RangeFunction>();
-  auto workspace = session.lookup("delta_" + kernel->name + "_workspace_bytes");
+  auto workspace = session.lookup(kernel->name + "_workspace_bytes");
   if (!workspace)
     return fail(workspace.takeError());
   kernel->entry.workspaceBytes = workspace->toPtr<size_t (*)()>()();
-  auto panels = session.lookup("delta_" + kernel->name + "_panels");
+  auto panels = session.lookup(kernel->name + "_panels");
   if (!panels)
     return fail(panels.takeError());
   kernel->entry.panels = panels->toPtr<int64_t (*)()>()();
@@ -76,7 +76,7 @@ std::unique_ptr<JitKernel> JitKernel::compile(ModuleOp module,
 }
 
 void *JitKernel::lookup(llvm::StringRef suffix) const {
-  auto address = impl->jit->lookup("delta_" + name + suffix.str());
+  auto address = impl->jit->lookup(name + suffix.str());
   if (!address) {
     llvm::consumeError(address.takeError());
     return nullptr;

@@ -47,6 +47,12 @@ std::string getKernelName(ModuleOp module) {
   return {};
 }
 
+std::string getEntryName(ModuleOp module) {
+  mlir::delta::SignatureAttr signature = mlir::delta::getSignature(module);
+  bool backward = signature && signature.getOption("fn") == "backward";
+  return "delta_" + getKernelName(module) + (backward ? "_backward" : "");
+}
+
 /// Without fused multiply-add in hardware llvm.fma is a call of libm for each
 /// lane; nothing in a kernel depends on the single rounding.
 static void relaxFma(llvm::Module &module) {

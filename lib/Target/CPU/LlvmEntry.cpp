@@ -17,6 +17,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "delta/Dialect/Delta/IR/Delta.h"
+#include "delta/Target/CPU/Codegen.h"
 #include "delta/Target/CPU/KernelArrays.h"
 #include "delta/Target/CPU/Launch.h"
 #include "delta/Target/CPU/Passes.h"
@@ -67,7 +68,7 @@ public:
       : module(module), kernel(kernel), signature(signature),
         workspace(workspace), panels(panels), target(target),
         b(kernel.getLoc(), module.getContext()),
-        name(("delta_" + kernel.getSymName()).str()),
+        name(::delta::cpu::getEntryName(module)),
         ptr(LLVM::LLVMPointerType::get(module.getContext())),
         i64(b.getI64Type()), i32(b.getI32Type()) {}
 
@@ -336,7 +337,7 @@ mlir::delta::addCpuEntryPoints(ModuleOp module,
     if (!signature.getDim(dim))
       return module.emitError() << "expects the size of dim '" << dim.getValue()
                                 << "' in '" << kSignatureAttr << "'";
-  if (module.lookupSymbol(("delta_" + kernel.getSymName() + "_range").str()))
+  if (module.lookupSymbol(::delta::cpu::getEntryName(module) + "_range"))
     return kernel.emitError() << "has entry points already";
   unsigned arrays =
       getInputArrays(signature).size() + getOutputArrays(signature).size() + 3;

@@ -53,27 +53,35 @@ module attributes {delta.stage = "chunk", delta.signature = #delta.signature<arg
 // CHECK-SAME: %{{[a-z0-9]+}}: memref<?xf32>, %{{[a-z0-9]+}}: memref<?xf32>, %{{[a-z0-9]+}}: memref<?xf32>, %{{[a-z0-9]+}}: memref<?xf32>, %{{[a-z0-9]+}}: memref<?xf32>, %{{[a-z0-9]+}}: memref<?xf32>, %[[STATES:[a-z0-9]+]]: memref<?xf32>, %{{[a-z0-9]+}}: memref<?xf32>,
 // CHECK-SAME: %{{[a-z0-9]+}}: memref<?xf32>, %{{[a-z0-9]+}}: memref<?xf32>, %{{[a-z0-9]+}}: memref<?xf32>, %{{[a-z0-9]+}}: memref<?xf32>, %[[SUM:[a-z0-9]+]]: memref<?xf32>, %{{[a-z0-9]+}}: memref<?xf32>, %{{[a-z0-9]+}}: index, %[[T:[a-z0-9]+]]: index, %{{[a-z0-9]+}}: index, %{{[a-z0-9]+}}: i1, %{{[a-z0-9]+}}: i1, %{{[a-z0-9]+}}: memref<?xi8>, %{{[a-z0-9]+}}: index, %{{[a-z0-9]+}}: index, %{{[a-z0-9]+}}: index)
 // CHECK-SAME: delta.panels = 1 : i64
+// Large gradients go past the caches: one flag for all of them.
+// CHECK: arith.cmpi sge
+// CHECK: memref.extract_aligned_pointer_as_index
 // CHECK: %[[CHUNKS:.*]] = arith.ceildivsi %[[T]]
 // CHECK: scf.for %[[I:.*]] = %{{.*}} to %[[CHUNKS]]
 // CHECK: %[[LAST:.*]] = arith.subi %[[CHUNKS]]
 // CHECK: %[[CHUNK:.*]] = arith.subi %[[LAST]], %[[I]]
-// The checkpoint is copied to the arena, where products read it.
-// CHECK: vector.load %[[STATES]]
+// Products read the checkpoint where it lies.
+// CHECK: memref.reinterpret_cast %[[STATES]] to offset: [%{{.*}}], sizes: [32, 32], strides: [32, 1]
 // Transposed copies in place of horizontal sums.
 // CHECK: vector.shuffle
 // The next chunk is the one before.
 // CHECK: arith.maxsi
 // CHECK: memref.prefetch
+// CHECK: scf.if
+// CHECK: vector.store %{{.*}} {alignment = 64 : i64, nontemporal = true}
+// CHECK: else
+// CHECK: vector.store
 // Sums go to their array when all chunks are done.
 // CHECK: memref.store %{{.*}}, %[[SUM]]
 
-// ENTRY: llvm.func @delta_decaying_range(
+// ENTRY: llvm.func @delta_decaying_backward_range(
 // ENTRY: llvm.udiv
-// ENTRY: llvm.func @delta_decaying(
+// ENTRY: llvm.func @delta_decaying_backward(
 
 // The forward kernel stores the state at the start of each chunk.
 // SAVE-LABEL: func.func @decaying(
 // SAVE-SAME: %{{[a-z0-9]+}}: memref<?xf32>, %{{[a-z0-9]+}}: memref<?xf32>, %{{[a-z0-9]+}}: memref<?xf32>, %{{[a-z0-9]+}}: memref<?xf32>, %{{[a-z0-9]+}}: memref<?xf32>, %{{[a-z0-9]+}}: memref<?xf32>, %[[OUT:[a-z0-9]+]]: memref<?xf32>, %[[STATES:[a-z0-9]+]]: memref<?xf32>, %{{[a-z0-9]+}}: memref<?xf32>, %{{[a-z0-9]+}}: index
+// SAVE: vector.store %{{.*}}, %[[STATES]][%{{.*}}] {alignment = 64 : i64, nontemporal = true}
 // SAVE: vector.store %{{.*}}, %[[STATES]]
 
 // PANEL: error: the mapping's panel cannot be chosen for a backward kernel, which works on all columns of the state at a time

@@ -33,6 +33,10 @@ void registerTranslations(mlir::DialectRegistry &registry);
 /// "delta_"; empty when there is none.
 std::string getKernelName(mlir::ModuleOp module);
 
+/// The prefix of its symbols: "delta_NAME", and "delta_NAME_backward" of a
+/// backward kernel, which stands beside the forward one in a program.
+std::string getEntryName(mlir::ModuleOp module);
+
 /// LLVM IR, optimised for `target`, of a module of stage `mapped` (lowered on
 /// a copy) or `llvm`. Null after an error, which is reported on `module`.
 std::unique_ptr<llvm::Module> translateToLLVMIR(mlir::ModuleOp module,

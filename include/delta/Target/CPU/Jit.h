@@ -31,11 +31,9 @@ public:
   JitKernel(const JitKernel &) = delete;
   JitKernel &operator=(const JitKernel &) = delete;
 
-  /// The recurrence's name.
-  llvm::StringRef getName() const { return name; }
   /// What launch() and Launcher take.
   const KernelEntry &getEntry() const { return entry; }
-  /// Address of `delta_NAME<suffix>`; null when there is none.
+  /// Address of the symbol of that suffix; null when there is none.
   void *lookup(llvm::StringRef suffix) const;
 
 private:
@@ -43,7 +41,7 @@ private:
   JitKernel();
 
   std::unique_ptr<Impl> impl;
-  std::string name;
+  std::string name; // the prefix of its symbols
   KernelEntry entry;
 };
 

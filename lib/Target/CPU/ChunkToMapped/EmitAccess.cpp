@@ -202,6 +202,19 @@ Value Emitter::view(const Buffer &buffer) {
   return viewSlot(buffer.slot, buffer.byteInSlot, buffer.rows, buffer.stride);
 }
 
+Value Emitter::viewMatrix(Value array, Value base, int64_t rows,
+                          int64_t stride) {
+  auto layout = StridedLayoutAttr::get(b.getContext(), ShapedType::kDynamic,
+                                       ArrayRef<int64_t>{stride, 1});
+  auto type = MemRefType::get(
+      {rows, stride}, cast<MemRefType>(array.getType()).getElementType(),
+      layout);
+  return memref::ReinterpretCastOp::create(
+      b, loc, type, array, OpFoldResult(base),
+      ArrayRef<OpFoldResult>{b.getIndexAttr(rows), b.getIndexAttr(stride)},
+      ArrayRef<OpFoldResult>{b.getIndexAttr(stride), b.getIndexAttr(1)});
+}
+
 Emitter::Operand Emitter::getOperand(Value value, bool inPanel,
                                      bool columnwise) {
   Operand operand;
@@ -209,6 +222,12 @@ Emitter::Operand Emitter::getOperand(Value value, bool inPanel,
     operand.memref = stateView;
     operand.rows = g.stateRows;
     operand.stride = g.panelWidth();
+    return operand;
+  }
+  if (value == plan.checkpoint && plan.readsCheckpointInPlace) {
+    operand.memref = checkpointView;
+    operand.rows = g.stateRows;
+    operand.stride = g.roundUpToVector(g.stateCols);
     return operand;
   }
   const Buffer *buffer = plan.getBuffer(value);
@@ -358,6 +377,11 @@ void Emitter::emitOutPrefetch(unsigned out, Value row, int64_t rows, Value col,
   Type type = cast<MemRefType>(array.getType()).getElementType();
   int64_t cols = getShape(plan.outs[out]).second;
   int64_t inLine = kLineBytes * 8 / type.getIntOrFloatBitWidth();
+  OpBuilder::InsertionGuard guard(b);
+  if (streamed.contains(array)) {
+    auto branch = scf::IfOp::create(b, loc, streams, /*withElseRegion=*/true);
+    b.setInsertionPoint(branch.elseBlock()->getTerminator());
+  }
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t c = 0; c < vectors * g.lanes; c += inLine) {
       Value at = add(inPanel ? add(colBase, col) : col, c);
@@ -385,5 +409,64 @@ void Emitter::storeOut(unsigned out, Value value, const Cursor &cursor) {
   if (cursor.mask)
     vector::MaskedStoreOp::create(b, loc, array, at, cursor.mask, value);
   else
+    storeStreamed(value, array, at);
+}
+
+/// Bytes from which on what a kernel writes is left out of the caches: more
+/// than a core's own hold, several times over.
+static constexpr int64_t kStreamedBytes = 8 << 20;
+
+void Emitter::findStreams() {
+  int64_t tokenBytes = 0, chunkBytes = 0;
+  auto add = [&](Value array, int64_t elements, int64_t &bytes) {
+    Type type = cast<MemRefType>(array.getType()).getElementType();
+    int64_t row = elements * type.getIntOrFloatBitWidth() / 8;
+    // Rows of whole lines. LLVM has no such stores of 16-bit floats where the
+    // CPU has none of these.
+    if (row % kLineBytes == 0 && type.getIntOrFloatBitWidth() >= 32 &&
+        streamed.insert(array))
+      bytes += row;
+  };
+  if (isBackward()) {
+    for (auto [out, place] : llvm::zip(plan.outs, plan.outPlaces))
+      if (getRank(out) == 2)
+        add(outArrays[place.array], getShape(out).second, tokenBytes);
+  } else if (!plan.signature.getArgs(ArgKind::Checkpoint).empty()) {
+    // Only what a backward reads, much later.
+    if (g.stateCols % g.lanes == 0)
+      add(outArrays.back(), g.stateRows * g.stateCols, chunkBytes);
+  }
+  if (streamed.empty())
+    return;
+  Value rows = mul(mul(sequences, numTokens), heads);
+  Value bytes =
+      mul(rows, tokenBytes + chunkBytes / (g.tokens * getSaveEvery()));
+  auto compare = [&](arith::CmpIPredicate predicate, Value x, int64_t y) {
+    return arith::CmpIOp::create(b, loc, predicate, x, idx(y));
+  };
+  streams = compare(arith::CmpIPredicate::sge, bytes, kStreamedBytes);
+  for (Value array : streamed) {
+    Value address =
+        memref::ExtractAlignedPointerAsIndexOp::create(b, loc, array);
+    Value rest = arith::AndIOp::create(b, loc, address, idx(kLineBytes - 1));
+    Value aligned = compare(arith::CmpIPredicate::eq, rest, 0);
+    streams = arith::AndIOp::create(b, loc, streams, aligned);
+  }
+}
+
+void Emitter::storeStreamed(Value value, Value array, Value at) {
+  if (!streamed.contains(array)) {
     vector::StoreOp::create(b, loc, value, array, at);
+    return;
+  }
+  auto type = cast<VectorType>(value.getType());
+  llvm::MaybeAlign alignment(type.getNumElements() *
+                             type.getElementTypeBitWidth() / 8);
+  auto branch = scf::IfOp::create(b, loc, streams, /*withElseRegion=*/true);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPoint(branch.thenBlock()->getTerminator());
+  vector::StoreOp::create(b, loc, value, array, ValueRange{at},
+                          /*nontemporal=*/true, alignment);
+  b.setInsertionPoint(branch.elseBlock()->getTerminator());
+  vector::StoreOp::create(b, loc, value, array, at);
 }

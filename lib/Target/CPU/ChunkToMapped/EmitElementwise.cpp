@@ -189,7 +189,8 @@ Value Emitter::eval(Value value, Cursor &cursor) {
   Value result;
   if (getRank(value) == 0)
     result = splat(getScalar(value));
-  else if (value == plan.state || plan.getBuffer(value))
+  else if (value == plan.state || plan.getBuffer(value) ||
+           (value == plan.checkpoint && plan.readsCheckpointInPlace))
     result = loadOperand(getOperand(value, cursor.panel, true), cursor.row,
                          cursor.col);
   else

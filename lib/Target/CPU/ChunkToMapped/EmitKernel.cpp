@@ -73,7 +73,7 @@ void Emitter::bindArguments() {
   final = take();
   for (ArgAttr arg : signature.getArgs(ArgKind::Attr))
     byName[arg.getName()] = convert(take(), g.compute);
-  take(); // the batch size follows from the work items
+  sequences = take();
   numTokens = take();
   heads = take();
   hasInit = take();
@@ -83,6 +83,7 @@ void Emitter::bindArguments() {
   end = take();
   vblocks = take();
   bindProgram();
+  findStreams();
   if (plan.states) {
     states = std::make_unique<Emitter>(*plan.states, b, plan.statesByte);
     states->join(*this);
@@ -284,7 +285,7 @@ void Emitter::emitSaveState(Value chunk) {
     if (mask)
       vector::MaskedStoreOp::create(b, loc, array, at, mask, vector);
     else
-      vector::StoreOp::create(b, loc, vector, array, at);
+      storeStreamed(vector, array, at);
   });
 }
 
@@ -362,7 +363,7 @@ void Emitter::emitItem(Value item) {
 void Emitter::emitSegments() {
   int64_t every = getSaveEvery();
   auto saved =
-      MemRefType::get({g.stateRows * states->g.paddedCols()}, g.compute);
+      MemRefType::get({g.stateRows, states->g.paddedCols()}, g.compute);
   Value segments = div(add(numChunks, every - 1), every);
   loop(idx(0), segments, 1, ValueRange{},
        [&](Value i, ValueRange) -> SmallVector<Value> {
@@ -372,9 +373,7 @@ void Emitter::emitSegments() {
          loop(idx(0), count, 1, ValueRange{},
               [&](Value j, ValueRange) -> SmallVector<Value> {
                 Value number = sub(sub(count, idx(1)), j);
-                arrays[plan.checkpoint] = viewSaved(number, saved);
-                arrayBase[plan.checkpoint] = idx(0);
-                arrayRowStride[plan.checkpoint] = idx(states->g.paddedCols());
+                checkpointView = viewSaved(number, saved);
                 emitChunk(add(first, number));
                 return {};
               });
@@ -459,6 +458,10 @@ void Emitter::emitChunk(Value chunk) {
     if (argument == plan.checkpoint && !states) {
       arrayBase[argument] = getCheckpointBase(chunk);
       arrayRowStride[argument] = idx(g.stateCols);
+      if (plan.readsCheckpointInPlace)
+        checkpointView =
+            viewMatrix(arrays.lookup(argument), arrayBase.lookup(argument),
+                       g.stateRows, g.stateCols);
     }
     if (!arg || arg.getKind() != ArgKind::In)
       continue;

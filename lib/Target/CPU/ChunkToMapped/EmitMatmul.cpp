@@ -32,7 +32,7 @@ using namespace mlir::delta::cpumap;
 static constexpr int64_t kUnroll = 4;
 
 Emitter::Tile Emitter::accumulate(Tile tile, ArrayRef<LeftRow> left,
-                                  const Operand &rhs, Value col,
+                                  ArrayRef<Operand> rhs, Value col,
                                   int64_t vectors, Value from, Value to,
                                   std::optional<int64_t> count,
                                   int64_t unroll) {
@@ -42,7 +42,9 @@ Emitter::Tile Emitter::accumulate(Tile tile, ArrayRef<LeftRow> left,
       Value k = add(first, u);
       SmallVector<Value> right;
       for (int64_t v = 0; v < vectors; ++v)
-        right.push_back(loadOperand(rhs, k, add(col, v * g.lanes)));
+        right.push_back(rhs.size() > 1
+                            ? loadOperand(rhs[v], k, col)
+                            : loadOperand(rhs[0], k, add(col, v * g.lanes)));
       for (auto [r, row] : llvm::enumerate(left)) {
         Value number =
             splat(row.transposed ? loadScalar(row.memref, k, row.row)
@@ -168,24 +170,74 @@ void Emitter::emitMatmulTile(const Unit &unit, Value row, int64_t rows,
     }
 }
 
+void Emitter::emitJoined(const Unit &unit) {
+  SmallVector<const Unit *> members = {&unit};
+  for (const Unit &other : unit.beside)
+    members.push_back(&other);
+  SmallVector<Operand> rhs;
+  for (const Unit *member : members)
+    rhs.push_back(getOperand(MatmulOp(member->chain[0]).getRhs(), false, true));
+  MatmulOp product = unit.chain[0];
+  Operand lhs = getOperand(product.getLhs(), false, false);
+  int64_t rows, cols;
+  std::tie(rows, cols) = getShape(product.getResult());
+  int64_t vectors = members.size(), depth = getShape(product.getRhs()).first;
+  Value mask = cols < g.lanes ? constantMask(cols) : Value();
+  auto tileAt = [&](Value row, int64_t count) {
+    SmallVector<LeftRow> left;
+    for (int64_t r = 0; r < count; ++r)
+      left.push_back({lhs.memref, add(row, r), false});
+    Tile tile(count * vectors, zeroVector());
+    tile = accumulate(tile, left, rhs, idx(0), vectors, idx(0), Value(), depth,
+                      kUnroll);
+    for (int64_t r = 0; r < count; ++r)
+      for (auto [v, member] : llvm::enumerate(members)) {
+        Cursor cursor;
+        cursor.row = add(row, r);
+        cursor.col = idx(0);
+        cursor.mask = mask;
+        cursor.known[member->getChainResult()] = tile[r * vectors + v];
+        emitRoots(member->roots, cursor);
+      }
+  };
+  int64_t main = rows / g.tileRows * g.tileRows;
+  loop(0, main, g.tileRows, [&](Value row) { tileAt(row, g.tileRows); });
+  if (rows > main)
+    tileAt(idx(main), rows - main);
+  for (const Unit *member : members)
+    emitZeroColumns(*plan.getBuffer(member->roots[0].value), g.lanes);
+}
+
 void Emitter::emitMatmul(const Unit &unit) {
+  if (!unit.beside.empty()) {
+    emitJoined(unit);
+    return;
+  }
   bool inPanel = unit.slice == Slice::Panel;
   int64_t rows, cols;
   std::tie(rows, cols) = getShape(unit.getChainResult());
-  int64_t main = rows / g.tileRows * g.tileRows;
   bool prefetches = getPrefetchSteps(unit) > 0 && prefetchSteps > 0;
+  bool triangular = llvm::any_of(
+      unit.chain, [](MatmulOp link) { return link.getTriangular(); });
   auto emitColumns = [&](Value col, int64_t vectors, Value mask) {
+    // As many accumulators as a whole tile has, so that as many multiplications
+    // are under way; but a triangle is left out tile by tile.
+    int64_t tileRows = g.tileRows;
+    if (!inPanel && !triangular)
+      tileRows *= std::max<int64_t>(1, g.kFreeVectors / vectors);
+    int64_t main = rows / tileRows * tileRows;
+    bool asks = prefetches && (inPanel || vectors == g.kFreeVectors);
     Value step = firstStep;
-    if (prefetches && !inPanel && vectors == g.kFreeVectors)
+    if (asks && !inPanel)
       step =
           add(step, mul(div(col, g.kFreeVectors * g.lanes), main / g.tileRows));
     Cursor origin;
     origin.panel = inPanel;
     origin.mask = mask;
-    loop(0, main, g.tileRows, [&](Value row) {
-      if (prefetches && (inPanel || vectors == g.kFreeVectors))
+    loop(0, main, tileRows, [&](Value row) {
+      if (asks)
         emitPrefetch(add(step, div(row, g.tileRows)));
-      emitMatmulTile(unit, row, g.tileRows, col, vectors, origin);
+      emitMatmulTile(unit, row, tileRows, col, vectors, origin);
     });
     if (inPanel)
       firstStep = add(firstStep, main / g.tileRows);

@@ -22,8 +22,8 @@ using namespace mlir::delta;
 using namespace mlir::delta::cpumap;
 
 Emitter::Tile Emitter::loadSolveTile(TriSolveOp solve, Value token,
-                                     int64_t tokens, Value col,
-                                     int64_t vectors, bool inPanel) {
+                                     int64_t tokens, Value col, int64_t vectors,
+                                     bool inPanel) {
   Tile tile;
   for (int64_t t = 0; t < tokens; ++t)
     for (Value rhs : solve.getRhs())

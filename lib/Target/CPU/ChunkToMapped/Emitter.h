@@ -125,6 +125,8 @@ private:
   Value view(const Buffer &buffer);
   Value viewSlot(unsigned slot, int64_t byteInSlot, int64_t rows,
                  int64_t stride);
+  /// memref<rows x stride> from element `base` of an array on.
+  Value viewMatrix(Value array, Value base, int64_t rows, int64_t stride);
   /// A stored value or the state, as products read it.
   struct Operand {
     Value memref;
@@ -152,6 +154,13 @@ private:
   void emitPrefetch(Value step);
   void emitOutPrefetch(unsigned out, Value row, int64_t rows, Value col,
                        int64_t vectors, bool inPanel);
+  /// Finds the arrays that may be written past the caches, and computes
+  /// whether they are: when so much is written that it would only push other
+  /// data out of the caches.
+  void findStreams();
+  /// Stores a whole vector of an out or a saved state, past the caches if it
+  /// goes to one of these.
+  void storeStreamed(Value value, Value array, Value at);
   void storeOut(unsigned out, Value vector, const Cursor &cursor);
 
   //===--------------------------------------------------------------------===//
@@ -215,11 +224,13 @@ private:
   /// tile[r] += left[r][k] * rhs[k] for k in [begin, end), which is `count`
   /// long if that is known; `end` is then not needed. Otherwise the length is
   /// a multiple of `unroll`.
-  Tile accumulate(Tile tile, ArrayRef<LeftRow> left, const Operand &rhs,
+  Tile accumulate(Tile tile, ArrayRef<LeftRow> left, ArrayRef<Operand> rhs,
                   Value col, int64_t vectors, Value begin, Value end,
                   std::optional<int64_t> count, int64_t unroll);
   /// Products of a unit's chain from `first` on that one loop can add up.
   size_t countAlike(const Unit &unit, size_t first);
+  /// A unit with others beside it.
+  void emitJoined(const Unit &unit);
   void emitDot(const Unit &unit);
   void emitScalarDot(MatmulOp matmul, const Operand &lhs, const Operand &rhs,
                      Value result, Value addend);
@@ -286,16 +297,19 @@ private:
   llvm::DenseMap<Value, Value> scalars; // numbers, by the chunk's value
   SmallVector<Value> outArrays;         // outs, sums, checkpoints
   Value init, final, hasInit, hasFinal, arena;
-  Value numTokens, heads, vblocks;    // sizes
+  Value sequences, numTokens, heads, vblocks; // sizes
+  llvm::SetVector<Value> streamed;            // arrays: see findStreams
+  Value streams;                      // a flag; null when there are none
   Value begin, end;                   // of the work items
   Value batchIndex, headIndex, block; // of the current item
   Value firstPanel, lastPanel;        // its panels, the last excluded
   Value firstToken;                   // of the current chunk
   Value remaining;                    // tokens from the current chunk on
   Value valid;                        // tokens of the current chunk
-  Value ownedRows; // the same, 0 when another block writes shared outs
-  Value colBase;   // first column of the current panel
-  Value stateView; // the panel's part of the state
+  Value ownedRows;      // the same, 0 when another block writes shared outs
+  Value colBase;        // first column of the current panel
+  Value stateView;      // the panel's part of the state
+  Value checkpointView; // the state at the chunk's start, where it lies
   /// Tiles of a chunk's products that each ask for a share of the next chunk's
   /// inputs, and the first one of the current unit.
   int64_t prefetchSteps = 0;

@@ -413,6 +413,13 @@ bool Plan::isInline(Value value) const {
 }
 
 void Plan::findStored() {
+  if (checkpoint) {
+    // States that are computed again are in the arena, padded with zeros.
+    bool isRecomputed = signature.getIntOption("save_every").value_or(1) > 1;
+    readsCheckpointInPlace =
+        isRecomputed || (getArg(checkpoint).getType() == geometry.compute &&
+                         geometry.stateCols % geometry.lanes == 0);
+  }
   auto expensive = [&](Value value, auto &self) -> bool {
     Operation *op = value.getDefiningOp();
     if (!op || !isInline(value))
@@ -422,7 +429,8 @@ void Plan::findStored() {
                         [&](Value operand) { return self(operand, self); });
   };
   auto mustStore = [&](Value value) {
-    if (getRank(value) == 0 || value == state)
+    if (getRank(value) == 0 || value == state ||
+        (value == checkpoint && readsCheckpointInPlace))
       return false;
     ArgAttr arg = getArg(value);
     if (arg && getRank(value) == 1)

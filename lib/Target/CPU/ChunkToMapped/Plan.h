@@ -126,6 +126,10 @@ struct Unit {
   /// operands, in the same order.
   std::vector<Unit> others;
   SmallVector<Value> leaves;
+  /// Matmul: products of the same left operand, each one vector across, whose
+  /// columns stand beside this one's in a tile: a number that is loaded is
+  /// multiplied by all of them.
+  std::vector<Unit> beside;
 
   /// The product's result, whose uses may lie in `roots`.
   Value getChainResult() const { return MatmulOp(chain.back()).getResult(); }
@@ -156,6 +160,8 @@ public:
   SignatureAttr signature;
   BlockArgument state, valid;
   BlockArgument checkpoint; // the state at the chunk's start; backward only
+  /// The checkpoint is what a buffer of it would be, so it needs none.
+  bool readsCheckpointInPlace = false;
   /// The whole matrix is one panel, and what depends on the state's columns is
   /// in the free slice: for programs that combine columns of the state.
   bool isWhole = false;
@@ -198,6 +204,7 @@ private:
   void sinkIntoPanels();
   void findStored();
   void buildUnits();
+  void joinProducts();
   void collectUnitReads(const Unit &unit, llvm::SetVector<Value> &reads) const;
   /// A text that two units share when one loop can do the work of both, and the
   /// operands in which they may differ. Empty: only alone.

@@ -159,5 +159,7 @@ std::string StructureWriter::run() {
 
 std::string Plan::getStructure(const Unit &unit,
                                SmallVectorImpl<Value> &leaves) const {
+  if (!unit.beside.empty())
+    return {};
   return StructureWriter(*this, unit, leaves).run();
 }

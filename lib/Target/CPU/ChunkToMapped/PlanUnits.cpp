@@ -12,6 +12,7 @@
 #include "Plan.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
+#include "llvm/ADT/MapVector.h"
 #include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
@@ -229,9 +230,94 @@ void Plan::buildUnits() {
   units = std::move(kept);
 }
 
+/// What a unit computes and others read.
+static void collectProduced(const Unit &unit, llvm::DenseSet<Value> &values) {
+  if (unit.op && unit.kind != Unit::Matmul)
+    values.insert(unit.op->result_begin(), unit.op->result_end());
+  if (unit.kind == Unit::Copy)
+    values.insert(unit.value);
+  for (const Root &root : unit.roots)
+    if (root.kind == Root::Store || root.kind == Root::Total)
+      values.insert(root.value);
+  for (const Unit &other : unit.beside)
+    collectProduced(other, values);
+}
+
+/// Joins products of one left operand where neither needs the other. Many such
+/// are better off as a loop.
+void Plan::joinProducts() {
+  auto fits = [&](const Unit &unit) {
+    if (unit.kind != Unit::Matmul || unit.chain.size() != 1 ||
+        unit.roots.size() != 1 || unit.roots[0].kind != Root::Store)
+      return false;
+    MatmulOp product = unit.chain.front();
+    return !product.getAcc() && !product.getTransposeLhs() &&
+           !product.getTriangular() &&
+           unit.roots[0].value == product.getResult() &&
+           getShape(product.getResult()).second <= geometry.lanes;
+  };
+  llvm::MapVector<Value, SmallVector<unsigned>> byOperand;
+  llvm::DenseMap<Value, unsigned> producer;
+  for (auto [index, unit] : llvm::enumerate(units)) {
+    llvm::DenseSet<Value> produced;
+    collectProduced(unit, produced);
+    for (Value value : produced)
+      producer[value] = index;
+    if (fits(unit))
+      byOperand[unit.chain.front().getLhs()].push_back(index);
+  }
+  llvm::DenseMap<unsigned, unsigned> partner;
+  auto needsEither = [&](unsigned a, unsigned b) {
+    SmallVector<unsigned> pending = {a, b};
+    llvm::SmallBitVector seen(units.size());
+    while (!pending.empty()) {
+      llvm::SetVector<Value> reads;
+      collectUnitReads(units[pending.pop_back_val()], reads);
+      for (Value value : reads) {
+        auto it = producer.find(value);
+        if (it == producer.end() || seen.test(it->second))
+          continue;
+        if (it->second == a || it->second == b)
+          return true;
+        seen.set(it->second);
+        pending.push_back(it->second);
+        if (auto other = partner.find(it->second); other != partner.end())
+          pending.push_back(other->second);
+      }
+    }
+    return false;
+  };
+  for (auto &[operand, candidates] : byOperand) {
+    if (candidates.size() >= kLeastMembers)
+      continue;
+    for (size_t i = 0; i < candidates.size(); ++i)
+      for (size_t j = i + 1; j < candidates.size(); ++j) {
+        unsigned a = candidates[i], b = candidates[j];
+        if (partner.count(a) || partner.count(b) ||
+            units[a].chain[0].getType() != units[b].chain[0].getType() ||
+            needsEither(a, b))
+          continue;
+        partner[a] = b;
+        partner[b] = a;
+      }
+  }
+  std::vector<Unit> joined;
+  for (auto [index, unit] : llvm::enumerate(units)) {
+    auto it = partner.find(index);
+    if (it != partner.end() && it->second < index)
+      continue;
+    joined.push_back(unit);
+    if (it != partner.end())
+      joined.back().beside.push_back(units[it->second]);
+  }
+  units = std::move(joined);
+}
+
 void Plan::collectUnitReads(const Unit &unit,
                             llvm::SetVector<Value> &reads) const {
   for (const Unit &other : unit.others)
+    collectUnitReads(other, reads);
+  for (const Unit &other : unit.beside)
     collectUnitReads(other, reads);
   auto ofOperands = [&](Value value) {
     if (Operation *op = value.getDefiningOp())
@@ -286,15 +372,6 @@ LogicalResult Plan::schedule() {
   llvm::DenseSet<Value> done;
   done.insert(state);
   llvm::SmallBitVector placed(pending.size());
-  auto produce = [&](const Unit &unit, llvm::DenseSet<Value> &values) {
-    if (unit.op && unit.kind != Unit::Matmul)
-      values.insert(unit.op->result_begin(), unit.op->result_end());
-    if (unit.kind == Unit::Copy)
-      values.insert(unit.value);
-    for (const Root &root : unit.roots)
-      if (root.kind == Root::Store || root.kind == Root::Total)
-        values.insert(root.value);
-  };
   // What each unit reads, and which units are alike.
   std::vector<llvm::SetVector<Value>> readsOf(pending.size());
   SmallVector<unsigned> family(pending.size()), familySize(pending.size());
@@ -318,7 +395,7 @@ LogicalResult Plan::schedule() {
   };
   llvm::DenseSet<Value> none;
   auto place = [&](unsigned index) {
-    produce(pending[index], done);
+    collectProduced(pending[index], done);
     placed.set(index);
   };
   // Places the units among `candidates` that can run in one loop with
@@ -372,7 +449,7 @@ LogicalResult Plan::schedule() {
         Unit group = pending[*first];
         std::optional<bool> direction = getDirection(group.roots[0]);
         llvm::DenseSet<Value> inGroup;
-        produce(group, inGroup);
+        collectProduced(group, inGroup);
         place(*first);
         for (bool changed = true; changed;) {
           changed = false;
@@ -397,7 +474,7 @@ LogicalResult Plan::schedule() {
             if (other)
               direction = other;
             group.roots.push_back(unit.roots[0]);
-            produce(unit, inGroup);
+            collectProduced(unit, inGroup);
             place(index);
             changed = true;
           }
@@ -428,7 +505,7 @@ LogicalResult Plan::schedule() {
     collectUnitReads(unit, reads);
     llvm::DenseSet<Value> own;
     if (unit.kind == Unit::Elementwise && unit.others.empty())
-      produce(unit, own);
+      collectProduced(unit, own);
     for (Value value : reads)
       if (!own.contains(value))
         readElsewhere.insert(value);
@@ -507,6 +584,8 @@ void Plan::allocate() {
       if (root.kind == Root::Total ||
           (root.kind == Root::Store && stored.contains(root.value)))
         bind(root.value, index);
+    for (const Unit &other : unit.beside)
+      bind(other.roots[0].value, index);
     switch (unit.kind) {
     case Unit::Copy:
       bind(unit.value, index);
@@ -638,6 +717,8 @@ FailureOr<Plan> Plan::build(func::FuncOp function, SignatureAttr signature,
     return failure();
   plan.findStored();
   plan.buildUnits();
+  if (plan.isWhole)
+    plan.joinProducts();
   if (failed(plan.schedule()))
     return failure();
   plan.allocate();
