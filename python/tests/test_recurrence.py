@@ -148,6 +148,69 @@ def test_strides(fading):
                           fading(**dict(arrays, k=one.copy()))[0])
 
 
+def test_no_copies():
+    """Dense arrays are read where they lie, whatever their owner says of
+    writing; what is strided is packed, each array once a call."""
+    made = deltac.recurrence(FADING)
+    arrays = make_inputs(T=20)
+    state = np.zeros((2, 3, 16, 24), np.float32)
+    for x in arrays.values():
+        x.flags.writeable = False
+    before = made._caller.num_copies, made.decode._caller.num_copies
+    for call in (made, made.decode):
+        call(**arrays, initial_state=state, output_final_state=True)
+        # Slices of sequences and single tokens are dense, too.
+        part = {name: x if name == "bonus" else x[:1, 3:9]
+                for name, x in arrays.items()}
+        call(**part)
+    assert before == (made._caller.num_copies, made.decode._caller.num_copies)
+    packed = np.concatenate([arrays["q"], arrays["k"]], -1)
+    q, k = np.split(packed, 2, -1)
+    made(**{**arrays, "q": q, "k": k})
+    assert made._caller.num_copies == before[0] + 2
+    made(**arrays, initial_state=state.astype(np.float16))
+    assert made._caller.num_copies == before[0] + 3
+
+
+class Foreign:
+    """An array of another library: DLPack's protocol and nothing else."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+def test_dlpack(fading):
+    """Results for arrays of other libraries are NumPy's."""
+    arrays = make_inputs()
+    o, final = fading(**{name: Foreign(x) for name, x in arrays.items()},
+                      initial_state=Foreign(np.ones((2, 3, 16, 24), np.float16)),
+                      output_final_state=True)
+    expected = fading(**arrays, initial_state=np.ones((2, 3, 16, 24),
+                                                      np.float32),
+                      output_final_state=True)
+    assert np.array_equal(o, expected[0]) and np.array_equal(final, expected[1])
+
+
+def test_bfloat16(fading):
+    """NumPy knows the type through ml_dtypes alone."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    arrays = make_inputs()
+    halves = {name: x.astype(ml_dtypes.bfloat16) for name, x in arrays.items()}
+    o, final = fading(**halves, output_final_state=True)
+    assert o.dtype == ml_dtypes.bfloat16 and final.dtype == np.float32
+    expected = reference(**halves)[0]
+    assert error(o.astype(float), expected) < 5e-3
+    views = {name: x[..., ::-1].copy()[..., ::-1] for name, x in halves.items()}
+    again = fading(**views)[0]
+    assert np.array_equal(o.view(np.uint16), again.view(np.uint16))
+
+
 @pytest.mark.parametrize("B, T", [(0, 5), (2, 0)])
 def test_empty(fading, B, T):
     arrays = make_inputs(B=B, T=T)
@@ -207,6 +270,9 @@ def mutate(**changes):
      "from 'q'"),
     (mutate(k=lambda x: x.astype(int)), TypeError,
      "argument 'k' has dtype int64; expected float32, bfloat16, float16 or "
+     "float64"),
+    (mutate(k=lambda x: x.astype(">f4")), TypeError,
+     "argument 'k' has dtype >f4; expected float32, bfloat16, float16 or "
      "float64"),
     (mutate(k=lambda x: x.astype(float)), TypeError,
      "argument 'q' has dtype float32, but 'k' is float64; either all arrays "
