@@ -121,6 +121,10 @@ def test_signatures():
     for rule in RULES:
         for form in ("chunk", "fused_recurrent"):
             assert f"{form}_{rule}" in ops.__all__
+    for module, prefixes in ((ops, ("chunk_", "fused_")), (naive, ("naive_",))):
+        defined = {name for name in dir(module) if name.startswith(prefixes)}
+        assert defined == {name for name in module.__all__
+                           if name.startswith(prefixes)}
 
 
 def options_of(form, rule):
