@@ -13,6 +13,7 @@
 #include "Arrays.h"
 
 #include <cstring>
+#include <optional>
 
 namespace deltac {
 
@@ -371,9 +372,15 @@ static char *packAxis(const ArrayView &view, size_t axis, const char *from,
 
 Scratch packDense(const ArrayView &view) {
   size_t unit = sizeOf(view.dtype);
-  Scratch copy = allocateScratch(static_cast<size_t>(view.count()) * unit);
-  if (view.count() > 0)
-    packAxis(view, 0, view.data, copy.get(), unit);
+  size_t bytes = static_cast<size_t>(view.count()) * unit;
+  Scratch copy = allocateScratch(bytes);
+  if (bytes == 0)
+    return copy;
+  // Other threads may run while much is copied; the caller holds the array.
+  std::optional<nb::gil_scoped_release> release;
+  if (bytes > (size_t(1) << 18))
+    release.emplace();
+  packAxis(view, 0, view.data, copy.get(), unit);
   return copy;
 }
 
