@@ -7,6 +7,7 @@ import os
 
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 from deltac import ops
 from deltac.ops import naive
@@ -31,6 +32,8 @@ class Draw(Inputs):
             B, H = min(B, 2 if most > 1 else 1), min(H, most)
             # As many tokens over the last chunk as there were.
             T = T if T <= tokens else (tokens // 64) * 64 + T % 64
+        elif T > 4096:
+            H = min(H, 8)  # of 96, for which the loop would take an hour
         super().__init__(B, T, H * self.groups, D, dtype, V=V)
         self.per_query = (B, T, H, D)
 
@@ -55,27 +58,37 @@ class Draw(Inputs):
         return F.normalize(self.uniform(*self.shape), dim=-1).to(self.dtype)
 
 
-def gradients(function, arrays, h0, do, dht, at_once=True):
-    """Outs, final states and gradients by name; sequence by sequence where a
-    loop would keep too many states."""
+def gradients(function, arrays, h0, do, dht):
+    """Outs, final states and gradients by name."""
     leaves = {name: x.detach().clone().requires_grad_()
               for name, x in arrays.items()}
     h0 = h0.detach().clone().requires_grad_()
-    outs, finals = [], []
-    for i in range(1 if at_once else len(do)):
-        part = slice(None) if at_once else slice(i, i + 1)
-        # Params, which have no batch, have at most two axes.
-        o, final = function(**{name: x[part] if x.dim() > 2 else x
-                               for name, x in leaves.items()},
-                            initial_state=h0[part], output_final_state=True)
-        torch.autograd.backward([o, final], [do[part].to(o.dtype),
-                                             dht[part].to(final.dtype)])
-        outs.append(o.detach())
-        finals.append(final.detach())
+    o, final = function(**leaves, initial_state=h0, output_final_state=True)
+    torch.autograd.backward([o, final], [do.to(o.dtype), dht.to(final.dtype)])
     found = {f"d{name}": torch.zeros_like(x) if x.grad is None else x.grad
              for name, x in leaves.items()}
-    return {"o": torch.cat(outs), "final_state": torch.cat(finals), **found,
+    return {"o": o.detach(), "final_state": final.detach(), **found,
             "dh0": h0.grad}
+
+
+def in_parts(reference, T, size=128):
+    """A loop whose states autograd does not keep: they are computed again, some
+    tokens at a time."""
+    def run(initial_state, output_final_state, **arrays):
+        outs, state = [], initial_state
+        for begin in range(0, T, size):
+            # Params have at most two axes; micro-steps stand behind each other.
+            part = {name: x if x.dim() < 3 else
+                    x[:, begin * (x.shape[1] // T):
+                      (begin + size) * (x.shape[1] // T)]
+                    for name, x in arrays.items()}
+            o, state = checkpoint(
+                lambda state, part: reference(**part, initial_state=state,
+                                              output_final_state=True),
+                state, part, use_reentrant=False)
+            outs.append(o)
+        return torch.cat(outs, 1), state
+    return run
 
 
 def add_gate(draw, arrays, per_channel, A_log=True, dt_bias=True, steep=False):
@@ -113,8 +126,9 @@ def compare(draw, op, reference, arrays, bars, with_gradients=True):
     wide = torch.float32 if FULL else torch.float64
     widened = {name: x.to(wide) for name, x in arrays.items()}
     if with_gradients:
-        expected = gradients(reference, widened, h0.to(wide), do, dht,
-                             at_once=not FULL)
+        if FULL:
+            reference = in_parts(reference, draw.shape[1])
+        expected = gradients(reference, widened, h0.to(wide), do, dht)
         got = gradients(op, arrays, h0, do, dht)
     else:
         with torch.no_grad():
