@@ -217,6 +217,8 @@ def gdn(**changes):
      "argument 'return_intermediate_states' is not supported yet"),
     ("chunk_kda", gdn(), ValueError,
      "argument 'g' has shape (1, 5, 2); expected (B=1, T=5, H=2, K=16)"),
+    ("chunk_gated_delta_rule", gdn(initial_state=[1.0], state_v_first=True),
+     TypeError, "argument 'initial_state' is a list; expected a torch tensor"),
     ("chunk_gated_delta_rule", gdn(q=[1.0]), TypeError,
      "chunk_gated_delta_rule: argument 'q' is a list; expected a torch tensor"),
     ("chunk_gla", gdn(v=torch.zeros(1, 5, 2, 16).numpy()), TypeError,

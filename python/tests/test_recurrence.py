@@ -5,9 +5,11 @@
 import gc
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -395,6 +397,10 @@ def test_is_supported():
     assert not ok and "f64" in reason
     ok, reason = deltac.is_supported("kda", K=64, V=64, dtype="int8")
     assert not ok and "dtype 'int8' is not known" in reason
+    assert deltac.is_supported("gla", K=8, V=8, gradients=True)
+    ok, reason = deltac.is_supported("gla", K=8, V=8, gradients=True,
+                                     dtype="float64", device="sim")
+    assert not ok and "has type f64" in reason
 
 
 def test_threads(fading):
@@ -410,6 +416,32 @@ def test_threads(fading):
     for thread in threads:
         thread.join()
     assert results == [True] * 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_fork(fading):
+    """A process that forks, as data loaders do, can call in both halves; the
+    other half has none of the threads."""
+    arrays = make_inputs(B=4)
+    expected = fading(**arrays)[0]
+    child = os.fork()
+    if child == 0:
+        same = False
+        try:
+            same = np.array_equal(fading(**arrays)[0], expected)
+        finally:
+            os._exit(0 if same else 1)
+    for _ in range(600):
+        finished, status = os.waitpid(child, os.WNOHANG)
+        if finished:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("the child hangs")
+    assert status == 0
+    assert np.array_equal(fading(**arrays)[0], expected)
 
 
 def test_garbage():
