@@ -215,8 +215,8 @@ Kind ArrayReader::read(PyObject *object, const char *name, ArrayView &view) {
   checkRank(array.ndim(), name);
   if (isBFloat16)
     view.dtype = DELTA_BF16;
-  else if (!toDType(array.dtype().code, array.dtype().bits,
-                    array.dtype().lanes, view.dtype))
+  else if (!toDType(array.dtype().code, array.dtype().bits, array.dtype().lanes,
+                    view.dtype))
     refuse(object, name);
   view.data =
       const_cast<char *>(static_cast<const char *>(array.data_handle())) +
