@@ -80,10 +80,10 @@ int64_t ArrayView::count() const {
 }
 
 bool ArrayView::isDense() const {
+  if (count() == 0) // then strides are anything
+    return true;
   int64_t expected = 1;
   for (size_t i = rank; i-- > 0;) {
-    if (shape[i] == 0)
-      return true;
     if (shape[i] != 1 && strides[i] != expected)
       return false;
     expected *= shape[i];
