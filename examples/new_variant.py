@@ -5,9 +5,10 @@
     python examples/new_variant.py [--steps 300]
 
 The variant: every token chooses how fast each key channel fades, corrects what
-its key holds, and the output also looks at what was there *before* the correction. The example compiles it, compares values and gradients with a loop in
-plain PyTorch, trains a small model with it to recall values by their keys in
-context, and generates token by token with the recurrent form.
+its key holds, and the output also looks at what was there *before* the correction.
+The example compiles it, compares values and gradients with a loop in plain PyTorch,
+trains a small model with it to recall values by their keys in context, and
+generates token by token with the recurrent form.
 """
 
 import argparse

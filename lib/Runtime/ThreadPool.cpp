@@ -6,13 +6,16 @@
 //===----------------------------------------------------------------------===//
 //
 // Workers sleep on a condition variable between jobs. A job is a generation
-// number: a worker runs each generation once, its own part of the range.
+// number: a worker runs each generation once, its own part of the range, or as
+// many pieces of a shared range as it gets. Of a shared job nobody waits for a
+// worker that has not begun: on a busy machine it may not run for long.
 //
 //===----------------------------------------------------------------------===//
 
 #include "delta/Runtime/ThreadPool.h"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <system_error>
@@ -54,7 +57,17 @@ struct ThreadPool::Impl {
   int64_t numItems = 0;
   unsigned parts = 0;   ///< threads with something to do in this job
   unsigned pending = 0; ///< workers that have not finished it
+  int64_t piece = 0;    ///< items taken at once from a shared range; 0: parts
+  bool open = false;    ///< whether workers may join a shared job
+  std::atomic<int64_t> next{0}; ///< first item of it that nobody took
   std::vector<std::thread> workers;
+
+  void runPieces(const Work &work, int64_t numItems, int64_t piece,
+                 unsigned thread) {
+    int64_t begin;
+    while ((begin = next.fetch_add(piece)) < numItems)
+      work(begin, std::min(begin + piece, numItems), thread);
+  }
 
   static void runPart(const Work &work, int64_t numItems, unsigned parts,
                       unsigned part) {
@@ -71,13 +84,17 @@ struct ThreadPool::Impl {
       if (stop)
         return;
       seen = generation;
-      if (thread >= parts)
+      if (thread >= parts || (piece && !open))
         continue;
       const Work &current = *work;
-      int64_t items = numItems;
+      int64_t items = numItems, taken = piece;
       unsigned count = parts;
+      pending += taken ? 1 : 0;
       lock.unlock();
-      runPart(current, items, count, thread);
+      if (taken)
+        runPieces(current, items, taken, thread);
+      else
+        runPart(current, items, count, thread);
       lock.lock();
       if (--pending == 0)
         done.notify_one();
@@ -126,12 +143,41 @@ void ThreadPool::parallelFor(int64_t numItems, const Work &work) {
     impl->work = &work;
     impl->numItems = numItems;
     impl->parts = parts;
+    impl->piece = 0;
     impl->pending = parts - 1;
     ++impl->generation;
   }
   impl->wake.notify_all();
   Impl::runPart(work, numItems, parts, 0);
   std::unique_lock<std::mutex> lock(impl->mutex);
+  impl->done.wait(lock, [&] { return impl->pending == 0; });
+}
+
+void ThreadPool::share(int64_t numItems, const Work &work) {
+  constexpr int64_t kPiecesPerThread = 4;
+  if (numItems <= 0)
+    return;
+  if (numItems == 1 || numThreads() == 1) {
+    work(0, numItems, 0);
+    return;
+  }
+  int64_t pieces = kPiecesPerThread * numThreads();
+  std::lock_guard<std::mutex> caller(impl->callers);
+  {
+    std::lock_guard<std::mutex> lock(impl->mutex);
+    impl->work = &work;
+    impl->numItems = numItems;
+    impl->parts = numThreads();
+    impl->piece = (numItems + pieces - 1) / pieces;
+    impl->open = true;
+    impl->next = 0;
+    impl->pending = 0;
+    ++impl->generation;
+  }
+  impl->wake.notify_all();
+  impl->runPieces(work, numItems, impl->piece, 0);
+  std::unique_lock<std::mutex> lock(impl->mutex);
+  impl->open = false;
   impl->done.wait(lock, [&] { return impl->pending == 0; });
 }
 

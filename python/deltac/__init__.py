@@ -12,6 +12,8 @@ flash-linear-attention library by name, `deltac.ops.naive` plain PyTorch to
 compare them with.
 """
 
+from typing import TYPE_CHECKING
+
 from ._bundle import load
 from ._cache import cache_dir
 from ._errors import (AbsentError, CompileError, Error, FindingError,
@@ -27,6 +29,10 @@ __all__ = [
     "SpecError", "StrictError", "Support", "cache_dir", "is_supported",
     "library", "load", "ops", "recurrence",
 ]
+
+
+if TYPE_CHECKING:
+    from . import ops as ops
 
 
 def __getattr__(name):

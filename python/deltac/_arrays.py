@@ -23,7 +23,18 @@ def convert(array, dtype):
         return array.detach().to(getattr(torch, dtype)).clone(
             memory_format=torch.contiguous_format)
     import numpy
+    if not isinstance(array, numpy.ndarray):
+        array = numpy.from_dlpack(array)
     return numpy.array(array, dtype=dtype, order="C")
+
+
+def find_bfloat16():
+    """The type of NumPy arrays for results in bfloat16."""
+    ml_dtypes = sys.modules.get("ml_dtypes")
+    if ml_dtypes is None:
+        raise TypeError("the results are bfloat16, a type that NumPy does not "
+                        "have; import ml_dtypes before, or pass torch tensors")
+    return ml_dtypes.bfloat16
 
 
 def read_stats(device):
@@ -35,4 +46,4 @@ def read_stats(device):
             return file.read()
 
 
-__all__ = ["find_torch", "convert", "read_stats", "_runtime"]
+__all__ = ["find_torch", "convert", "find_bfloat16", "read_stats", "_runtime"]

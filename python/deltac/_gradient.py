@@ -14,11 +14,21 @@ DTYPES = {"f32": torch.float32, "f64": torch.float64, "f16": torch.float16,
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
+def check_dtype(name, tensor):
+    if tensor.dtype not in NAMES:
+        raise TypeError(f"argument '{name}' has dtype {tensor.dtype}; expected "
+                        "float32, bfloat16, float16 or float64")
+
+
 def measure(signature, inputs, initial_state=None):
     """Types of the inputs and sizes of all axes, by name; errors as in a call."""
     sizes, source = {}, {}
 
     def learn(arg, name, tensor):
+        if tensor.device != inputs[0].device:
+            raise TypeError(
+                f"argument '{name}' is on device '{tensor.device}', but "
+                f"'{signature.inputs[0].name}' is on '{inputs[0].device}'")
         expected = ", ".join(f"{axis}={sizes[axis]}" if axis in sizes else axis
                              for axis in arg.axes)
         what = f"argument '{name}' has shape {tuple(tensor.shape)}; expected "
@@ -33,10 +43,7 @@ def measure(signature, inputs, initial_state=None):
 
     for arg, tensor in zip(signature.inputs, inputs):
         learn(arg, arg.name, tensor)
-        if tensor.dtype not in NAMES:
-            raise TypeError(
-                f"argument '{arg.name}' has dtype {tensor.dtype}; expected "
-                "float32, bfloat16, float16 or float64")
+        check_dtype(arg.name, tensor)
     if initial_state is not None:
         learn(signature.state, "initial_state", initial_state)
     return tuple(NAMES[tensor.dtype] for tensor in inputs), sizes

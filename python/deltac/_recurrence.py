@@ -427,11 +427,12 @@ def is_supported(spec: Recurrence | str | os.PathLike[str], *,
                  fn: str = "forward", device: str = "cpu",
                  target: str | None = None, dtype: Any = None,
                  precision: str | None = None, chunk: int | None = None,
-                 **shapes: Any) -> Support:
+                 gradients: bool = False, **shapes: Any) -> Support:
     """Whether a recurrence can run for these sizes and types, and why not.
 
     Compiles it, or finds it compiled, for `device`; only "cuda" needs the
-    device to be there. The answer is a `Support`: `ok, reason = ...`.
+    device to be there. With `gradients` also its training. The answer is a
+    `Support`: `ok, reason = ...`.
     """
     try:
         made = spec if isinstance(spec, Recurrence) else Recurrence(
@@ -446,6 +447,13 @@ def is_supported(spec: Recurrence | str | os.PathLike[str], *,
                                             chosen.options)
             if device == "cpu":
                 _runtime.Kernel(bundle, _cache.device("cpu"), made.fn)
+            if gradients:
+                dims, dtypes = made._read_shapes(shapes)
+                pair = made._compile_training(
+                    made._types(dtype, dtypes), dims,
+                    dict(chosen.options)["target"])
+                for options in pair:
+                    _cache.bundle_bytes(made.spec, made.name, options)
         return Support(True, "")
     except (Error, SpecError, ValueError, TypeError) as error:
         return Support(False, str(error))

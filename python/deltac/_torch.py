@@ -198,6 +198,11 @@ def _check_modes(made, tensors):
         if x.layout != torch.strided:
             raise TypeError(f"argument '{name}' has layout {x.layout}; expected "
                             "a dense tensor")
+        _gradient.check_dtype(name, x)
+        if x.device.type not in ("cpu", "cuda", "meta"):
+            raise NotImplementedError(
+                f"argument '{name}' is on device '{x.device}', for which there "
+                "are no kernels; there are for 'cpu' and 'cuda'")
         if forward_ad._current_level >= 0 and \
                 forward_ad.unpack_dual(x).tangent is not None:
             raise NotImplementedError(

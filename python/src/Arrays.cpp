@@ -13,6 +13,7 @@
 #include "Arrays.h"
 
 #include <cstring>
+#include <optional>
 
 namespace deltac {
 
@@ -79,10 +80,10 @@ int64_t ArrayView::count() const {
 }
 
 bool ArrayView::isDense() const {
+  if (count() == 0) // then strides are anything
+    return true;
   int64_t expected = 1;
   for (size_t i = rank; i-- > 0;) {
-    if (shape[i] == 0)
-      return true;
     if (shape[i] != 1 && strides[i] != expected)
       return false;
     expected *= shape[i];
@@ -156,6 +157,17 @@ static void checkRank(size_t rank, const char *name) {
                               .c_str());
 }
 
+/// The bits of a NumPy array in ml_dtypes' bfloat16, a type that NumPy does not
+/// show to others.
+static bool readBFloat16(nb::handle object, nb::ndarray<nb::ro> &array) {
+  nb::object dtype = nb::getattr(object, "dtype");
+  if (std::strcmp(Py_TYPE(object.ptr())->tp_name, "numpy.ndarray") != 0 ||
+      nb::cast<std::string>(nb::str(dtype)) != "bfloat16")
+    return false;
+  return nb::try_cast<nb::ndarray<nb::ro>>(object.attr("view")("uint16"),
+                                           array);
+}
+
 Kind ArrayReader::read(PyObject *object, const char *name, ArrayView &view) {
   Torch &known = torch();
   auto *type = reinterpret_cast<PyObject *>(Py_TYPE(object));
@@ -192,14 +204,19 @@ Kind ArrayReader::read(PyObject *object, const char *name, ArrayView &view) {
   nb::object source = nb::borrow(object);
   if (plainTorch) // without the table, torch refuses what needs a gradient
     source = source.attr("detach")();
+  bool isBFloat16 = false;
   if (!nb::try_cast<nb::ndarray<nb::ro>>(source, array)) {
-    if (nb::hasattr(source, "dtype"))
+    if (!nb::hasattr(source, "dtype"))
+      return Kind::NotAnArray;
+    isBFloat16 = readBFloat16(source, array);
+    if (!isBFloat16)
       refuse(object, name);
-    return Kind::NotAnArray;
   }
   checkRank(array.ndim(), name);
-  if (!toDType(array.dtype().code, array.dtype().bits, array.dtype().lanes,
-               view.dtype))
+  if (isBFloat16)
+    view.dtype = DELTA_BF16;
+  else if (!toDType(array.dtype().code, array.dtype().bits, array.dtype().lanes,
+                    view.dtype))
     refuse(object, name);
   view.data =
       const_cast<char *>(static_cast<const char *>(array.data_handle())) +
@@ -296,9 +313,14 @@ nb::object makeArray(const Place &place, delta_dtype dtype,
   }
   static PyObject *empty =
       nb::object(nb::module_::import_("numpy").attr("empty")).release().ptr();
-  // NumPy has no bfloat16: such results come as float32 from the caller.
-  made = nb::borrow(empty)(nb::tuple(sizes), longNameOf(dtype));
-  auto array = nb::cast<nb::ndarray<>>(made);
+  bool isBFloat16 = dtype == DELTA_BF16;
+  nb::object type =
+      isBFloat16
+          ? nb::module_::import_("deltac._arrays").attr("find_bfloat16")()
+          : nb::object(nb::str(longNameOf(dtype)));
+  made = nb::borrow(empty)(nb::tuple(sizes), type);
+  auto array =
+      nb::cast<nb::ndarray<>>(isBFloat16 ? made.attr("view")("uint16") : made);
   *data = static_cast<char *>(array.data_handle()) + array.byte_offset();
   return made;
 }
@@ -350,9 +372,15 @@ static char *packAxis(const ArrayView &view, size_t axis, const char *from,
 
 Scratch packDense(const ArrayView &view) {
   size_t unit = sizeOf(view.dtype);
-  Scratch copy = allocateScratch(static_cast<size_t>(view.count()) * unit);
-  if (view.count() > 0)
-    packAxis(view, 0, view.data, copy.get(), unit);
+  size_t bytes = static_cast<size_t>(view.count()) * unit;
+  Scratch copy = allocateScratch(bytes);
+  if (bytes == 0)
+    return copy;
+  // Other threads may run while much is copied; the caller holds the array.
+  std::optional<nb::gil_scoped_release> release;
+  if (bytes > (size_t(1) << 18))
+    release.emplace();
+  packAxis(view, 0, view.data, copy.get(), unit);
   return copy;
 }
 

@@ -441,6 +441,7 @@ nb::object Caller::run(Arguments &arguments) {
                 "this call is float32; pass float32, or every array in "
                 "float64");
     // Widening keeps every value.
+    ++numCopies;
     arguments.kept.push_back(
         convert(nb::handle(arguments.initialState), longNameOf(entry.state)));
     read(state, arguments.kept.back().ptr(), *initial);
@@ -451,11 +452,13 @@ nb::object Caller::run(Arguments &arguments) {
   auto toArray = [&](const ArrayArg &arg, PyObject *object, ArrayView &view) {
     if (onHost) {
       if (!view.isDense()) {
+        ++numCopies;
         copies.push_back(packDense(view));
         view.data = copies.back().get();
       }
     } else if (!view.isDense() ||
                reinterpret_cast<uintptr_t>(view.data) % kGpuAlignment != 0) {
+      ++numCopies;
       arguments.kept.push_back(
           convert(nb::handle(object), longNameOf(view.dtype)));
       read(arg, arguments.kept.back().ptr(), view);

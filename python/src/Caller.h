@@ -58,6 +58,8 @@ public:
 
   /// The simulator's counters of the last call, as JSON; "" without.
   std::string stats;
+  /// Arrays that had to be copied for a kernel, of all calls so far.
+  size_t numCopies = 0;
   /// Forgets all kernels.
   void clear() { entries.clear(); }
   size_t numKernels() const { return entries.size(); }

@@ -141,6 +141,7 @@ NB_MODULE(_runtime, m) {
            nb::arg("output_final_state"))
       .def("clear", &Caller::clear)
       .def_prop_ro("num_kernels", &Caller::numKernels)
+      .def_ro("num_copies", &Caller::numCopies)
       .def_rw("stats", &Caller::stats);
 
   m.def("set_torch", &setTorch);

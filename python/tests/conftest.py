@@ -22,7 +22,9 @@ if _build:
             [str(_package), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 # Set before the first import, for this process and those it starts.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# torch's small tensors gain nothing from threads, which on a busy machine wait
+# for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("DELTA_STRICT", None)
 
 

@@ -23,7 +23,8 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402
 
 import deltac  # noqa: E402
-from deltac.ops import naive  # noqa: E402
+from deltac import ops  # noqa: E402
+from deltac.ops import _common, _specs, naive  # noqa: E402
 
 F16, BF16, F32, F64 = (torch.float16, torch.bfloat16, torch.float32,
                        torch.float64)
@@ -67,20 +68,40 @@ CASES = {
 VECTORS = ("q", "k", "v", "a", "b")
 
 
+IN_KERNEL = {"use_qk_l2norm_in_kernel": True, "use_gate_in_kernel": True,
+             "use_beta_sigmoid_in_kernel": True}
+
+#: Operators of deltac.ops with the rule and the options that they come to.
+OPERATORS = {
+    "chunk_gated_delta_rule": ("gated_delta_rule", IN_KERNEL, {
+        "l2norm": True, "sigmoid": True, "gate": True, "A_log": True,
+        "dt_bias": True}),
+    "chunk_kda": ("gated_delta_rule", IN_KERNEL, {
+        "name": "kda", "g": "K", "l2norm": True, "gate": True, "A_log": True,
+        "dt_bias": True, "sigmoid": True}),
+    "chunk_rwkv7": ("dplr", {}, {}),
+    "chunk_iplr_delta_rule": ("iplr", {}, {}),
+}
+
+
 @functools.cache
 def find(name, fn="forward"):
     """The recurrence, compiled here or from the folder."""
     folder = os.environ.get("DELTA_CUDA_BUNDLES")
     if folder:
         return deltac.load(pathlib.Path(folder) / f"{name}.zip", fn=fn)
+    if name in OPERATORS:
+        rule, _, options = OPERATORS[name]
+        return deltac.recurrence(_specs._RULES[rule](**options), fn=fn)
     return deltac.recurrence(CASES[name][0], fn=fn)
 
 
 def write(folder):
     """The kernels of all cases as files."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, (spec, _, K, V, dtype) in CASES.items():
-        made = deltac.recurrence(spec)
+    for name in (*CASES, *OPERATORS):
+        made = find(name)
+        _, _, K, V, dtype = CASES.get(name, (None, None, 64, 64, BF16))
         types = {arg.name: dtype for arg in made.signature.inputs
                  if arg.name in VECTORS}
         made.save(folder / f"{name}.zip", K=K, V=V, dtype=types,
@@ -165,6 +186,64 @@ def test_values_and_gradients(name):
     print(name, ", ".join(f"{key} {value:.1e}"
                           for key, value in errors.items()))
     assert all(value < limit(name) for value in errors.values())
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators(name, monkeypatch):
+    """deltac.ops by name, with all that they do in the kernel: values and every
+    gradient, params included."""
+    rule, keywords, options = OPERATORS[name]
+
+    def find_again(*made):
+        assert (made[0], made[1], dict(made[3])) == (rule, "forward", options)
+        return find(name)
+
+    monkeypatch.setattr(_common, "find", find_again)
+    B, T, H, D = 2, 200, 3, 64
+    generator = torch.Generator("cuda").manual_seed(0)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, device="cuda")
+
+    q, k, v = (normal(B, T, H, D).to(BF16) for _ in range(3))
+    arrays = {"q": q, "k": F.normalize(k, dim=-1), "v": v}
+    if keywords:
+        channel = (D,) if name == "chunk_kda" else ()
+        arrays |= {"g": normal(B, T, H, *channel), "beta": normal(B, T, H),
+                   "A_log": normal(H), "dt_bias": normal(H, *channel).flatten()}
+    else:
+        a = F.normalize(normal(B, T, H, D), dim=-1).to(BF16)
+        arrays |= {"a": a, "b": -a}
+    if name == "chunk_rwkv7":
+        arrays["r"] = arrays.pop("q")
+        arrays["w"] = -0.6 * normal(B, T, H, D).sigmoid()
+    h0 = normal(B, H, D, D)
+    do, ds = normal(B, T, H, D), normal(B, H, D, D)
+    found = []
+    for dtype in (None, F64):
+        leaves = {key: x.to(dtype or x.dtype).requires_grad_()
+                  for key, x in {**arrays, "initial_state": h0}.items()}
+        given = dict(leaves)
+        if dtype is None:
+            o, state = getattr(ops, name)(**given, **keywords,
+                                          output_final_state=True)
+        else:
+            if keywords:
+                given["g"] = naive.naive_gate(given["g"], given.pop("A_log"),
+                                              given.pop("dt_bias"))
+                given |= {"q": naive.naive_l2norm(given["q"]),
+                          "k": naive.naive_l2norm(given["k"]),
+                          "beta": given["beta"].sigmoid()}
+            o, state = getattr(naive, name.replace("chunk", "naive_recurrent"))(
+                **given, output_final_state=True)
+        found.append([o, state, *torch.autograd.grad(
+            [o, state], list(leaves.values()),
+            [do.to(o.dtype), ds.to(state.dtype)])])
+    errors = {key: error(x, y) for key, x, y in
+              zip(("o", "state", *leaves), *found)}
+    print(name, ", ".join(f"{key} {value:.1e}"
+                          for key, value in errors.items()))
+    assert all(value < 1e-2 for value in errors.values())
 
 
 def test_strides():

@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 import deltac  # noqa: E402
 from deltac import _cache, ops  # noqa: E402
@@ -150,20 +151,21 @@ def test_normalized_linear_attention():
         assert_close("d", y, x, 1e-4)
 
 
-@pytest.mark.parametrize("rule", ["iplr_delta_rule", "comba", "dplr_delta_rule",
-                                  "kda", "gated_delta_product", "gla"])
+@pytest.mark.parametrize("rule", RULES)
 def test_gradcheck(rule):
     """Against finite differences in float64."""
     inputs = Inputs(1, 5, 1, 4, F64, V=3)
     arrays = widen(draw(rule, inputs))
-    steps = {"num_householder": arrays.pop("num_householder")} \
+    options = {"num_householder": arrays.pop("num_householder")} \
         if "num_householder" in arrays else {}
+    if rule == "linear_attn":
+        options["normalize"] = False
     names = list(arrays)
     leaves = [x.requires_grad_() for x in arrays.values()]
     state = inputs.state().double().requires_grad_()
     op = getattr(ops, f"chunk_{rule}")
     assert torch.autograd.gradcheck(
-        lambda *x: op(**dict(zip(names, x)), **steps, initial_state=x[-1],
+        lambda *x: op(**dict(zip(names, x)), **options, initial_state=x[-1],
                       output_final_state=True),
         [*leaves, state], atol=1e-8, rtol=1e-6)
 
@@ -353,27 +355,72 @@ def test_compile():
 
 
 def test_opcheck():
+    """Training without a state; and a backward without saved states, which runs
+    the forward again."""
     made = deltac.recurrence("gated_delta_rule")
     inputs = Inputs(1, 21, 2, 16, F32)
     arrays = [x.requires_grad_() for x in
               draw("gated_delta_rule", inputs).values()]
     torch.library.opcheck(
         torch.ops.deltac.training_forward.default,
-        (made.spec, made.options, arrays, inputs.state().requires_grad_(),
-         [0.5], 1))
-    # Without saved states the backward runs the forward again.
+        (made.spec, made.options, arrays, None, [0.5], 1))
     torch.library.opcheck(
         torch.ops.deltac.forward.default,
         (made.spec, made.options, arrays, inputs.state(), [0.5], 1, True))
-    plain = [x.detach() for x in arrays]
-    o, state, saved = torch.ops.deltac.training_forward.default(
-        made.spec, made.options, plain, None, [0.5], 1)
-    torch.library.opcheck(
-        torch.ops.deltac.backward.default,
-        (made.spec, made.options, plain, [torch.ones_like(o)], None, saved,
-         [0.5], 1),
-        test_utils=("test_schema", "test_faketensor",
-                    "test_aot_dispatch_dynamic"))
+
+
+class Recorder(TorchDispatchMode):
+    """The calls of deltac's operators that arrive below autograd."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == "deltac":
+            self.calls.append((func, args))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("form", ["chunk", "fused_recurrent"])
+@pytest.mark.parametrize("rule", RULES)
+def test_every_operator_in_torch(rule, form):
+    """opcheck of what it calls; and one graph for its forward and one for its
+    backward, with the same values."""
+    torch._dynamo.reset()
+    inputs = Inputs(1, 19, 2, 16, F32, V=24)
+    arrays = draw(rule, inputs)
+    if form == "fused_recurrent" and rule == "gla":
+        arrays["gk"] = arrays.pop("g")
+    options = {"num_householder": arrays.pop("num_householder")} \
+        if "num_householder" in arrays else {}
+    if rule == "linear_attn":
+        options["normalize"] = False
+    names, h0 = list(arrays), inputs.state()
+    op = getattr(ops, f"{form}_{rule}")
+
+    def run(h0, *x):
+        return op(**dict(zip(names, x)), **options, initial_state=h0,
+                  output_final_state=True)
+
+    leaves = [x.requires_grad_() for x in (h0, *arrays.values())]
+    do = inputs.normal(1, 19, 2, 24)
+    with Recorder() as recorder:
+        with torch.no_grad():
+            run(*leaves)
+        o, state = run(*leaves)
+        expected = torch.autograd.grad([o, state], leaves, [do, state.detach()])
+    called = [func.__name__.partition(".")[0] for func, _ in recorder.calls]
+    assert called == ["forward", "training_forward", "backward"]
+    for func, args in recorder.calls:
+        args = torch.utils._pytree.tree_map_only(
+            torch.Tensor, lambda x: x.detach().requires_grad_(
+                "forward" in func.__name__), args)
+        assert set(torch.library.opcheck(func, args).values()) == {
+            "SUCCESS"}
+    o, state = torch.compile(run, backend="aot_eager", fullgraph=True)(*leaves)
+    found = torch.autograd.grad([o, state], leaves, [do, state.detach()])
+    assert all(torch.equal(x, y) for x, y in zip(expected, found))
 
 
 def test_strict(monkeypatch):

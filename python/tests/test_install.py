@@ -4,6 +4,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -26,8 +27,9 @@ print({line.split()[-1] for line in maps.splitlines() if "libdelta" in line})
 """
 
 
-@pytest.mark.skipif(not BUILD or shutil.which("cmake") is None,
-                    reason="needs a build tree and CMake")
+@pytest.mark.skipif(not BUILD or shutil.which("cmake") is None
+                    or shutil.which("readelf") is None,
+                    reason="needs a build tree, CMake and readelf")
 def test_what_a_wheel_holds(tmp_path):
     """The modules find the libraries beside them, wherever they are."""
     subprocess.run(["cmake", "--install", BUILD, "--component", "python",
@@ -37,6 +39,14 @@ def test_what_a_wheel_holds(tmp_path):
                     dirs_exist_ok=True,
                     ignore=shutil.ignore_patterns("__pycache__"))
     assert (tmp_path / "deltac" / "py.typed").exists()
+    for library in (tmp_path / "deltac" / "lib").iterdir():
+        # Nothing of the build, nor the folder that a program happens to run in.
+        entries = dict(re.findall(r"\((\w+)\).*\[(.*)\]", subprocess.run(
+            ["readelf", "-d", library], capture_output=True, text=True,
+            check=True).stdout))
+        path = entries.get("RUNPATH", entries.get("RPATH", "$ORIGIN"))
+        assert all(folder and not folder.startswith(BUILD)
+                   for folder in path.split(":")), path
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     result = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)],
                             env=environment, text=True, capture_output=True)

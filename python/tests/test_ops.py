@@ -154,128 +154,6 @@ def test_float64(rule):
     assert (state - final).abs().max() < 1e-12
 
 
-# --- Options -----------------------------------------------------------------
-
-@pytest.mark.parametrize("form", ["chunk", "fused_recurrent"])
-@pytest.mark.parametrize("rule", ["gated_delta_rule", "kda", "gdn2"])
-def test_gate_options(form, rule):
-    """Everything in the kernel, against the same outside of it."""
-    inputs = Inputs(2, 37, 2, 32, F32)
-    B, T, H, D = inputs.shape
-    arrays = draw(rule, inputs)
-    channel = rule != "gated_delta_rule"
-    arrays["g"] = inputs.normal(*arrays["g"].shape)
-    arrays["q"] = 3 * arrays["q"]
-    A_log = inputs.normal(H)
-    dt_bias = inputs.normal(H * D if channel else H)
-    options = {"use_gate_in_kernel": True, "A_log": A_log, "dt_bias": dt_bias,
-               "use_qk_l2norm_in_kernel": True}
-    outside = dict(arrays, q=naive.naive_l2norm(arrays["q"]),
-                   k=naive.naive_l2norm(arrays["k"]),
-                   g=naive.naive_gate(arrays["g"], A_log, dt_bias))
-    if rule != "gdn2":
-        arrays["beta"] = inputs.normal(B, T, H)
-        outside["beta"] = 2 * arrays["beta"].sigmoid()
-        options |= {"use_beta_sigmoid_in_kernel": True,
-                    "allow_neg_eigval": True}
-    op = getattr(ops, f"{form}_{rule}")
-    with torch.no_grad():
-        got = op(**arrays, **options, output_final_state=True)
-        expected = op(**outside, output_final_state=True)
-        for x, y in zip(expected, got):
-            assert_close(rule, x, y, 1e-5)
-        if channel:
-            for A in (A_log, None):
-                options |= {"A_log": A, "lower_bound": -5.0}
-                outside["g"] = naive.naive_gate(arrays["g"], A, dt_bias, -5.0)
-                assert_close(rule, op(**outside)[0],
-                             op(**arrays, **options)[0], 1e-5)
-
-
-@pytest.mark.parametrize("op, rule", [
-    (ops.fused_recurrent_dplr_delta_rule, "dplr_delta_rule"),
-    (ops.fused_recurrent_simple_gla, "simple_gla"),
-    (ops.fused_recurrent_linear_attn, "linear_attn")])
-def test_reverse(op, rule):
-    """From the last token to the first is the forward of the flipped tokens."""
-    inputs = Inputs(2, 21, 2, 16, F32)
-    arrays, h0 = draw(rule, inputs), inputs.state()
-    with torch.no_grad():
-        o, final = op(**arrays, initial_state=h0, output_final_state=True,
-                      reverse=True)
-        flipped = {name: x.flip(1) for name, x in arrays.items()}
-        expected, state = op(**flipped, initial_state=h0,
-                             output_final_state=True)
-    assert torch.equal(o, expected.flip(1)) and torch.equal(final, state)
-
-
-@pytest.mark.parametrize("op, rule", [(ops.chunk_kda, "kda"),
-                                      (ops.chunk_gla, "gla"),
-                                      (ops.fused_recurrent_gdn2, "gdn2")])
-def test_state_v_first(op, rule):
-    inputs = Inputs(2, 21, 2, 16, F32, V=24)
-    arrays, h0 = draw(rule, inputs), inputs.state()
-    with torch.no_grad():
-        expected, state = op(**arrays, initial_state=h0,
-                             output_final_state=True)
-        o, final = op(**arrays, initial_state=h0.transpose(-1, -2).contiguous(),
-                      output_final_state=True, state_v_first=True)
-    assert torch.equal(o, expected)
-    assert final.is_contiguous() and torch.equal(final.transpose(-1, -2), state)
-
-
-def test_recurrent_gates_add_up():
-    inputs = Inputs(2, 21, 2, 16, F32)
-    arrays = draw("gated_delta_rule", inputs)
-    gk = inputs.gate((2, 21, 2, 16))
-    with torch.no_grad():
-        o, _ = ops.fused_recurrent_gated_delta_rule(**arrays, gk=gk)
-        both = dict(arrays, g=arrays["g"].unsqueeze(-1) + gk)
-        assert_close("g + gk", naive.naive_recurrent_kda(**both)[0], o, 1e-5)
-        q, k, v = (arrays[name] for name in "qkv")
-        one = torch.ones(2, 21, 2)
-        assert_close("neither", naive.naive_recurrent_delta_rule(q, k, v, one)
-                     [0], ops.fused_recurrent_gated_delta_rule(q, k, v)[0], 1e-5)
-        assert_close("no beta", naive.naive_recurrent_delta_rule(q, k, v, one)
-                     [0], ops.fused_recurrent_delta_rule(q, k, v)[0], 1e-5)
-
-
-def test_rwkv7_from_its_rates():
-    """a = -kk, b = kk .* rate; scales of fla's two forms differ."""
-    inputs = Inputs(2, 21, 2, 16, F32)
-    r, w, k, v, kk, _ = draw("rwkv7", inputs).values()
-    rate = inputs.uniform(*r.shape)
-    with torch.no_grad():
-        o, final = ops.fused_mul_recurrent_rwkv7(r, w, k, v, kk, rate)
-        expected = naive.naive_recurrent_rwkv7(r, w, k, v, -kk, kk * rate)[0]
-        assert final is None
-        assert_close("o", expected, o, 1e-5)
-        assert_close("chunk", expected,
-                     ops.chunk_rwkv7(r, w, k, v, -kk, kk * rate)[0], 1e-5)
-        o, final = ops.fused_recurrent_rwkv7(r, w, k, v, -kk, kk * rate)
-        assert final is not None
-        assert_close("scale", expected * 16 ** -0.5, o, 1e-5)
-
-
-@pytest.mark.parametrize("op", [ops.chunk_linear_attn,
-                                ops.fused_recurrent_linear_attn])
-def test_normalized_linear_attention(op):
-    """In two parts, with the pair of states handed over, as the whole."""
-    inputs = Inputs(2, 40, 2, 16, F32)
-    q, k, v = (x.abs() for x in inputs.qkv())
-    weights = torch.tril(torch.einsum("bthk,bshk->bhts", q, k))
-    expected = torch.einsum("bhts,bshv->bthv",
-                            weights / weights.sum(-1, keepdim=True), v)
-    with torch.no_grad():
-        assert_close("o", expected, op(q, k, v, normalize=True)[0], 1e-5)
-        first, states = op(q[:, :23], k[:, :23], v[:, :23], normalize=True,
-                           output_final_state=True)
-        second, (_, sums) = op(q[:, 23:], k[:, 23:], v[:, 23:], normalize=True,
-                               initial_state=states, output_final_state=True)
-    assert_close("parts", expected, torch.cat([first, second], 1), 1e-5)
-    assert_close("sums", k.sum(1, keepdim=True), sums, 1e-5)
-
-
 @pytest.mark.parametrize("rule", RULES)
 def test_causal(rule):
     """Later tokens, gates included, change no bit of what came before."""
@@ -296,37 +174,6 @@ def test_causal(rule):
 
 
 # --- Interfaces and refusals -------------------------------------------------
-
-def test_signatures():
-    """Positional order and defaults are fla's."""
-    def positional(op):
-        return [(p.name, p.default) for p in
-                inspect.signature(op).parameters.values()
-                if p.kind is p.POSITIONAL_OR_KEYWORD]
-    empty = inspect.Parameter.empty
-    assert positional(ops.chunk_dplr_delta_rule)[:8] == [
-        ("q", empty), ("k", empty), ("v", empty), ("a", empty), ("b", empty),
-        ("gk", empty), ("scale", None), ("initial_state", None)]
-    assert [n for n, _ in positional(ops.chunk_rwkv7)][:8] == [
-        "r", "w", "k", "v", "a", "b", "scale", "initial_state"]
-    assert dict(positional(ops.chunk_rwkv7))["scale"] == 1.0
-    assert dict(positional(ops.fused_recurrent_rwkv7))["scale"] is None
-    assert dict(positional(ops.fused_recurrent_rwkv7))["output_final_state"]
-    assert [n for n, _ in positional(ops.chunk_comba)][:6] == [
-        "q", "k", "v", "p", "g", "beta"]
-    assert [n for n, _ in positional(ops.fused_recurrent_comba)][:6] == [
-        "q", "k", "p", "v", "g", "beta"]
-    assert [n for n, _ in positional(ops.fused_recurrent_gated_delta_rule)][
-        :8] == ["q", "k", "v", "g", "gk", "gv", "beta", "scale"]
-    assert [n for n, _ in positional(ops.fused_recurrent_kda)][5:8] == [
-        "A_log", "dt_bias", "scale"]
-    assert [n for n, _ in positional(ops.chunk_gated_delta_product)][:6] == [
-        "q", "k", "v", "g", "beta", "num_householder"]
-    assert dict(positional(ops.chunk_linear_attn))["normalize"] is True
-    for rule in RULES:
-        for form in ("chunk", "fused_recurrent"):
-            assert f"{form}_{rule}" in ops.__all__
-
 
 def gdn(**changes):
     arrays = draw("gated_delta_rule", Inputs(1, 5, 2, 16, F32))
@@ -356,6 +203,10 @@ def gdn(**changes):
     ("chunk_gated_delta_rule", gdn(allow_neg_eigval=True), ValueError,
      "argument 'allow_neg_eigval' is true, which needs "
      "use_beta_sigmoid_in_kernel=True"),
+    ("fused_recurrent_gated_delta_rule",
+     gdn(beta=None, use_beta_sigmoid_in_kernel=True), ValueError,
+     "argument 'beta' is missing; use_beta_sigmoid_in_kernel makes the strength "
+     "from it"),
     ("chunk_gated_delta_rule", gdn(use_gate_in_kernel=True), ValueError,
      "argument 'A_log' is missing; use_gate_in_kernel needs it"),
     ("chunk_gated_delta_rule", gdn(A_log=torch.zeros(2)), ValueError,
@@ -366,6 +217,8 @@ def gdn(**changes):
      "argument 'return_intermediate_states' is not supported yet"),
     ("chunk_kda", gdn(), ValueError,
      "argument 'g' has shape (1, 5, 2); expected (B=1, T=5, H=2, K=16)"),
+    ("chunk_gated_delta_rule", gdn(initial_state=[1.0], state_v_first=True),
+     TypeError, "argument 'initial_state' is a list; expected a torch tensor"),
     ("chunk_gated_delta_rule", gdn(q=[1.0]), TypeError,
      "chunk_gated_delta_rule: argument 'q' is a list; expected a torch tensor"),
     ("chunk_gla", gdn(v=torch.zeros(1, 5, 2, 16).numpy()), TypeError,

@@ -5,6 +5,7 @@
 import functools
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 import deltac
@@ -179,3 +180,38 @@ def test_linear(seed, T, dims):
     for x, y, z in zip(run(arrays["v"], S), run(others["v"], R),
                        run(arrays["v"] - 2 * others["v"], S - 2 * R)):
         close(z, x - 2 * y, 1e-3)
+
+
+@few
+@given(st.integers(0, 99), LENGTHS, DIMS, st.sampled_from([None, 64]))
+def test_gradients(seed, T, dims, budget):
+    """Of all inputs, the param and the state, with every state saved or few,
+    against reverse mode through the loop."""
+    torch = pytest.importorskip("torch")
+    arrays, S = draw(seed, 2, T, 2, dims, np.float64)
+    rng = np.random.default_rng(seed + 1)
+    do, dS = (torch.from_numpy(rng.standard_normal(shape)) for shape in (
+        arrays["v"].shape, S.shape))
+
+    def loop(q, k, v, g, beta, bonus, initial_state, output_final_state):
+        k = k * torch.rsqrt(k.square().sum(-1, keepdim=True) + 1e-6)
+        S, outs = initial_state, [torch.zeros_like(v[:, :0])]
+        for t in range(q.shape[1]):
+            S = g[:, t].exp().unsqueeze(-1) * S
+            u = v[:, t] - torch.einsum("bhkv,bhk->bhv", S, k[:, t])
+            S = S + torch.einsum("bhk,bhv->bhkv",
+                                 beta[:, t].unsqueeze(-1) * k[:, t], u)
+            o = torch.einsum("bhkv,bhk->bhv", S, q[:, t])
+            outs.append((q.shape[-1] ** -.5 * o + bonus * v[:, t])[:, None])
+        return torch.cat(outs, 1), S
+
+    found = []
+    for function in (loop, deltac.recurrence(SPEC, save_budget=budget)):
+        leaves = {name: torch.from_numpy(x).clone().requires_grad_()
+                  for name, x in {**arrays, "initial_state": S}.items()}
+        o, final = function(**leaves, output_final_state=True)
+        ((o * do).sum() + (final * dS).sum()).backward()
+        found.append([torch.zeros_like(x) if x.grad is None else x.grad
+                      for x in leaves.values()])
+    for x, y in zip(*found):
+        close(y.numpy(), x.numpy(), 1e-9)

@@ -5,9 +5,11 @@
 import gc
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -148,6 +150,69 @@ def test_strides(fading):
                           fading(**dict(arrays, k=one.copy()))[0])
 
 
+def test_no_copies():
+    """Dense arrays are read where they lie, whatever their owner says of
+    writing; what is strided is packed, each array once a call."""
+    made = deltac.recurrence(FADING)
+    arrays = make_inputs(T=20)
+    state = np.zeros((2, 3, 16, 24), np.float32)
+    for x in arrays.values():
+        x.flags.writeable = False
+    before = made._caller.num_copies, made.decode._caller.num_copies
+    for call in (made, made.decode):
+        call(**arrays, initial_state=state, output_final_state=True)
+        # Slices of sequences and single tokens are dense, too.
+        part = {name: x if name == "bonus" else x[:1, 3:9]
+                for name, x in arrays.items()}
+        call(**part)
+    assert before == (made._caller.num_copies, made.decode._caller.num_copies)
+    packed = np.concatenate([arrays["q"], arrays["k"]], -1)
+    q, k = np.split(packed, 2, -1)
+    made(**{**arrays, "q": q, "k": k})
+    assert made._caller.num_copies == before[0] + 2
+    made(**arrays, initial_state=state.astype(np.float16))
+    assert made._caller.num_copies == before[0] + 3
+
+
+class Foreign:
+    """An array of another library: DLPack's protocol and nothing else."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+def test_dlpack(fading):
+    """Results for arrays of other libraries are NumPy's."""
+    arrays = make_inputs()
+    o, final = fading(**{name: Foreign(x) for name, x in arrays.items()},
+                      initial_state=Foreign(np.ones((2, 3, 16, 24), np.float16)),
+                      output_final_state=True)
+    expected = fading(**arrays, initial_state=np.ones((2, 3, 16, 24),
+                                                      np.float32),
+                      output_final_state=True)
+    assert np.array_equal(o, expected[0]) and np.array_equal(final, expected[1])
+
+
+def test_bfloat16(fading):
+    """NumPy knows the type through ml_dtypes alone."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    arrays = make_inputs()
+    halves = {name: x.astype(ml_dtypes.bfloat16) for name, x in arrays.items()}
+    o, final = fading(**halves, output_final_state=True)
+    assert o.dtype == ml_dtypes.bfloat16 and final.dtype == np.float32
+    expected = reference(**halves)[0]
+    assert error(o.astype(float), expected) < 5e-3
+    views = {name: x[..., ::-1].copy()[..., ::-1] for name, x in halves.items()}
+    again = fading(**views)[0]
+    assert np.array_equal(o.view(np.uint16), again.view(np.uint16))
+
+
 @pytest.mark.parametrize("B, T", [(0, 5), (2, 0)])
 def test_empty(fading, B, T):
     arrays = make_inputs(B=B, T=T)
@@ -207,6 +272,9 @@ def mutate(**changes):
      "from 'q'"),
     (mutate(k=lambda x: x.astype(int)), TypeError,
      "argument 'k' has dtype int64; expected float32, bfloat16, float16 or "
+     "float64"),
+    (mutate(k=lambda x: x.astype(">f4")), TypeError,
+     "argument 'k' has dtype >f4; expected float32, bfloat16, float16 or "
      "float64"),
     (mutate(k=lambda x: x.astype(float)), TypeError,
      "argument 'q' has dtype float32, but 'k' is float64; either all arrays "
@@ -329,6 +397,10 @@ def test_is_supported():
     assert not ok and "f64" in reason
     ok, reason = deltac.is_supported("kda", K=64, V=64, dtype="int8")
     assert not ok and "dtype 'int8' is not known" in reason
+    assert deltac.is_supported("gla", K=8, V=8, gradients=True)
+    ok, reason = deltac.is_supported("gla", K=8, V=8, gradients=True,
+                                     dtype="float64", device="sim")
+    assert not ok and "has type f64" in reason
 
 
 def test_threads(fading):
@@ -344,6 +416,32 @@ def test_threads(fading):
     for thread in threads:
         thread.join()
     assert results == [True] * 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_fork(fading):
+    """A process that forks, as data loaders do, can call in both halves; the
+    other half has none of the threads."""
+    arrays = make_inputs(B=4)
+    expected = fading(**arrays)[0]
+    child = os.fork()
+    if child == 0:
+        same = False
+        try:
+            same = np.array_equal(fading(**arrays)[0], expected)
+        finally:
+            os._exit(0 if same else 1)
+    for _ in range(600):
+        finished, status = os.waitpid(child, os.WNOHANG)
+        if finished:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("the child hangs")
+    assert status == 0
+    assert np.array_equal(fading(**arrays)[0], expected)
 
 
 def test_garbage():

@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -43,13 +44,18 @@ def test_tensors_and_arrays_agree(gdn):
 
 
 def test_no_copy(gdn):
-    """Inputs are read where they are, and are left alone."""
+    """Inputs are read where they are, and are left alone; for training, too."""
     inputs = make_inputs()
     versions = [x._version for x in inputs]
     before = [x.clone() for x in inputs]
+    copies = gdn._caller.num_copies
     gdn(*inputs)
+    assert gdn._caller.num_copies == copies
     assert versions == [x._version for x in inputs]
     assert all(torch.equal(x, y) for x, y in zip(inputs, before))
+    from deltac import _gradient
+    assert all(_gradient._dense(x, x.dtype).data_ptr() == x.data_ptr()
+               for x in inputs)
 
 
 @pytest.fixture
@@ -111,6 +117,15 @@ def test_errors(gdn):
                        "got a tensor that requires a gradient"):
         gdn(q, k, v, g, beta, scale=torch.tensor(1.0, requires_grad=True))
     assert gdn(q, k, v, g, beta, scale=torch.tensor(1.0))[0].shape == v.shape
+    with pytest.raises(TypeError, match="^argument 'k' is on device 'cpu', but "
+                       "'q' is on 'meta'$"):
+        gdn(q.to("meta"), k, v, g, beta)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantized = torch.quantize_per_tensor(k, 0.1, 0, torch.qint8)
+    with pytest.raises(TypeError, match="^argument 'k' has dtype torch.qint8; "
+                       "expected float32, bfloat16, float16 or float64$"):
+        gdn(q, quantized, v, g, beta)
     with pytest.raises(ValueError, match="^the arrays are on device 'cpu', but "
                        "'gla' was made for device 'cuda'$"):
         deltac.recurrence("gla", device="cuda")(q, k, v, q)

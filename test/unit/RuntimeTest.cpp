@@ -239,6 +239,16 @@ static void testThreadPool() {
         EXPECT(calls == std::min<int64_t>(items, threads));
         for (auto &hit : hits)
           EXPECT(hit == 1);
+        // Shared: all items once, by whoever comes; jobs of both kinds mixed.
+        for (auto &hit : hits)
+          hit = 0;
+        pool.share(items, [&](int64_t begin, int64_t end, unsigned t) {
+          EXPECT(begin < end && t < threads);
+          for (int64_t i = begin; i < end; ++i)
+            ++hits[i];
+        });
+        for (auto &hit : hits)
+          EXPECT(hit == 1);
       }
     }
   }

@@ -43,6 +43,10 @@ public:
   /// on the same pool; calls from several threads run one after the other.
   void parallelFor(int64_t numItems, const Work &work);
 
+  /// The same, but the items are handed out in pieces, a few for each thread,
+  /// to whoever is free: a thread may be called several times, or never.
+  void share(int64_t numItems, const Work &work);
+
 private:
   struct Impl;
   std::unique_ptr<Impl> impl;

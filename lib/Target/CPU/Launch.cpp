@@ -79,7 +79,7 @@ int Launcher::operator()(const void *const *in, void *const *out,
     return entry.range(in, out, dims, attrs, impl->workspaces, impl->stride, 0,
                        0, vblocks);
   std::atomic<int> status{kOk};
-  impl->pool.parallelFor(
+  impl->pool.share(
       heads * vblocks, [&](int64_t begin, int64_t end, unsigned thread) {
         int code = entry.range(in, out, dims, attrs,
                                impl->workspaces + thread * impl->stride,

@@ -30,6 +30,20 @@ from ._linear import (chunk_gla, chunk_linear_attn, chunk_retention,
 chunk_gdn = chunk_gated_delta_rule
 fused_recurrent_gdn = fused_recurrent_gated_delta_rule
 
-__all__ = [name for name in dir()
-           if name.startswith(("chunk_", "fused_"))] + ["naive",
-                                                        "retention_decay"]
+# Written out, so that type checkers see it.
+__all__ = [
+    "chunk_comba", "chunk_delta_rule", "chunk_dplr_delta_rule",
+    "chunk_gated_delta_product", "chunk_gated_delta_rule", "chunk_gdn",
+    "chunk_gdn2", "chunk_gla", "chunk_iplr_delta_rule", "chunk_kda",
+    "chunk_linear_attn", "chunk_retention", "chunk_rwkv7",
+    "chunk_simple_gla", "fused_mul_recurrent_rwkv7",
+    "fused_recurrent_comba", "fused_recurrent_delta_rule",
+    "fused_recurrent_dplr_delta_rule",
+    "fused_recurrent_gated_delta_product",
+    "fused_recurrent_gated_delta_rule", "fused_recurrent_gdn",
+    "fused_recurrent_gdn2", "fused_recurrent_gla",
+    "fused_recurrent_iplr_delta_rule", "fused_recurrent_kda",
+    "fused_recurrent_linear_attn", "fused_recurrent_retention",
+    "fused_recurrent_rwkv7", "fused_recurrent_simple_gla", "naive",
+    "retention_decay",
+]

@@ -149,8 +149,10 @@ def call(made, arrays, scale, initial_state, output_final_state,
          state_v_first=False, reverse=False):
     """The recurrence on arrays by name. Reversed time and transposed states are
     views and copies around it; params have no time."""
-    if state_v_first and initial_state is not None:
-        initial_state = initial_state.transpose(-1, -2)
+    if initial_state is not None:
+        rank(made[0], "initial_state", initial_state)
+        if state_v_first:
+            initial_state = initial_state.transpose(-1, -2)
     if reverse:
         arrays = {name: x.flip(1) if x.dim() >= 3 else x
                   for name, x in arrays.items()}

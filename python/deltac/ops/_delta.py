@@ -8,13 +8,7 @@ from torch import Tensor
 
 from . import _common as common
 from ._common import Result
-from ._specs import make
-
-
-def _options(**options):
-    """What differs from a default, as a key."""
-    return tuple((name, value) for name, value in options.items()
-                 if value is not False and value is not None)
+from ._specs import make, options
 
 
 def _add_gate(op, arrays, A_log, dt_bias, per_channel, k):
@@ -33,28 +27,57 @@ def _add_gate(op, arrays, A_log, dt_bias, per_channel, k):
         arrays["dt_bias"] = dt_bias.reshape([H, size] if per_channel else [H])
 
 
+def _strength(op, sigmoid, allow_neg_eigval):
+    """The options of what becomes of beta."""
+    if allow_neg_eigval and not sigmoid:
+        raise ValueError(f"{op}: argument 'allow_neg_eigval' is true, which "
+                         "needs use_beta_sigmoid_in_kernel=True; or pass a beta "
+                         "of up to 2")
+    return {"sigmoid": bool(sigmoid), "doubled": bool(allow_neg_eigval)}
+
+
+def _add_beta(op, arrays, beta, sigmoid, allow_neg_eigval):
+    """A beta that may be absent, for 1: its array, and what differs."""
+    if beta is None:
+        if sigmoid:
+            raise ValueError(f"{op}: argument 'beta' is missing; "
+                             "use_beta_sigmoid_in_kernel makes the strength "
+                             "from it")
+        return (("beta", False),)
+    arrays["beta"] = beta
+    return options(**_strength(op, sigmoid, allow_neg_eigval))
+
+
 def chunk_delta_rule(
         q: Tensor, k: Tensor, v: Tensor, beta: Tensor,
         scale: float | None = None, initial_state: Tensor | None = None,
         output_final_state: bool = False,
         use_qk_l2norm_in_kernel: bool = False,
         cu_seqlens: Tensor | None = None, cu_seqlens_cpu: Tensor | None = None,
-        chunk_size: int | None = None, **kwargs: object) -> Result:
+        chunk_size: int | None = None, *,
+        use_beta_sigmoid_in_kernel: bool = False,
+        allow_neg_eigval: bool = False, state_v_first: bool = False,
+        **kwargs: object) -> Result:
     """S = S + beta k (v - S^T k)^T; o = scale S^T q.
 
     q, k: [B, T, H, K]. v: [B, T, H, V]. beta: [B, T, H]. scale: default
-    K ** -0.5. initial_state: [B, H, K, V]. use_qk_l2norm_in_kernel: q and k are
-    normalised first. Returns o [B, T, H, V] and the final state or None.
+    K ** -0.5. initial_state: [B, H, K, V]; state_v_first: states are [B, H, V,
+    K]. use_qk_l2norm_in_kernel: q and k are normalised first;
+    use_beta_sigmoid_in_kernel: beta goes through a sigmoid, which is doubled with
+    allow_neg_eigval. chunk_size: 16, 32, 64; None for the compiler's choice.
+    Returns o [B, T, H, V] and the final state or None.
     """
     op = "chunk_delta_rule"
     common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu)
-    common.take_legacy(op, kwargs)
+    state_v_first = common.take_legacy(op, kwargs, state_v_first)
     common.check_heads(op, q, v)
     common.check_beta(op, beta)
     made = make("delta_rule", "forward", common.check_chunk(op, chunk_size),
-                _options(l2norm=use_qk_l2norm_in_kernel))
+                options(l2norm=use_qk_l2norm_in_kernel,
+                        **_strength(op, use_beta_sigmoid_in_kernel,
+                                    allow_neg_eigval)))
     return common.call(made, {"q": q, "k": k, "v": v, "beta": beta}, scale,
-                       initial_state, output_final_state)
+                       initial_state, output_final_state, state_v_first)
 
 
 def fused_recurrent_delta_rule(
@@ -62,21 +85,23 @@ def fused_recurrent_delta_rule(
         scale: float | None = None, initial_state: Tensor | None = None,
         output_final_state: bool = False,
         use_qk_l2norm_in_kernel: bool = False,
-        cu_seqlens: Tensor | None = None, **kwargs: object) -> Result:
+        cu_seqlens: Tensor | None = None, *, reverse: bool = False,
+        use_beta_sigmoid_in_kernel: bool = False,
+        allow_neg_eigval: bool = False, state_v_first: bool = False,
+        **kwargs: object) -> Result:
     """chunk_delta_rule as its recurrent form; without beta it is 1."""
     op = "fused_recurrent_delta_rule"
     common.refuse(op, cu_seqlens=cu_seqlens)
-    common.take_legacy(op, kwargs)
+    state_v_first = common.take_legacy(op, kwargs, state_v_first)
     common.check_heads(op, q, v)
     common.check_beta(op, beta)
     arrays = {"q": q, "k": k, "v": v}
-    options = _options(l2norm=use_qk_l2norm_in_kernel)
-    if beta is None:
-        options += (("beta", False),)
-    else:
-        arrays["beta"] = beta
-    return common.call(make("delta_rule", "decode", None, options), arrays,
-                       scale, initial_state, output_final_state)
+    chosen = options(l2norm=use_qk_l2norm_in_kernel)
+    chosen += _add_beta(op, arrays, beta, use_beta_sigmoid_in_kernel,
+                        allow_neg_eigval)
+    return common.call(make("delta_rule", "decode", None, chosen), arrays,
+                       scale, initial_state, output_final_state, state_v_first,
+                       reverse)
 
 
 def chunk_gated_delta_rule(
@@ -111,22 +136,13 @@ def chunk_gated_delta_rule(
     _add_gate(op, arrays, A_log, dt_bias, False, k)
     made = make("gated_delta_rule", "forward",
                 common.check_chunk(op, chunk_size),
-                _options(l2norm=use_qk_l2norm_in_kernel,
-                         sigmoid=use_beta_sigmoid_in_kernel,
-                         doubled=_check_doubled(op, allow_neg_eigval,
-                                                use_beta_sigmoid_in_kernel),
-                         gate=use_gate_in_kernel, A_log=A_log is not None,
-                         dt_bias=dt_bias is not None))
+                options(l2norm=use_qk_l2norm_in_kernel,
+                        **_strength(op, use_beta_sigmoid_in_kernel,
+                                    allow_neg_eigval),
+                        gate=use_gate_in_kernel, A_log=A_log is not None,
+                        dt_bias=dt_bias is not None))
     return common.call(made, arrays, scale, initial_state, output_final_state,
                        state_v_first)
-
-
-def _check_doubled(op, allow_neg_eigval, sigmoid):
-    if allow_neg_eigval and not sigmoid:
-        raise ValueError(f"{op}: argument 'allow_neg_eigval' is true, which "
-                         "needs use_beta_sigmoid_in_kernel=True; or pass a beta "
-                         "of up to 2")
-    return bool(allow_neg_eigval)
 
 
 def fused_recurrent_gated_delta_rule(
@@ -139,7 +155,8 @@ def fused_recurrent_gated_delta_rule(
         dt_bias: Tensor | None = None,
         use_beta_sigmoid_in_kernel: bool = False,
         allow_neg_eigval: bool = False, state_v_first: bool = False,
-        cu_seqlens: Tensor | None = None, **kwargs: object) -> Result:
+        cu_seqlens: Tensor | None = None, *, reverse: bool = False,
+        **kwargs: object) -> Result:
     """chunk_gated_delta_rule as its recurrent form. Gates are optional and add
     up: g [B, T, H] a head, gk [B, T, H, K] a channel; without beta it is 1."""
     op = "fused_recurrent_gated_delta_rule"
@@ -153,28 +170,25 @@ def fused_recurrent_gated_delta_rule(
         raise ValueError(f"{op}: argument 'g' is missing; use_gate_in_kernel "
                          "makes the log-decay from it")
     arrays = {"q": q, "k": k, "v": v}
-    for name, value in (("g", g), ("gk", gk), ("beta", beta)):
+    for name, value in (("g", g), ("gk", gk)):
         if value is not None:
             arrays[name] = value
     _add_gate(op, arrays, A_log, dt_bias, False, k)
-    options = _options(gk=gk is not None, l2norm=use_qk_l2norm_in_kernel,
-                       sigmoid=use_beta_sigmoid_in_kernel,
-                       doubled=_check_doubled(op, allow_neg_eigval,
-                                              use_beta_sigmoid_in_kernel),
-                       gate=use_gate_in_kernel, A_log=A_log is not None,
-                       dt_bias=dt_bias is not None)
+    chosen = options(gk=gk is not None, l2norm=use_qk_l2norm_in_kernel,
+                     gate=use_gate_in_kernel, A_log=A_log is not None,
+                     dt_bias=dt_bias is not None)
     if g is None:
-        options += (("g", None),)
-    if beta is None:
-        options += (("beta", False),)
-    return common.call(make("gated_delta_rule", "decode", None, options),
+        chosen += (("g", None),)
+    chosen += _add_beta(op, arrays, beta, use_beta_sigmoid_in_kernel,
+                        allow_neg_eigval)
+    return common.call(make("gated_delta_rule", "decode", None, chosen),
                        arrays, scale, initial_state, output_final_state,
-                       state_v_first)
+                       state_v_first, reverse)
 
 
 def _kda(op, fn, chunk, q, k, v, g, beta, A_log, dt_bias, scale, initial_state,
          output_final_state, l2norm, gate, sigmoid, doubled, safe_gate,
-         lower_bound, state_v_first):
+         lower_bound, state_v_first, reverse=False):
     common.check_heads(op, q, v)
     common.check_beta(op, beta)
     common.check_gate(op, gate, A_log, dt_bias, lower_bound)
@@ -182,13 +196,12 @@ def _kda(op, fn, chunk, q, k, v, g, beta, A_log, dt_bias, scale, initial_state,
     arrays = {"q": q, "k": k, "v": v, "g": g, "beta": beta}
     _add_gate(op, arrays, A_log, dt_bias, True, k)
     made = make("gated_delta_rule", fn, chunk,
-                (("name", "kda"), ("g", "K")) + _options(
+                (("name", "kda"), ("g", "K")) + options(
                     l2norm=l2norm, gate=gate, A_log=A_log is not None,
                     dt_bias=dt_bias is not None, lower_bound=bound,
-                    sigmoid=sigmoid,
-                    doubled=_check_doubled(op, doubled, sigmoid)))
+                    **_strength(op, sigmoid, doubled)))
     return common.call(made, arrays, scale, initial_state, output_final_state,
-                       state_v_first)
+                       state_v_first, reverse)
 
 
 def chunk_kda(
@@ -234,8 +247,8 @@ def fused_recurrent_kda(
         use_gate_in_kernel: bool = False,
         use_beta_sigmoid_in_kernel: bool = False,
         allow_neg_eigval: bool = False, lower_bound: float | None = None,
-        state_v_first: bool = False, cu_seqlens: Tensor | None = None,
-        **kwargs: object) -> Result:
+        state_v_first: bool = False, cu_seqlens: Tensor | None = None, *,
+        reverse: bool = False, **kwargs: object) -> Result:
     """chunk_kda as its recurrent form, token by token."""
     op = "fused_recurrent_kda"
     common.refuse(op, cu_seqlens=cu_seqlens)
@@ -243,22 +256,22 @@ def fused_recurrent_kda(
     return _kda(op, "decode", None, q, k, v, g, beta, A_log, dt_bias, scale,
                 initial_state, output_final_state, use_qk_l2norm_in_kernel,
                 use_gate_in_kernel, use_beta_sigmoid_in_kernel,
-                allow_neg_eigval, False, lower_bound, state_v_first)
+                allow_neg_eigval, False, lower_bound, state_v_first, reverse)
 
 
 def _gdn2(op, fn, chunk, q, k, v, g, b, w, A_log, dt_bias, scale,
           initial_state, output_final_state, l2norm, gate, safe_gate,
-          lower_bound, state_v_first):
+          lower_bound, state_v_first, reverse=False):
     common.check_heads(op, q, v)
     common.check_gate(op, gate, A_log, dt_bias, lower_bound)
     bound = common.check_bound(op, lower_bound, safe_gate, gate)
     arrays = {"q": q, "k": k, "v": v, "g": g, "b": b, "w": w}
     _add_gate(op, arrays, A_log, dt_bias, True, k)
     made = make("gdn2", fn, chunk,
-                _options(l2norm=l2norm, gate=gate, A_log=A_log is not None,
-                         dt_bias=dt_bias is not None, lower_bound=bound))
+                options(l2norm=l2norm, gate=gate, A_log=A_log is not None,
+                        dt_bias=dt_bias is not None, lower_bound=bound))
     return common.call(made, arrays, scale, initial_state, output_final_state,
-                       state_v_first)
+                       state_v_first, reverse)
 
 
 def chunk_gdn2(
@@ -294,27 +307,27 @@ def fused_recurrent_gdn2(
         output_final_state: bool = False,
         use_qk_l2norm_in_kernel: bool = False,
         use_gate_in_kernel: bool = False, lower_bound: float | None = None,
-        state_v_first: bool = False, cu_seqlens: Tensor | None = None,
-        **kwargs: object) -> Result:
+        state_v_first: bool = False, cu_seqlens: Tensor | None = None, *,
+        reverse: bool = False, **kwargs: object) -> Result:
     """chunk_gdn2 as its recurrent form, token by token."""
     op = "fused_recurrent_gdn2"
     common.refuse(op, cu_seqlens=cu_seqlens)
     state_v_first = common.take_legacy(op, kwargs, state_v_first)
     return _gdn2(op, "decode", None, q, k, v, g, b, w, A_log, dt_bias, scale,
                  initial_state, output_final_state, use_qk_l2norm_in_kernel,
-                 use_gate_in_kernel, False, lower_bound, state_v_first)
+                 use_gate_in_kernel, False, lower_bound, state_v_first,
+                 reverse)
 
 
-def _comba(fn, q, k, v, p, g, beta, scale, initial_state, output_final_state,
-           l2norm):
+def _comba(op, fn, chunk, q, k, v, p, g, beta, scale, initial_state,
+           output_final_state, l2norm, sigmoid, doubled, state_v_first,
+           reverse=False):
     arrays = {"q": q, "k": k, "v": v, "p": k if p is None else p, "g": g}
-    options = _options(l2norm=l2norm)
-    if beta is None:
-        options += (("beta", False),)
-    else:
-        arrays["beta"] = beta
-    return common.call(make("comba", fn, None, options), arrays, scale,
-                       initial_state, output_final_state)
+    chosen = options(l2norm=l2norm)
+    chosen += _add_beta(op, arrays, beta, sigmoid, doubled)
+    return common.call(make("comba", fn, chunk, chosen), arrays, scale,
+                       initial_state, output_final_state, state_v_first,
+                       reverse)
 
 
 def chunk_comba(
@@ -323,7 +336,9 @@ def chunk_comba(
         initial_state: Tensor | None = None, output_final_state: bool = False,
         use_qk_l2norm_in_kernel: bool = False,
         cu_seqlens: Tensor | None = None, cu_seqlens_cpu: Tensor | None = None,
-        **kwargs: object) -> Result:
+        *, use_beta_sigmoid_in_kernel: bool = False,
+        allow_neg_eigval: bool = False, state_v_first: bool = False,
+        chunk_size: int | None = None, **kwargs: object) -> Result:
     """z = S^T p; S = exp(g) S + beta k (v - z)^T; o = scale S^T q.
 
     As chunk_gated_delta_rule, but the correction is read before the decay and
@@ -332,11 +347,13 @@ def chunk_comba(
     """
     op = "chunk_comba"
     common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu)
-    common.take_legacy(op, kwargs)
+    state_v_first = common.take_legacy(op, kwargs, state_v_first)
     common.check_heads(op, q, v)
     common.check_beta(op, beta)
-    return _comba("forward", q, k, v, p, g, beta, scale, initial_state,
-                  output_final_state, use_qk_l2norm_in_kernel)
+    return _comba(op, "forward", common.check_chunk(op, chunk_size), q, k, v, p,
+                  g, beta, scale, initial_state, output_final_state,
+                  use_qk_l2norm_in_kernel, use_beta_sigmoid_in_kernel,
+                  allow_neg_eigval, state_v_first)
 
 
 def fused_recurrent_comba(
@@ -344,19 +361,25 @@ def fused_recurrent_comba(
         beta: Tensor | None = None, scale: float | None = None,
         initial_state: Tensor | None = None, output_final_state: bool = False,
         use_qk_l2norm_in_kernel: bool = False,
-        cu_seqlens: Tensor | None = None, **kwargs: object) -> Result:
+        cu_seqlens: Tensor | None = None, *, reverse: bool = False,
+        use_beta_sigmoid_in_kernel: bool = False,
+        allow_neg_eigval: bool = False, state_v_first: bool = False,
+        **kwargs: object) -> Result:
     """chunk_comba as its recurrent form. Mind the order: p comes before v."""
     op = "fused_recurrent_comba"
     common.refuse(op, cu_seqlens=cu_seqlens)
-    common.take_legacy(op, kwargs)
+    state_v_first = common.take_legacy(op, kwargs, state_v_first)
     common.check_heads(op, q, v)
     common.check_beta(op, beta)
-    return _comba("decode", q, k, v, p, g, beta, scale, initial_state,
-                  output_final_state, use_qk_l2norm_in_kernel)
+    return _comba(op, "decode", None, q, k, v, p, g, beta, scale, initial_state,
+                  output_final_state, use_qk_l2norm_in_kernel,
+                  use_beta_sigmoid_in_kernel, allow_neg_eigval, state_v_first,
+                  reverse)
 
 
-def _product(op, fn, q, k, v, g, beta, n, scale, initial_state,
-             output_final_state, l2norm):
+def _product(op, fn, chunk, q, k, v, g, beta, n, scale, initial_state,
+             output_final_state, l2norm, sigmoid, doubled, state_v_first,
+             reverse=False):
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"{op}: argument 'num_householder' is {n!r}; expected "
                          "a number of steps, at least 1")
@@ -368,13 +391,14 @@ def _product(op, fn, q, k, v, g, beta, n, scale, initial_state,
                 f"{op}: argument '{name}' has shape {tuple(x.shape)}; expected "
                 f"{T * n} tokens, {n} steps for each of the {T} of 'q'")
         arrays[name] = x.unflatten(1, (T, n))
-    options = _options(l2norm=l2norm)
+    chosen = options(l2norm=l2norm, **_strength(op, sigmoid, doubled))
     if g is None:
-        options += (("g", False),)
+        chosen += (("g", False),)
     else:
         arrays["g"] = g
-    return common.call(make("gated_delta_product", fn, None, options), arrays,
-                       scale, initial_state, output_final_state)
+    return common.call(make("gated_delta_product", fn, chunk, chosen), arrays,
+                       scale, initial_state, output_final_state, state_v_first,
+                       reverse)
 
 
 def chunk_gated_delta_product(
@@ -383,7 +407,9 @@ def chunk_gated_delta_product(
         initial_state: Tensor | None = None, output_final_state: bool = False,
         use_qk_l2norm_in_kernel: bool = False,
         cu_seqlens: Tensor | None = None, cu_seqlens_cpu: Tensor | None = None,
-        **kwargs: object) -> Result:
+        *, use_beta_sigmoid_in_kernel: bool = False,
+        allow_neg_eigval: bool = False, state_v_first: bool = False,
+        chunk_size: int | None = None, **kwargs: object) -> Result:
     """S = exp(g) S, then num_householder times S = S + beta_j k_j (v_j - S^T
     k_j)^T; o = scale S^T q.
 
@@ -392,9 +418,11 @@ def chunk_gated_delta_product(
     """
     op = "chunk_gated_delta_product"
     common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu)
-    common.take_legacy(op, kwargs)
-    return _product(op, "forward", q, k, v, g, beta, num_householder, scale,
-                    initial_state, output_final_state, use_qk_l2norm_in_kernel)
+    state_v_first = common.take_legacy(op, kwargs, state_v_first)
+    return _product(op, "forward", common.check_chunk(op, chunk_size), q, k, v,
+                    g, beta, num_householder, scale, initial_state,
+                    output_final_state, use_qk_l2norm_in_kernel,
+                    use_beta_sigmoid_in_kernel, allow_neg_eigval, state_v_first)
 
 
 def fused_recurrent_gated_delta_product(
@@ -402,10 +430,16 @@ def fused_recurrent_gated_delta_product(
         num_householder: int, scale: float | None = None,
         initial_state: Tensor | None = None, output_final_state: bool = False,
         use_qk_l2norm_in_kernel: bool = False,
-        cu_seqlens: Tensor | None = None, **kwargs: object) -> Result:
-    """chunk_gated_delta_product as its recurrent form, token by token."""
+        cu_seqlens: Tensor | None = None, *, reverse: bool = False,
+        use_beta_sigmoid_in_kernel: bool = False,
+        allow_neg_eigval: bool = False, state_v_first: bool = False,
+        **kwargs: object) -> Result:
+    """chunk_gated_delta_product as its recurrent form, token by token; reverse
+    keeps the order of a token's steps."""
     op = "fused_recurrent_gated_delta_product"
     common.refuse(op, cu_seqlens=cu_seqlens)
-    common.take_legacy(op, kwargs)
-    return _product(op, "decode", q, k, v, g, beta, num_householder, scale,
-                    initial_state, output_final_state, use_qk_l2norm_in_kernel)
+    state_v_first = common.take_legacy(op, kwargs, state_v_first)
+    return _product(op, "decode", None, q, k, v, g, beta, num_householder,
+                    scale, initial_state, output_final_state,
+                    use_qk_l2norm_in_kernel, use_beta_sigmoid_in_kernel,
+                    allow_neg_eigval, state_v_first, reverse)

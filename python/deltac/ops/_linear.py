@@ -9,21 +9,22 @@ from torch import Tensor
 
 from . import _common as common
 from ._common import Result
-from ._specs import make
+from ._specs import make, options
+from .naive import naive_l2norm
 
 
 def _linear(name, fn, q, k, v, g, g_gamma, scale, initial_state,
-            output_final_state, state_v_first=False, reverse=False,
+            output_final_state, l2norm, state_v_first=False, reverse=False,
             chunk=None):
     arrays = {"q": q, "k": k, "v": v}
-    options = (("name", name),)
+    chosen = options(name=name, l2norm=l2norm)
     if g is not None:
         arrays["g"] = g
-        options += (("g", "K" if g.dim() == 4 else "scalar"),)
+        chosen += (("g", "K" if g.dim() == 4 else "scalar"),)
     if g_gamma is not None:
         arrays["g_gamma"] = g_gamma
-        options += (("gamma", True),)
-    return common.call(make("linear_attention", fn, chunk, options), arrays,
+        chosen += (("gamma", True),)
+    return common.call(make("linear_attention", fn, chunk, chosen), arrays,
                        scale, initial_state, output_final_state, state_v_first,
                        reverse)
 
@@ -32,12 +33,15 @@ def chunk_gla(
         q: Tensor, k: Tensor, v: Tensor, g: Tensor, scale: float | None = None,
         initial_state: Tensor | None = None, output_final_state: bool = False,
         state_v_first: bool = False, cu_seqlens: Tensor | None = None,
-        cu_seqlens_cpu: Tensor | None = None, **kwargs: object) -> Result:
+        cu_seqlens_cpu: Tensor | None = None, *, chunk_size: int | None = None,
+        use_qk_l2norm_in_kernel: bool = False, **kwargs: object) -> Result:
     """S = diag(exp(g)) S + k v^T; o = scale S^T q.
 
     q, k: [B, T, H, K]. v: [B, T, H, V]. g: [B, T, H, K], log-decay, at most 0.
     scale: default K ** -0.5. initial_state: [B, H, K, V], or [B, H, V, K] with
-    state_v_first. Returns o [B, T, H, V] and the final state or None.
+    state_v_first. chunk_size: 16, 32, 64; None for the compiler's choice.
+    use_qk_l2norm_in_kernel: q and k are normalised first. Returns o [B, T, H, V]
+    and the final state or None.
     """
     op = "chunk_gla"
     common.refuse(op, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu)
@@ -45,7 +49,8 @@ def chunk_gla(
     common.check_heads(op, q, v)
     _check_axes(op, "g", g, 4, "[B, T, H, K]")
     return _linear("gla", "forward", q, k, v, g, None, scale, initial_state,
-                   output_final_state, state_v_first)
+                   output_final_state, use_qk_l2norm_in_kernel, state_v_first,
+                   chunk=common.check_chunk(op, chunk_size))
 
 
 def _check_axes(op, name, x, axes, expected):
@@ -59,7 +64,8 @@ def fused_recurrent_gla(
         gv: Tensor | None = None, scale: float | None = None,
         initial_state: Tensor | None = None, output_final_state: bool = False,
         reverse: bool = False, state_v_first: bool = False,
-        cu_seqlens: Tensor | None = None, **kwargs: object) -> Result:
+        cu_seqlens: Tensor | None = None, *,
+        use_qk_l2norm_in_kernel: bool = False, **kwargs: object) -> Result:
     """chunk_gla as its recurrent form; without gk nothing decays.
 
     reverse: from the last token to the first.
@@ -72,7 +78,8 @@ def fused_recurrent_gla(
     if gk is not None:
         _check_axes(op, "gk", gk, 4, "[B, T, H, K]")
     return _linear("gla", "decode", q, k, v, gk, None, scale, initial_state,
-                   output_final_state, state_v_first, reverse)
+                   output_final_state, use_qk_l2norm_in_kernel, state_v_first,
+                   reverse)
 
 
 def chunk_simple_gla(
@@ -80,8 +87,8 @@ def chunk_simple_gla(
         g_gamma: Tensor | None = None, scale: float | None = None,
         initial_state: Tensor | None = None, output_final_state: bool = False,
         state_v_first: bool = False, cu_seqlens: Tensor | None = None,
-        cu_seqlens_cpu: Tensor | None = None, chunk_size: int | None = None,
-        **kwargs: object) -> Result:
+        cu_seqlens_cpu: Tensor | None = None, chunk_size: int | None = None, *,
+        use_qk_l2norm_in_kernel: bool = False, **kwargs: object) -> Result:
     """S = exp(g) S + k v^T; o = scale S^T q.
 
     As chunk_gla with one log-decay a head: g: [B, T, H] for every token, and
@@ -94,8 +101,8 @@ def chunk_simple_gla(
     if g is not None:
         _check_axes(op, "g", g, 3, "[B, T, H]")
     return _linear("simple_gla", "forward", q, k, v, g, g_gamma, scale,
-                   initial_state, output_final_state, state_v_first,
-                   chunk=common.check_chunk(op, chunk_size))
+                   initial_state, output_final_state, use_qk_l2norm_in_kernel,
+                   state_v_first, chunk=common.check_chunk(op, chunk_size))
 
 
 def fused_recurrent_simple_gla(
@@ -103,7 +110,8 @@ def fused_recurrent_simple_gla(
         g_gamma: Tensor | None = None, scale: float | None = None,
         initial_state: Tensor | None = None, output_final_state: bool = False,
         reverse: bool = False, state_v_first: bool = False,
-        cu_seqlens: Tensor | None = None, **kwargs: object) -> Result:
+        cu_seqlens: Tensor | None = None, *,
+        use_qk_l2norm_in_kernel: bool = False, **kwargs: object) -> Result:
     """chunk_simple_gla as its recurrent form, token by token."""
     op = "fused_recurrent_simple_gla"
     common.refuse(op, cu_seqlens=cu_seqlens)
@@ -112,7 +120,8 @@ def fused_recurrent_simple_gla(
     if g is not None:
         _check_axes(op, "g", g, 3, "[B, T, H]")
     return _linear("simple_gla", "decode", q, k, v, g, g_gamma, scale,
-                   initial_state, output_final_state, state_v_first, reverse)
+                   initial_state, output_final_state, use_qk_l2norm_in_kernel,
+                   state_v_first, reverse)
 
 
 def retention_decay(num_heads, device=None):
@@ -124,30 +133,33 @@ def retention_decay(num_heads, device=None):
 def chunk_retention(
         q: Tensor, k: Tensor, v: Tensor, scale: float | None = None,
         initial_state: Tensor | None = None, output_final_state: bool = False,
-        cu_seqlens: Tensor | None = None, chunk_size: int | None = None,
+        cu_seqlens: Tensor | None = None, chunk_size: int | None = None, *,
+        use_qk_l2norm_in_kernel: bool = False, state_v_first: bool = False,
         **kwargs: object) -> Result:
     """chunk_simple_gla with RetNet's decays, one rate a head."""
     op = "chunk_retention"
     common.refuse(op, cu_seqlens=cu_seqlens)
-    common.take_legacy(op, kwargs)
+    state_v_first = common.take_legacy(op, kwargs, state_v_first)
     common.check_heads(op, q, v)
     return _linear("retention", "forward", q, k, v, None, _rates(q), scale,
-                   initial_state, output_final_state,
-                   chunk=common.check_chunk(op, chunk_size))
+                   initial_state, output_final_state, use_qk_l2norm_in_kernel,
+                   state_v_first, chunk=common.check_chunk(op, chunk_size))
 
 
 def fused_recurrent_retention(
         q: Tensor, k: Tensor, v: Tensor, scale: float | None = None,
         initial_state: Tensor | None = None, output_final_state: bool = False,
         reverse: bool = False, state_v_first: bool = False,
-        cu_seqlens: Tensor | None = None, **kwargs: object) -> Result:
+        cu_seqlens: Tensor | None = None, *,
+        use_qk_l2norm_in_kernel: bool = False, **kwargs: object) -> Result:
     """chunk_retention as its recurrent form, token by token."""
     op = "fused_recurrent_retention"
     common.refuse(op, cu_seqlens=cu_seqlens)
     state_v_first = common.take_legacy(op, kwargs, state_v_first)
     common.check_heads(op, q, v)
     return _linear("retention", "decode", q, k, v, None, _rates(q), scale,
-                   initial_state, output_final_state, state_v_first, reverse)
+                   initial_state, output_final_state, use_qk_l2norm_in_kernel,
+                   state_v_first, reverse)
 
 
 def _rates(q):
@@ -155,19 +167,21 @@ def _rates(q):
     return rates.double() if q.dtype == torch.float64 else rates
 
 
-def _normalized(fn, q, k, v, scale, initial_state, output_final_state,
-                normalize, reverse=False):
+def _normalized(fn, chunk, q, k, v, scale, initial_state, output_final_state,
+                normalize, l2norm, state_v_first, reverse=False):
     """Linear attention, divided by q's product with the sum of keys so far,
     which is a state, too: then states are pairs."""
     sums = None
     if normalize and isinstance(initial_state, (tuple, list)):
         initial_state, sums = initial_state
     o, final_state = _linear("linear_attn", fn, q, k, v, None, None, scale,
-                             initial_state, output_final_state,
-                             reverse=reverse)
+                             initial_state, output_final_state, l2norm,
+                             state_v_first, reverse, chunk)
     if not normalize:
         return o, final_state
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+    if l2norm:
+        q, k = naive_l2norm(q.to(wide)), naive_l2norm(k.to(wide))
     keys = k.to(wide)
     keys = (keys.flip(1).cumsum(1).flip(1) if reverse else keys.cumsum(1))
     if sums is not None:
@@ -185,7 +199,9 @@ def chunk_linear_attn(
         q: Tensor, k: Tensor, v: Tensor, scale: float | None = None,
         initial_state: Tensor | tuple[Tensor, Tensor] | None = None,
         output_final_state: bool = False, normalize: bool = True,
-        cu_seqlens: Tensor | None = None, **kwargs: object
+        cu_seqlens: Tensor | None = None, *, chunk_size: int | None = None,
+        use_qk_l2norm_in_kernel: bool = False, state_v_first: bool = False,
+        **kwargs: object
 ) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor] | None]:
     """S = S + k v^T; o = scale S^T q.
 
@@ -195,23 +211,26 @@ def chunk_linear_attn(
     """
     op = "chunk_linear_attn"
     common.refuse(op, cu_seqlens=cu_seqlens)
-    common.take_legacy(op, kwargs)
+    state_v_first = common.take_legacy(op, kwargs, state_v_first)
     common.check_heads(op, q, v)
-    return _normalized("forward", q, k, v, scale, initial_state,
-                       output_final_state, normalize)
+    return _normalized("forward", common.check_chunk(op, chunk_size), q, k, v,
+                       scale, initial_state, output_final_state, normalize,
+                       use_qk_l2norm_in_kernel, state_v_first)
 
 
 def fused_recurrent_linear_attn(
         q: Tensor, k: Tensor, v: Tensor, scale: float | None = None,
         initial_state: Tensor | tuple[Tensor, Tensor] | None = None,
         output_final_state: bool = False, reverse: bool = False,
-        normalize: bool = False, cu_seqlens: Tensor | None = None,
+        normalize: bool = False, cu_seqlens: Tensor | None = None, *,
+        use_qk_l2norm_in_kernel: bool = False, state_v_first: bool = False,
         **kwargs: object
 ) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor] | None]:
     """chunk_linear_attn as its recurrent form; not normalised by default."""
     op = "fused_recurrent_linear_attn"
     common.refuse(op, cu_seqlens=cu_seqlens)
-    common.take_legacy(op, kwargs)
+    state_v_first = common.take_legacy(op, kwargs, state_v_first)
     common.check_heads(op, q, v)
-    return _normalized("decode", q, k, v, scale, initial_state,
-                       output_final_state, normalize, reverse)
+    return _normalized("decode", None, q, k, v, scale, initial_state,
+                       output_final_state, normalize, use_qk_l2norm_in_kernel,
+                       state_v_first, reverse)

@@ -72,10 +72,12 @@ def _range(lower_bound):
     return f"in [{low}, 0]"
 
 
-def dplr(lower_bound=None):
+def dplr(lower_bound=None, l2norm=False):
+    lets, (q, k) = _norms(l2norm, ["q", "k"])
     return _text("dplr", ["q: K, k: K, v: V, a: K, b: K",
                           f"gk: K {_range(lower_bound)}"],
-                 ["S = (diag(exp(gk)) + b * a^T) * S + k * v^T"], "q")
+                 [f"S = (diag(exp(gk)) + b * a^T) * S + {k} * v^T"], q,
+                 lets=lets)
 
 
 def rwkv7_mul():
@@ -84,14 +86,15 @@ def rwkv7_mul():
                  ["S = (diag(exp(w)) - (kk .* a) * kk^T) * S + k * v^T"], "r")
 
 
-def iplr():
-    return _text("iplr", ["q: K, k: K, v: V, a: K, b: K"],
-                 ["S = (eye(K) + b * a^T) * S + k * v^T"], "q")
-
-
-def delta_rule(l2norm=False, beta=True):
+def iplr(l2norm=False):
     lets, (q, k) = _norms(l2norm, ["q", "k"])
-    strength = "beta * " if beta else ""
+    return _text("iplr", ["q: K, k: K, v: V, a: K, b: K"],
+                 [f"S = (eye(K) + b * a^T) * S + {k} * v^T"], q, lets=lets)
+
+
+def delta_rule(l2norm=False, beta=True, sigmoid=False, doubled=False):
+    lets, (q, k) = _norms(l2norm, ["q", "k"])
+    strength = _strength(sigmoid, doubled) + " * " if beta else ""
     return _text("delta_rule",
                  ["q: K, k: K, v: V"] + (["beta: scalar"] if beta else []),
                  [f"S = S + {strength}{k} * (v - S^T * {k})^T"], q, lets=lets)
@@ -131,17 +134,18 @@ def gdn2(l2norm=False, gate=False, A_log=False, dt_bias=False,
                  lets)
 
 
-def comba(l2norm=False, beta=True):
+def comba(l2norm=False, beta=True, sigmoid=False, doubled=False):
     lets, (q, k, p) = _norms(l2norm, ["q", "k", "p"])
-    strength = "beta * " if beta else ""
+    strength = _strength(sigmoid, doubled) + " * " if beta else ""
     return _text("comba", ["q: K, k: K, v: V, p: K", "g: scalar in [-inf, 0]"]
                  + (["beta: scalar"] if beta else []),
                  [f"let z = S^T * {p}",
                   f"S = exp(g) * S + {strength}{k} * (v - z)^T"], q, lets=lets)
 
 
-def linear_attention(name="linear_attn", g=None, gamma=False):
+def linear_attention(name="linear_attn", g=None, gamma=False, l2norm=False):
     """Plain, with a log-decay a token (`g`), with one a head (`gamma`)."""
+    lets, (q, k) = _norms(l2norm, ["q", "k"])
     ins, params, logs = ["q: K, k: K, v: V"], [], []
     if g is not None:
         ins.append(f"g: {g} in [-inf, 0]")
@@ -150,18 +154,19 @@ def linear_attention(name="linear_attn", g=None, gamma=False):
         params.append("g_gamma: scalar in [-inf, 0]")
         logs.append("g_gamma")
     decay = _decay(g or "scalar", " + ".join(logs)) + " * " if logs else ""
-    return _text(name, ins, [f"S = {decay}S + k * v^T"], "q", params)
+    return _text(name, ins, [f"S = {decay}S + {k} * v^T"], q, params, lets)
 
 
-def gated_delta_product(g=True, l2norm=False):
+def gated_delta_product(g=True, l2norm=False, sigmoid=False, doubled=False):
     key = "l2norm(k[j])" if l2norm else "k[j]"
     query = "l2norm(q)" if l2norm else "q"
+    strength = _strength(sigmoid, doubled).replace("beta", "beta[j]")
     return _text("gated_delta_product",
                  ["q: K, k[n]: K, v[n]: V", "beta[n]: scalar"]
                  + (["g: scalar in [-inf, 0]"] if g else []),
                  (["S = exp(g) * S"] if g else [])
                  + ["for j in n {", f"  let key = {key}",
-                    "  S = S + beta[j] * key * (v[j] - S^T * key)^T", "}"],
+                    f"  S = S + {strength} * key * (v[j] - S^T * key)^T", "}"],
                  query, family=True)
 
 
@@ -193,6 +198,12 @@ def find_options(rule, fn, chunk, options):
 def find_names(rule, fn, chunk, options):
     return ",".join(arg.name for arg in
                     find(rule, fn, chunk, options).signature.inputs)
+
+
+def options(**given):
+    """What differs from a default, as a key."""
+    return tuple((name, value) for name, value in given.items()
+                 if value is not False and value is not None)
 
 
 def make(rule, fn, chunk, options=()):

@@ -204,4 +204,13 @@ def naive_recurrent_retention(
                                output_final_state)
 
 
-__all__ = [name for name in dir() if name.startswith("naive_")]
+__all__ = [
+    "naive_gate", "naive_l2norm", "naive_recurrent_comba",
+    "naive_recurrent_delta_rule", "naive_recurrent_dplr_delta_rule",
+    "naive_recurrent_gated_delta_product",
+    "naive_recurrent_gated_delta_rule", "naive_recurrent_gdn2",
+    "naive_recurrent_gla", "naive_recurrent_iplr_delta_rule",
+    "naive_recurrent_kda", "naive_recurrent_linear_attn",
+    "naive_recurrent_retention", "naive_recurrent_rwkv7",
+    "naive_recurrent_simple_gla",
+]
