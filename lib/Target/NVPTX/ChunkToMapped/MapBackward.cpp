@@ -1,6 +1,8 @@
-//===- MapBackward.cpp - Mapping of gradients' chunk programs --------------===//
+//===- MapBackward.cpp - Mapping of gradients' chunk programs
+//--------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
@@ -54,12 +56,12 @@ struct Start {
     };
     signature =
         signature
-            .withOption("mapping",
-                        builder.getDictionaryAttr(
-                            {builder.getNamedAttr(
-                                 "form", builder.getStringAttr(form)),
-                             number("warps", warps), number("stages", stages),
-                             number("ctas", ctas)}))
+            .withOption(
+                "mapping",
+                builder.getDictionaryAttr(
+                    {builder.getNamedAttr("form", builder.getStringAttr(form)),
+                     number("warps", warps), number("stages", stages),
+                     number("ctas", ctas)}))
             .withOption("precision", builder.getStringAttr(precision));
     GpuKernelFacts facts;
     facts.name = getGpuEntryName(function.getName(), signature.getOption("fn"));
@@ -159,10 +161,11 @@ static LogicalResult mapTiled(ModuleOp module, const GpuMapOptions &options) {
 /// The mapping in slices with one choice; none, with the reason, where the
 /// program has another structure. `found`
 /// receives what is known of the arrays then.
-static std::optional<LogicalResult>
-mapSliced(ModuleOp module, const GpuMapOptions &options,
-          const SlicedChoice &choice, std::string &why,
-          SlicedChoice *found = nullptr) {
+static std::optional<LogicalResult> mapSliced(ModuleOp module,
+                                              const GpuMapOptions &options,
+                                              const SlicedChoice &choice,
+                                              std::string &why,
+                                              SlicedChoice *found = nullptr) {
   FailureOr<Start> start = Start::get(module, options);
   if (failed(start))
     return failure();
@@ -247,8 +250,8 @@ LogicalResult gpumap::explainBackward(ModuleOp module,
     if (failed(mapTiled(*mapped, options)))
       return failure();
   }
-  auto mapping = cast<DictionaryAttr>(
-      getSignature(*mapped).getOptions().get("mapping"));
+  auto mapping =
+      cast<DictionaryAttr>(getSignature(*mapped).getOptions().get("mapping"));
   FailureOr<int64_t> bytes = measureShared(*mapped);
   auto number = [&](StringRef name) {
     return cast<IntegerAttr>(mapping.get(name)).getInt();

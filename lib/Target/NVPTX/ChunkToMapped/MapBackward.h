@@ -1,6 +1,7 @@
 //===- MapBackward.h - Mapping of gradients' chunk programs -----*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Which of the mappings takes a backward chunk program, and with what in shared
@@ -21,8 +22,8 @@ bool isBackward(ModuleOp module);
 /// their structure and they fit, else by tiles (Tiled/).
 LogicalResult mapBackward(ModuleOp module, const GpuMapOptions &options);
 
-/// One line `mapping form=... warps=... stages=... shared_bytes=...`, behind the
-/// reason where slices are not taken.
+/// One line `mapping form=... warps=... stages=... shared_bytes=...`, behind
+/// the reason where slices are not taken.
 LogicalResult explainBackward(ModuleOp module, const GpuMapOptions &options,
                               raw_ostream &os);
 
@@ -32,8 +33,8 @@ LogicalResult explainBackward(ModuleOp module, const GpuMapOptions &options,
 FailureOr<std::pair<std::string, OperandPolicy>>
 getPrecision(ModuleOp module, const GpuMapOptions &options);
 
-/// The signature with saved states as GPU kernels keep them: rounded as operands
-/// are, and transposed, as the forward kernel holds the state.
+/// The signature with saved states as GPU kernels keep them: rounded as
+/// operands are, and transposed, as the forward kernel holds the state.
 SignatureAttr withSavedStates(SignatureAttr signature,
                               const OperandPolicy &policy);
 

@@ -1,4 +1,5 @@
-//===- Columns.cpp - Columns moving between lanes, sums --------------------===//
+//===- Columns.cpp - Columns moving between lanes, sums
+//--------------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM
 // Exceptions.
@@ -133,8 +134,8 @@ void FragmentLowering::lowerStorePairs(StorePairsOp op) {
   Registers elements(values);
   if (bytes == 2)
     for (size_t index = 0; index < values.size(); index += 2)
-      std::tie(elements[index], elements[index + 1]) = unpackBits(
-          pack(values[index], values[index + 1], element), element);
+      std::tie(elements[index], elements[index + 1]) =
+          unpackBits(pack(values[index], values[index + 1], element), element);
   // One element, or two side by side.
   auto put = [&](Value level, Value row, Value col, Value condition,
                  size_t first, int64_t count) {
@@ -144,7 +145,8 @@ void FragmentLowering::lowerStorePairs(StorePairsOp op) {
       b.setInsertionPoint(own.first);
       if (transposed)
         std::swap(row, col);
-      lanes = getLaneOffset(type, add(mul(level, 16), row), mul(col, bytes), 32);
+      lanes =
+          getLaneOffset(type, add(mul(level, 16), row), mul(col, bytes), 32);
     }
     auto body = [&] {
       Value address = getAddress(type, lanes, position, 0, 0);

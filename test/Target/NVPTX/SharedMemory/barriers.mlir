@@ -320,3 +320,121 @@ module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container
     }
   }
 }
+
+// -----
+
+// Two stages in turn: a copy into this iteration's is not what the next one reads
+// before it waits, nor what this one reads behind its barrier.
+
+#sig = #delta.signature<args = [
+    #delta.arg<kind = in, name = "x", type = f32, axes = [K]>,
+    #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+    #delta.arg<kind = out, name = "o", type = f32, axes = [V]>],
+    dims = {K = 16, V = 16}, options = {target = "sm_80"}>
+!f = tensor<16x16xf32, #delta_warp.fragment>
+!a = !delta_warp.shared<2x16x16xf32, swizzle>
+module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container_module} {
+  gpu.module @m [#nvvm.target<chip = "sm_80">] {
+    // CHECK-LABEL: gpu.func @alternate
+    // CHECK: scf.for
+    // CHECK-NOT: gpu.barrier
+    // CHECK: delta_warp.shared_load
+    // CHECK: delta_warp.async_wait 0
+    // CHECK-NEXT: gpu.barrier
+    // CHECK-NEXT: delta_warp.shared_load
+    // CHECK-NEXT: delta_warp.async_load
+    // CHECK-NOT: gpu.barrier
+    // CHECK: gpu.return
+    gpu.func @alternate(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
+        attributes {delta.kernel = {name = "alternate", threads = 64, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+      %c0 = arith.constant 0 : index
+      %c1 = arith.constant 1 : index
+      %c2 = arith.constant 2 : index
+      %c16 = arith.constant 16 : index
+      %t = delta_warp.alloc_shared : !a
+      scf.for %n = %c0 to %T step %c1 {
+        %this = arith.remui %n, %c2 : index
+        %other = arith.subi %c1, %this : index
+        %1 = delta_warp.shared_load %t[%this, %c0, %c0] : !a -> !f
+        delta_warp.async_wait 0
+        %2 = delta_warp.shared_load %t[%other, %c0, %c0] : !a -> !f
+        delta_warp.async_load %x[%c0] stride %c16 valid %c16 to %t[%this] rows 16 width 16 alignment 16 : memref<?xf32>, !a
+        delta_warp.async_commit
+      }
+      gpu.return
+    }
+  }
+}
+
+// -----
+
+#sig = #delta.signature<args = [
+    #delta.arg<kind = in, name = "x", type = f32, axes = [K]>,
+    #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+    #delta.arg<kind = out, name = "o", type = f32, axes = [V]>],
+    dims = {K = 16, V = 16}, options = {target = "sm_80"}>
+!f = tensor<16x16xf32, #delta_warp.fragment>
+!a = !delta_warp.shared<2x16x16xf32, swizzle>
+module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container_module} {
+  gpu.module @m [#nvvm.target<chip = "sm_80">] {
+    gpu.func @too_early(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
+        attributes {delta.kernel = {name = "too_early", threads = 64, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+      %c0 = arith.constant 0 : index
+      %c1 = arith.constant 1 : index
+      %c2 = arith.constant 2 : index
+      %c16 = arith.constant 16 : index
+      %t = delta_warp.alloc_shared : !a
+      scf.for %n = %c0 to %T step %c1 {
+        %this = arith.remui %n, %c2 : index
+        %other = arith.subi %c1, %this : index
+        // expected-error @+1 {{touches shared memory that an asynchronous copy still writes; it needs an async_wait before}}
+        %1 = delta_warp.shared_load %t[%other, %c0, %c0] : !a -> !f
+        delta_warp.async_wait 0
+        delta_warp.async_load %x[%c0] stride %c16 valid %c16 to %t[%this] rows 16 width 16 alignment 16 : memref<?xf32>, !a
+        delta_warp.async_commit
+      }
+      gpu.return
+    }
+  }
+}
+
+// -----
+
+// Pairs of different rows and columns, and both sides of the diagonal, have
+// places of their own: no barrier between the warps that write them.
+
+#sig = #delta.signature<args = [
+    #delta.arg<kind = in, name = "x", type = f32, axes = [K]>,
+    #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+    #delta.arg<kind = out, name = "o", type = f32, axes = [V]>],
+    dims = {K = 16, V = 16}, options = {target = "sm_80"}>
+!f = tensor<16x16xf32, #delta_warp.fragment>
+!a = !delta_warp.shared<2x2x4x16x16xf32, swizzle>
+module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container_module} {
+  gpu.module @m [#nvvm.target<chip = "sm_80">] {
+    // CHECK-LABEL: gpu.func @pairs
+    // CHECK-NOT: gpu.barrier
+    // CHECK: gpu.return
+    gpu.func @pairs(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
+        attributes {delta.kernel = {name = "pairs", threads = 64, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+      %c0 = arith.constant 0 : index
+      %c1 = arith.constant 1 : index
+      %c2 = arith.constant 2 : index
+      %c16 = arith.constant 16 : index
+      %t = delta_warp.alloc_shared : !a
+      %w = delta_warp.warp_id
+      %z = arith.constant dense<0.0> : !f
+      %first = arith.cmpi eq, %w, %c0 : index
+      scf.if %first {
+        delta_warp.store_pairs %z, %t[%c0, %c1, %c0, %c0, %c0] : !f, !a
+        delta_warp.store_pairs %z, %t[%c1, %c0, %c0, %c0, %c0] transpose : !f, !a
+      }
+      %second = arith.cmpi eq, %w, %c1 : index
+      scf.if %second {
+        delta_warp.store_pairs %z, %t[%c1, %c0, %c0, %c0, %c0] : !f, !a
+        delta_warp.store_pairs %z, %t[%c0, %c1, %c0, %c0, %c0] transpose : !f, !a
+      }
+      gpu.return
+    }
+  }
+}

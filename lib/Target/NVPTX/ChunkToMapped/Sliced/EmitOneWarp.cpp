@@ -1,6 +1,8 @@
-//===- EmitOneWarp.cpp - C x C matrices, vectors and numbers ---------------===//
+//===- EmitOneWarp.cpp - C x C matrices, vectors and numbers
+//---------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // What is not wide is one warp's work. Vectors and numbers are computed where
@@ -19,11 +21,6 @@ using namespace mlir::delta::gpumap;
 using warp::Axis;
 
 static constexpr int64_t kTokens = 16;
-
-static unsigned getRank(Value value) {
-  auto tensor = dyn_cast<RankedTensorType>(value.getType());
-  return tensor ? tensor.getRank() : 0;
-}
 
 //===----------------------------------------------------------------------===//
 // C x C matrices
@@ -58,21 +55,19 @@ Value SlicedKernel::computeSquare(Value value) {
     Value keep = w->compare(mask.getDiagonal() ? arith::CmpIPredicate::sle
                                                : arith::CmpIPredicate::slt,
                             w->colNumbers(), w->rowNumbers());
-    return w->select(keep, evalSquare(mask.getInput()),
-                     w->constant(0.0, type));
+    return w->select(keep, evalSquare(mask.getInput()), w->constant(0.0, type));
   }
   if (auto set = dyn_cast<SetDiagonalOp>(op)) {
     Value diagonal = evalVector(set.getDiagonal(), Axis::Rows);
-    return w->select(w->compare(arith::CmpIPredicate::eq, w->rowNumbers(),
-                                w->colNumbers()),
-                     w->expand(diagonal), evalSquare(set.getInput()));
+    return w->select(
+        w->compare(arith::CmpIPredicate::eq, w->rowNumbers(), w->colNumbers()),
+        w->expand(diagonal), evalSquare(set.getInput()));
   }
   if (auto rows = dyn_cast<IdentityRowsOp>(op)) {
-    Value limit =
-        arith::IndexCastOp::create(w->b, w->b.getI32Type(), tokens);
-    Value inside = w->compare(
-        arith::CmpIPredicate::slt, w->positions(Axis::Rows),
-        w->splat(limit, w->along(Axis::Rows, w->b.getI32Type())));
+    Value limit = arith::IndexCastOp::create(w->b, w->b.getI32Type(), tokens);
+    Value inside =
+        w->compare(arith::CmpIPredicate::slt, w->positions(Axis::Rows),
+                   w->splat(limit, w->along(Axis::Rows, w->b.getI32Type())));
     return w->select(w->expand(inside), evalSquare(rows.getInput()),
                      w->constant(rows.getValue().convertToDouble(), type));
   }
@@ -83,14 +78,14 @@ Value SlicedKernel::computeSquare(Value value) {
     return emitRowScan(evalSquare(prefix.getInput()), false,
                        prefix.getExclusive(), prefix.getReverse());
   if (auto matmul = dyn_cast<MatmulOp>(op)) {
-    Value sum = matmul.getAcc() ? evalSquare(matmul.getAcc())
-                                : w->constant(0.0, type);
+    Value sum =
+        matmul.getAcc() ? evalSquare(matmul.getAcc()) : w->constant(0.0, type);
     Shape shape = getShape(matmul.getLhs());
     for (int64_t part = 0; part < countSlices(shape.side); ++part) {
       Value channel = w->index(16 * part);
-      sum = w->mma(loadTile(matmul.getLhs(), channel, /*transpose=*/false),
-                   loadTile(matmul.getRhs(), channel, /*transpose=*/false),
-                   sum);
+      sum =
+          w->mma(loadTile(matmul.getLhs(), channel, /*transpose=*/false),
+                 loadTile(matmul.getRhs(), channel, /*transpose=*/false), sum);
     }
     return sum;
   }
@@ -116,7 +111,8 @@ Value SlicedKernel::emitRowScan(Value x, bool product, bool exclusive,
     Value other = warp::ShuffleRowsOp::create(w->b, type, all, distance);
     Value has = w->has(distance, Axis::Rows, type);
     Value joined = join(side, other);
-    side = reverse ? w->select(has, side, joined) : w->select(has, joined, side);
+    side =
+        reverse ? w->select(has, side, joined) : w->select(has, joined, side);
     if (2 * distance < kTokens)
       all = join(all, other);
   }
@@ -133,18 +129,16 @@ Value SlicedKernel::emitDecayMask(DecayMaskOp op) {
   Value before = one, behind = one, all = decay;
   for (int level = 0; level < 4; ++level) {
     int64_t distance = int64_t(1) << level;
-    Value left = op.getRow() == Position::After ? w->mulf(before, decay)
-                                                : before;
-    Value right = op.getCol() == Position::Before ? w->mulf(behind, decay)
-                                                  : behind;
-    Value turned =
-        warp::ConvertOp::create(w->b, w->along(Axis::Cols), right);
+    Value left =
+        op.getRow() == Position::After ? w->mulf(before, decay) : before;
+    Value right =
+        op.getCol() == Position::Before ? w->mulf(behind, decay) : behind;
+    Value turned = warp::ConvertOp::create(w->b, w->along(Axis::Cols), right);
     // Pairs whose highest different bit is this level's or a higher one's.
-    Value here = w->compare(
-        arith::CmpIPredicate::uge, different,
-        w->integers(distance, w->square()));
-    result = w->select(here, w->mulf(w->expand(left), w->expand(turned)),
-                       result);
+    Value here = w->compare(arith::CmpIPredicate::uge, different,
+                            w->integers(distance, w->square()));
+    result =
+        w->select(here, w->mulf(w->expand(left), w->expand(turned)), result);
     Value other = warp::ShuffleRowsOp::create(w->b, vector, all, distance);
     Value has = w->has(distance, Axis::Rows, vector);
     before = w->select(has, w->mulf(before, other), before);
@@ -155,8 +149,7 @@ Value SlicedKernel::emitDecayMask(DecayMaskOp op) {
                      w->constant(0.0, w->square()));
   if (!op.getDiagonal())
     return result;
-  bool own =
-      op.getRow() == Position::After && op.getCol() == Position::Before;
+  bool own = op.getRow() == Position::After && op.getCol() == Position::Before;
   return w->select(w->compare(arith::CmpIPredicate::eq, row, col),
                    w->expand(own ? decay : one), result);
 }
@@ -187,9 +180,9 @@ Value SlicedKernel::reduceInOne(Value value) {
   if (isa<DiagonalOp>(op))
     return warp::SumOp::create(w->b, w->along(Axis::Rows),
                                keepDiagonal(evalSquare(input)));
-  return warp::SumOp::create(
-      w->b, w->along(isa<SumOp>(op) ? Axis::Rows : Axis::Cols),
-      evalSquare(input));
+  return warp::SumOp::create(w->b,
+                             w->along(isa<SumOp>(op) ? Axis::Rows : Axis::Cols),
+                             evalSquare(input));
 }
 
 Value SlicedKernel::computeVector(Value value, Axis axis, int64_t first) {
@@ -239,8 +232,7 @@ Value SlicedKernel::computeVector(Value value, Axis axis, int64_t first) {
                        exclusive, reverse);
   }
   if (auto rows = dyn_cast<IdentityRowsOp>(op)) {
-    Value limit =
-        arith::IndexCastOp::create(w->b, w->b.getI32Type(), tokens);
+    Value limit = arith::IndexCastOp::create(w->b, w->b.getI32Type(), tokens);
     Value inside =
         w->compare(arith::CmpIPredicate::slt, w->positions(axis),
                    w->splat(limit, w->along(axis, w->b.getI32Type())));

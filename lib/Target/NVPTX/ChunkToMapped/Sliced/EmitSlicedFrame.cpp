@@ -1,6 +1,8 @@
-//===- EmitSlicedFrame.cpp - The loop over chunks and its levels -----------===//
+//===- EmitSlicedFrame.cpp - The loop over chunks and its levels
+//-----------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //   state <- initial state or 0; sums <- 0; copies of the first two chunks
@@ -32,182 +34,8 @@ static unsigned getRank(Value value) {
 }
 
 //===----------------------------------------------------------------------===//
-// Tasks
+// Intervals
 //===----------------------------------------------------------------------===//
-
-void SlicedKernel::forget() {
-  memo.clear();
-  ownMemo.clear();
-  stateMemo.clear();
-  for (auto &known : vectorMemo)
-    known.clear();
-  tables.clear();
-}
-
-void SlicedKernel::renewLanes() {
-  // In every other interval: it costs some instructions.
-  if (interval % 2 && firstRow)
-    return;
-  warpId = warp::RenewLanesOp::create(w->b, w->b.getIndexType(), round);
-  firstRow = w->mul(warpId, 16);
-}
-
-void SlicedKernel::inOneWarp(int64_t number,
-                             llvm::function_ref<void()> body) {
-  Value mine =
-      w->compare(arith::CmpIPredicate::eq, kernelWarp, w->index(number));
-  auto branch = scf::IfOp::create(w->b, mine, /*withElseRegion=*/false);
-  OpBuilder::InsertionGuard guard(w->b);
-  w->b.setInsertionPointToStart(branch.thenBlock());
-  forget();
-  body();
-  forget();
-}
-
-void SlicedKernel::inSlices(Side which, llvm::function_ref<void()> body) {
-  if (countSlices(which) == warps)
-    return body();
-  Value mine = w->compare(arith::CmpIPredicate::ult, kernelWarp,
-                          w->index(countSlices(which)));
-  auto branch = scf::IfOp::create(w->b, mine, /*withElseRegion=*/false);
-  OpBuilder::InsertionGuard guard(w->b);
-  w->b.setInsertionPointToStart(branch.thenBlock());
-  body();
-}
-
-SmallVector<Value> SlicedKernel::at(const Place &place,
-                                    ArrayRef<Value> indices) {
-  SmallVector<Value> result(indices);
-  if (place.doubled)
-    result.insert(result.begin(), stageIndex);
-  return result;
-}
-
-Value SlicedKernel::read(Place &place, ArrayRef<Value> indices,
-                         RankedTensorType type, bool transpose) {
-  place.everRead = true;
-  if (level >= 0)
-    place.lastRead = std::max(place.lastRead, interval);
-  return w->load(place.array, at(place, indices), type, transpose);
-}
-
-SmallVector<Value> SlicedKernel::writeAt(Place &place,
-                                         ArrayRef<Value> indices) {
-  if (level < 0 && place.written < 0)
-    place.written = interval;
-  return at(place, indices);
-}
-
-void SlicedKernel::write(Value value, Place &place, ArrayRef<Value> indices,
-                         bool transpose) {
-  w->store(value, place.array, writeAt(place, indices), transpose);
-}
-
-void SlicedKernel::emitOut(const Task &task) {
-  auto [offset, stride] =
-      getTokenOffset(task.arg, task.micro, w->mul(chunk, kTokens));
-  Value target = kernel.outs[task.number];
-  Type element = task.arg.getType();
-  if (getRank(task.value) == 1) {
-    warp::GlobalStoreOp::create(
-        w->b, w->toElement(evalVector(task.value, Axis::Rows), element), target,
-        offset, ValueRange{stride}, ValueRange{tokens}, 1);
-    return;
-  }
-  int64_t size = getSize(side);
-  Value left = size % 16 ? w->sub(w->index(size), firstRow) : w->index(16);
-  warp::GlobalStoreOp::create(
-      w->b, w->toElement(evalWide(task.value), element), target,
-      w->add(offset, firstRow), ValueRange{w->index(1), stride},
-      ValueRange{left, tokens}, std::gcd(size, int64_t(16)));
-}
-
-void SlicedKernel::emitSum(const Task &task) {
-  Value array = sumArrays[task.number];
-  if (getRank(task.value) == 0) {
-    Value sum = w->load(array, {w->index(0)}, w->along(Axis::Cols));
-    w->store(w->addf(sum, w->splat(evalNumber(task.value),
-                                   w->along(Axis::Cols))),
-             array, {w->index(0)});
-    return;
-  }
-  int64_t size = cast<RankedTensorType>(task.value.getType()).getDimSize(0);
-  for (int64_t first = 0; first < size; first += 16) {
-    Value sum = w->load(array, {w->index(first)}, w->along(Axis::Cols));
-    w->store(w->addf(sum, evalVector(task.value, Axis::Cols, first)), array,
-             {w->index(first)});
-  }
-}
-
-void SlicedKernel::emitTask(const Task &task) {
-  switch (task.type) {
-  case Task::Tile:
-    write(maskRows(evalWide(task.value), task.value),
-          tiles.find(task.value)->second, {w->index(0), firstRow},
-          /*transpose=*/true);
-    return;
-  case Task::StateTile:
-    for (int64_t part = 0; part < countSlices(Rows); ++part)
-      write(currentState[part], stateTile, {firstRow, w->index(16 * part)});
-    return;
-  case Task::Levels:
-    return emitLevels(levelTiles[task.number]);
-  case Task::SquareTile:
-    write(evalSquare(task.value), squares.find(task.value)->second,
-          {w->index(0), w->index(0)});
-    return;
-  case Task::Grams:
-    return emitGrams(task);
-  case Task::Pairs:
-    return emitPairs(task);
-  case Task::System: {
-    System &system = systems[task.number];
-    int64_t steps = cast<TriSolveOp>(task.op).getRhs().size();
-    for (auto [number, block] : llvm::enumerate(system.blocks))
-      write(evalSquare(block), system.source,
-            {w->index(number / steps), w->index(0),
-             w->index(number % steps * kTokens)});
-    warp::InverseOp::create(w->b, system.source.array, at(system.source, {}),
-                            system.inverse.array, writeAt(system.inverse, {}),
-                            steps);
-    return;
-  }
-  case Task::Vector: {
-    Place &place = vectors.find(task.value)->second;
-    Value input = task.op->getOperand(0);
-    if (side == None) {
-      Value vector = getRank(task.value) == 0
-                         ? w->splat(evalNumber(task.value),
-                                    w->along(Axis::Cols))
-                         : evalVector(task.value, Axis::Rows);
-      write(vector, place, {w->index(0), w->index(0)});
-      return;
-    }
-    if (getShape(input).kind == Kind::State && side == Cols) {
-      for (int64_t part = 0; part < countSlices(Rows); ++part)
-        write(warp::SumOp::create(w->b, w->along(Axis::Cols),
-                                  maskRows(evalState(input, part), Value())),
-              place, {warpId, w->index(16 * part)});
-      return;
-    }
-    if (isa<SumOp>(task.op) && getShape(input).kind == Kind::Wide)
-      write(warp::SumOp::create(w->b, w->along(Axis::Cols),
-                                maskRows(evalWide(input), input)),
-            place, {warpId, w->index(0)});
-    else
-      write(evalOwn(task.value), place, {w->index(0), firstRow});
-    return;
-  }
-  case Task::Out:
-    return emitOut(task);
-  case Task::Sum:
-    return emitSum(task);
-  case Task::Next:
-    for (int64_t part = 0; part < countSlices(Rows); ++part)
-      nextState[part] = evalState(task.value, part);
-    return;
-  }
-}
 
 void SlicedKernel::emitAhead(int number, const ChunkContext &context) {
   interval = number;
@@ -273,8 +101,7 @@ void SlicedKernel::emitSlicePass(Side which, int wanted) {
     auto [firstY, opY] = rank(y);
     if (firstX != firstY)
       return firstX < firstY;
-    return opX && opY ? opX != opY && opX->isBeforeInBlock(opY)
-                      : !opX && opY;
+    return opX && opY ? opX != opY && opX->isBeforeInBlock(opY) : !opX && opY;
   });
   for (const Task *task : mine)
     emitTask(*task);
@@ -396,8 +223,8 @@ void SlicedKernel::emitLoads(Value step, Value place) {
   Value rows = w->select(exists, getValidTokens(number), w->index(0));
   for (const Input &input : inputs) {
     ArgAttr arg = getArg(input.argument);
-    auto [offset, stride] = getTokenOffset(arg, getMicro(input.argument),
-                                           w->mul(number, kTokens));
+    auto [offset, stride] =
+        getTokenOffset(arg, getMicro(input.argument), w->mul(number, kTokens));
     IntegerAttr width;
     int64_t alignment = 1;
     if (getRank(input.argument) == 2) {
@@ -411,8 +238,8 @@ void SlicedKernel::emitLoads(Value step, Value place) {
   }
   if (savedTile.array) {
     Value sequence = w->add(w->mul(batch, kernel.H), head);
-    Value offset = w->mul(w->add(w->mul(sequence, chunks), number),
-                          stateRows * stateCols);
+    Value offset =
+        w->mul(w->add(w->mul(sequence, chunks), number), stateRows * stateCols);
     warp::AsyncLoadOp::create(
         w->b, kernel.checkpoints, offset, w->index(stateRows),
         w->select(exists, w->index(stateCols), w->index(0)), savedTile.array,
@@ -445,8 +272,7 @@ SmallVector<Value> SlicedKernel::emitInitialState() {
                    w->index(std::min<int64_t>(16, A - 16 * part))})));
   scf::YieldOp::create(w->b, loaded);
   w->b.setInsertionPointToStart(given.elseBlock());
-  scf::YieldOp::create(
-      w->b, SmallVector<Value>(parts, w->constant(0.0, type)));
+  scf::YieldOp::create(w->b, SmallVector<Value>(parts, w->constant(0.0, type)));
   return given.getResults();
 }
 
@@ -457,8 +283,8 @@ void SlicedKernel::emitFinalState(ValueRange final) {
   w->b.setInsertionPointToStart(wanted.thenBlock());
   const int64_t A = stateRows, B = stateCols;
   Value column = w->mul(kernelWarp, 16);
-  Value base = w->add(
-      w->mul(w->add(w->mul(batch, kernel.H), head), A * B), column);
+  Value base =
+      w->add(w->mul(w->add(w->mul(batch, kernel.H), head), A * B), column);
   Type element = cast<MemRefType>(kernel.finalState.getType()).getElementType();
   for (auto [part, value] : llvm::enumerate(final))
     warp::GlobalStoreOp::create(
@@ -588,8 +414,8 @@ void SlicedKernel::emit(GpuKernel built) {
     OpBuilder::InsertionGuard guard(w->b);
     w->b.setInsertionPointToStart(loop.getBody());
     Value step = round = loop.getInductionVar();
-    Value stage = ahead ? Value(arith::RemUIOp::create(w->b, step, w->index(2)))
-                        : first;
+    Value stage =
+        ahead ? Value(arith::RemUIOp::create(w->b, step, w->index(2))) : first;
     ChunkContext now = contextOf(step, stage), next;
     if (ahead)
       next = contextOf(w->add(step, w->index(1)), w->sub(w->index(1), stage));

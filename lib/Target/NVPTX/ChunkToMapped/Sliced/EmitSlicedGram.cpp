@@ -1,6 +1,8 @@
-//===- EmitSlicedGram.cpp - Decay-Grams and their cotangents in slices -----===//
+//===- EmitSlicedGram.cpp - Decay-Grams and their cotangents in slices
+//-----===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The dyadic factorisation (chunk_math 3.2, 4.1): a pair of tokens belongs to
@@ -8,7 +10,8 @@
 // factors over intervals that end at the block's midpoint. Each token is either
 // in the right half of its block, as a row, or in the left one, as a column: so
 // a row and a column operand share one scaled matrix a level, and a level's
-// tiles have 8 tokens of each. The same tiles serve the Gram and its cotangents.
+// tiles have 8 tokens of each. The same tiles serve the Gram and its
+// cotangents.
 //
 //===----------------------------------------------------------------------===//
 
@@ -31,7 +34,8 @@ const SlicedKernel::Tables &SlicedKernel::getTables(Value decay, int levels) {
   for (; table.built < levels; ++table.built) {
     int level = table.built;
     int64_t distance = int64_t(1) << level;
-    Value other = warp::ShuffleColsOp::create(w->b, type, table.total, distance);
+    Value other =
+        warp::ShuffleColsOp::create(w->b, type, table.total, distance);
     Value right = w->has(distance, Axis::Cols, type);
     Value before = table.before[level], behind = table.behind[level];
     table.before[level + 1] =
@@ -90,8 +94,8 @@ void SlicedKernel::emitLevels(LevelTiles &entry) {
                      ? x[a]
                      : maskRows(evalWide(entry.rows[a]), entry.rows[a]);
     Value right = maskRows(evalWide(entry.cols[b]), entry.cols[b]);
-    Value sum = warp::SumOp::create(w->b, w->along(Axis::Cols),
-                                    w->mulf(left, right));
+    Value sum =
+        warp::SumOp::create(w->b, w->along(Axis::Cols), w->mulf(left, right));
     write(sum, entry.diagonal, {w->index(number), warpId, w->index(0)});
   }
   for (int level = 0; level < 4; ++level) {
@@ -110,9 +114,9 @@ void SlicedKernel::emitLevels(LevelTiles &entry) {
       for (size_t i = 0; i < halves.size(); i += 2) {
         Value value = halves[i];
         if (i + 1 < halves.size())
-          value = warp::ConcatOp::create(
-              w->b, w->square(policy.type),
-              ValueRange{halves[i], halves[i + 1]}, 1);
+          value =
+              warp::ConcatOp::create(w->b, w->square(policy.type),
+                                     ValueRange{halves[i], halves[i + 1]}, 1);
         write(value, place, {w->index(level), w->index(8 * i), firstRow},
               /*transpose=*/true);
       }
@@ -147,9 +151,8 @@ void SlicedKernel::emitGrams(const Task &task) {
   }
   for (auto &[gram, offsets] : wanted) {
     Place &place = grams.find(gram)->second;
-    Value block =
-        warp::ExtractOp::create(w->b, w->fragment(8, 8), sum,
-                                w->b.getDenseI64ArrayAttr(offsets));
+    Value block = warp::ExtractOp::create(w->b, w->fragment(8, 8), sum,
+                                          w->b.getDenseI64ArrayAttr(offsets));
     warp::StoreLevelOp::create(w->b, block, place.array,
                                writeAt(place, {w->index(0), w->index(0)}),
                                int64_t(1) << task.second);
@@ -181,8 +184,8 @@ Value SlicedKernel::emitGramSquare(DecayGramOp op, Value gram) {
                                 w->along(Axis::Rows)));
       diagonal = keepDiagonal(w->expand(sum));
     }
-  Value below = read(grams.find(gram)->second, {w->index(0), w->index(0)},
-                     w->square());
+  Value below =
+      read(grams.find(gram)->second, {w->index(0), w->index(0)}, w->square());
   return w->select(w->compare(arith::CmpIPredicate::slt, col, row), below,
                    diagonal);
 }
@@ -273,7 +276,6 @@ void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
   for (int level = 0; level < 4; ++level) {
     int64_t distance = int64_t(1) << level;
     Value number = w->index(level);
-    Value isRight = w->has(distance, Axis::Cols, type);
     const Tables table = getTables(op.getDecay(), level);
     Value before = table.before[level], behind = table.behind[level];
     SmallVector<Value> scaled =
@@ -290,12 +292,12 @@ void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
           return a < rows && b < cols && op.getCotangent(a, b);
         };
         if (related(i, j) || related(j, i))
-          sum = w->mma(w->toOperand(scaled[j]),
-                       read(entry.tile,
-                            {w->index(i), w->index(j), number, w->index(0),
-                             w->index(0)},
-                            type),
-                       sum);
+          sum = w->mma(
+              w->toOperand(scaled[j]),
+              read(entry.tile,
+                   {w->index(i), w->index(j), number, w->index(0), w->index(0)},
+                   type),
+              sum);
       }
       if (row)
         dx[i] = addHalf(dx[i], sum, before, distance, /*right=*/true);
@@ -329,9 +331,9 @@ void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
     for (int64_t b = 0; b < cols; ++b) {
       if (!op.getCotangent(a, b) || op.getMask(a, b) != "diagonal")
         continue;
-      Value diagonal = w->expand(
-          read(entry.diagonal, {w->index(diagonals++), w->index(0)},
-               w->along(Axis::Cols)));
+      Value diagonal =
+          w->expand(read(entry.diagonal, {w->index(diagonals++), w->index(0)},
+                         w->along(Axis::Cols)));
       bool own = operands.rowAfter[a] && operands.colBefore[b];
       Value weight = own ? w->mulf(diagonal, decay) : diagonal;
       Value row = evalWide(op.getRows()[a]), col = evalWide(op.getCols()[b]);

@@ -1,6 +1,8 @@
-//===- EmitSlices.cpp - A chunk program's values in one slice --------------===//
+//===- EmitSlices.cpp - A chunk program's values in one slice
+//--------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // A slice has 16 channels as rows and the chunk's tokens as columns, so that a
@@ -22,18 +24,16 @@ static constexpr int64_t kTokens = 16;
 
 Value SlicedKernel::maskRows(Value value, Value of) {
   int64_t size = getSize(side);
-  if (size % 16 == 0 ||
-      (of && facts.getPadding(of, /*channels=*/true) == 0.0))
+  if (size % 16 == 0 || (of && facts.getPadding(of, /*channels=*/true) == 0.0))
     return value;
   RankedTensorType vector = w->along(Axis::Rows, w->b.getI32Type());
-  Value left = arith::IndexCastOp::create(
-      w->b, w->b.getI32Type(), w->sub(w->index(size), firstRow));
+  Value left = arith::IndexCastOp::create(w->b, w->b.getI32Type(),
+                                          w->sub(w->index(size), firstRow));
   Value inside = w->compare(arith::CmpIPredicate::slt, w->positions(Axis::Rows),
                             w->splat(left, vector));
   auto type = cast<RankedTensorType>(value.getType());
   if (warp::isFragment(type))
-    inside = warp::ExpandOp::create(
-        w->b, type.clone(w->b.getI1Type()), inside);
+    inside = warp::ExpandOp::create(w->b, type.clone(w->b.getI1Type()), inside);
   return w->select(inside, value, w->constant(0.0, type));
 }
 
@@ -52,8 +52,8 @@ Value SlicedKernel::loadTile(Value value, Value channel, bool transpose) {
   if (isa<BlockArgument>(value)) {
     Value at;
     Value array = getInputArray(value, at);
-    return w->toOperand(w->load(array, {at, w->index(0), channel}, w->square(),
-                                transpose));
+    return w->toOperand(
+        w->load(array, {at, w->index(0), channel}, w->square(), transpose));
   }
   return read(tiles.find(value)->second, {w->index(0), channel}, w->square(),
               transpose);
@@ -92,11 +92,10 @@ Value SlicedKernel::computeWide(Value value) {
     return w->expand(evalOwn(input));
   }
   if (auto rows = dyn_cast<IdentityRowsOp>(op)) {
-    Value limit =
-        arith::IndexCastOp::create(w->b, w->b.getI32Type(), tokens);
-    Value inside = w->compare(
-        arith::CmpIPredicate::slt, w->positions(Axis::Cols),
-        w->splat(limit, w->along(Axis::Cols, w->b.getI32Type())));
+    Value limit = arith::IndexCastOp::create(w->b, w->b.getI32Type(), tokens);
+    Value inside =
+        w->compare(arith::CmpIPredicate::slt, w->positions(Axis::Cols),
+                   w->splat(limit, w->along(Axis::Cols, w->b.getI32Type())));
     return w->select(w->expand(inside), evalWide(rows.getInput()),
                      w->constant(rows.getValue().convertToDouble(), type));
   }
@@ -127,16 +126,16 @@ Value SlicedKernel::computeWide(Value value) {
 
 /// Sums over tokens by a product with a matrix of zeros and ones.
 Value SlicedKernel::emitScan(Value x, bool exclusive, bool reverse) {
-  Value ones = w->toOperand(w->load(
-      scanArray, {w->index(reverse ? 5 : 4), w->index(0), w->index(0)},
-      w->square()));
+  Value ones = w->toOperand(
+      w->load(scanArray, {w->index(reverse ? 5 : 4), w->index(0), w->index(0)},
+              w->square()));
   return w->mma(w->toOperand(x), ones,
                 exclusive ? w->constant(0.0, w->square()) : x);
 }
 
 Value SlicedKernel::emitProduct(MatmulOp op) {
-  Value sum = op.getAcc() ? evalWide(op.getAcc())
-                          : w->constant(0.0, w->square());
+  Value sum =
+      op.getAcc() ? evalWide(op.getAcc()) : w->constant(0.0, w->square());
   Value lhs = resolve(op.getLhs()), rhs = resolve(op.getRhs());
   if (getShape(rhs).kind != Kind::State) {
     Value square = read(squares.find(lhs)->second, {w->index(0), w->index(0)},
@@ -146,9 +145,9 @@ Value SlicedKernel::emitProduct(MatmulOp op) {
   if (!op.getTransposeRhs()) {
     // Tokens x rows of the state, times the state: its columns are ours.
     for (int64_t part = 0; part < countSlices(Rows); ++part)
-      sum = w->mma(w->toOperand(evalState(rhs, part)),
-                   loadTile(lhs, w->index(16 * part), /*transpose=*/false),
-                   sum);
+      sum =
+          w->mma(w->toOperand(evalState(rhs, part)),
+                 loadTile(lhs, w->index(16 * part), /*transpose=*/false), sum);
     return sum;
   }
   // Tokens x columns of the state, times its transpose: its rows are ours.
@@ -211,9 +210,8 @@ Value SlicedKernel::computeState(Value value, int64_t part) {
   RankedTensorType type = w->square();
   if (value == checkpoint) {
     noteInput();
-    return w->extend(w->load(savedTile.array,
-                             {stageIndex, firstRow, w->index(16 * part)},
-                             type));
+    return w->extend(w->load(
+        savedTile.array, {stageIndex, firstRow, w->index(16 * part)}, type));
   }
   Operation *op = value.getDefiningOp();
   if (std::optional<double> number = VectorBuilder::getConstant(value))

@@ -1,6 +1,7 @@
 //===- SlicedKernel.h - A chunk program in slices of channels ---*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The mapping of programs that go to and fro between channels and columns of
@@ -76,7 +77,8 @@ private:
   };
 
   //===--------------------------------------------------------------------===//
-  // SlicedProgram.cpp: shapes, what is stored, levels
+  // SlicedProgram.cpp: shapes, the analysis; SlicedLevels.cpp: what is stored
+  // when
   //===--------------------------------------------------------------------===//
 
   /// Something that is computed at a level and stored.
@@ -96,8 +98,8 @@ private:
     } type;
     Value value;
     Operation *op = nullptr;
-    Side side = None; // None: one warp's work
-    int level = 0; // from kAhead on: computed a chunk ahead
+    Side side = None;    // None: one warp's work
+    int level = 0;       // from kAhead on: computed a chunk ahead
     unsigned number = 0; // of an out, a sum, an entry of levelTiles
     /// Grams: first of two rows, and the level. Pairs: row and column.
     unsigned first = 0, second = 0;
@@ -136,8 +138,8 @@ private:
     Side side = None;
     int level = 0;
     Place rowTile, colTile; // [4, 8 rows, D], [4, 8 cols, D]
-    /// Pairs with a diagonal that is no product of tiles: sums over channels, in
-    /// parts.
+    /// Pairs with a diagonal that is no product of tiles: sums over channels,
+    /// in parts.
     SmallVector<std::pair<unsigned, unsigned>> diagonals;
     SmallVector<bool> ownDecay;
     Place diagonal; // [diagonals, parts, 16]
@@ -166,7 +168,9 @@ private:
   ArgAttr getArg(Value value) const { return facts.getArg(value); }
   int64_t getMicro(Value argument) const;
   Value resolve(Value value) const { return facts.resolve(value); }
-  int64_t getSize(Side side) const { return side == Rows ? stateRows : stateCols; }
+  int64_t getSize(Side side) const {
+    return side == Rows ? stateRows : stateCols;
+  }
   int64_t countSlices(Side side) const {
     return getPaddedChannels(getSize(side)) / 16;
   }

@@ -1,6 +1,8 @@
-//===- WarpBuilder.cpp - Short names for a warp's operations ---------------===//
+//===- WarpBuilder.cpp - Short names for a warp's operations
+//---------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
@@ -129,8 +131,7 @@ Value WarpBuilder::positions(Axis axis) {
 Value WarpBuilder::has(int64_t bit, Axis axis, Type like) {
   RankedTensorType vector = along(axis, b.getI32Type());
   Value bits = arith::AndIOp::create(b, positions(axis), integers(bit, vector));
-  Value found =
-      compare(arith::CmpIPredicate::ne, bits, integers(0, vector));
+  Value found = compare(arith::CmpIPredicate::ne, bits, integers(0, vector));
   return warp::isFragment(like) ? expand(found) : found;
 }
 

@@ -1,6 +1,7 @@
 //===- WarpBuilder.h - Short names for a warp's operations ------*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // What every emitter of a mapped kernel says often: constants, conversions,
