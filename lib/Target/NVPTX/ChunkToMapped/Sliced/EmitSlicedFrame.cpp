@@ -76,17 +76,8 @@ void SlicedKernel::enter(const ChunkContext &context, int nextLevel) {
 
 void SlicedKernel::emitSlicePass(Side which, int wanted) {
   side = which;
-  // Grams and their cotangents first: they need the decays' products one level
-  // after the other, all else those over the whole chunk.
-  for (auto &[op, entry] : pairs) {
-    auto adjoint = cast<DecayGramAdjointOp>(op);
-    if (levelTiles[entry.tiles].side == which &&
-        levelInSlice(adjoint.getDecayGradient(), /*state=*/false, which) ==
-            wanted)
-      emitGramAdjoint(adjoint);
-  }
-  // Then in the order in which the program has them, which keeps the fewest
-  // values for later.
+  // Grams first, then tasks in the order in which the program has them, which
+  // keeps the fewest values for later.
   SmallVector<const Task *> mine;
   for (const Task &task : tasks)
     if (task.side == which && task.level == wanted && isWanted(task))

@@ -1,6 +1,7 @@
-//===- EmitSlicedTasks.cpp - What is computed and stored at a level --------===//
+//===- EmitSlicedTasks.cpp - What is computed at a level -------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // One task each, and the accesses to shared memory, which note the interval in
@@ -38,9 +39,6 @@ void SlicedKernel::forget() {
 }
 
 void SlicedKernel::renewLanes() {
-  // In every other interval: it costs some instructions.
-  if (interval % 2 && firstRow)
-    return;
   warpId = warp::RenewLanesOp::create(w->b, w->b.getIndexType(), round);
   firstRow = w->mul(warpId, 16);
 }

@@ -285,13 +285,12 @@ Value SlicedKernel::computeOwn(Value value) {
   if (isa<TokenSumOp>(op) && mine)
     return warp::SumOp::create(w->b, type, evalWide(op->getOperand(0)));
   if (isa<SumOp>(op) && side == Rows && isStatesProduct(op->getOperand(0))) {
-    // Rows of both states are at hand where products with them are made; the
-    // sums are the diagonal of one more.
-    Value product = w->constant(0.0, w->square());
+    // Rows of both states are at hand where products with them are made.
+    Value sum;
     for (int64_t part = 0; part < countSlices(Cols); ++part)
-      product = w->mma(loadStateRows(state, part),
-                       loadStateRows(checkpoint, part), product);
-    return warp::SumOp::create(w->b, type, keepDiagonal(product));
+      sum = w->fma(w->extend(loadStateRows(state, part)),
+                   w->extend(loadStateRows(checkpoint, part)), sum);
+    return warp::SumOp::create(w->b, type, sum);
   }
   if (isPointwise(op)) {
     IRMapping map;
