@@ -1,4 +1,4 @@
-//===- EventChain.cpp - The chain of events as a table ---------------------===//
+//===- EventChain.cpp - The chain of events as a table --------------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,5 +1,4 @@
-//===- Explain.cpp - What was derived, in plain words
-//----------------------===//
+//===- Explain.cpp - What was derived, in plain words ---------------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM
 // Exceptions.

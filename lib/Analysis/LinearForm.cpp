@@ -1,4 +1,4 @@
-//===- LinearForm.cpp - Column-side values as sums of reads ----------------===//
+//===- LinearForm.cpp - Column-side values as sums of reads ---------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,4 +1,4 @@
-//===- RangeAnalysis.cpp - Intervals from declared ranges ------------------===//
+//===- RangeAnalysis.cpp - Intervals from declared ranges -----------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,5 +1,4 @@
-//===- WorkCount.cpp - Matrix products of a chunk program
-//------------------===//
+//===- WorkCount.cpp - Matrix products of a chunk program -----------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM
 // Exceptions.

@@ -1,4 +1,4 @@
-//===- DeltaChunkOps.cpp - Verifiers and syntax of the chunk program -------===//
+//===- DeltaChunkOps.cpp - Verifiers and syntax of the chunk program ------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,4 +1,4 @@
-//===- DeltaEventOps.cpp - Verifiers of events -----------------------------===//
+//===- DeltaEventOps.cpp - Verifiers of events ----------------------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,4 +1,4 @@
-//===- DeltaFolders.cpp - Folds of the delta dialect ------------------------===//
+//===- DeltaFolders.cpp - Folds of the delta dialect ----------------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,4 +1,4 @@
-//===- Cotangents.cpp - Cotangents while differentiating --------------------===//
+//===- Cotangents.cpp - Cotangents while differentiating ------------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM
 // Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

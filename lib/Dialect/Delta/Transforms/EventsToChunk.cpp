@@ -1,4 +1,4 @@
-//===- EventsToChunk.cpp - The chunk program from the events ---------------===//
+//===- EventsToChunk.cpp - The chunk program from the events --------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

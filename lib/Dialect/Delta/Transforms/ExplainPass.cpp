@@ -1,4 +1,4 @@
-//===- ExplainPass.cpp - The report of --explain as a pass -----------------===//
+//===- ExplainPass.cpp - The report of --explain as a pass ----------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,4 +1,4 @@
-//===- SimplifyEvents.cpp - Events with the least work ---------------------===//
+//===- SimplifyEvents.cpp - Events with the least work --------------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

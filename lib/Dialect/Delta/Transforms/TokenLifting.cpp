@@ -1,4 +1,4 @@
-//===- TokenLifting.cpp - One token's values for C tokens ------------------===//
+//===- TokenLifting.cpp - One token's values for C tokens -----------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,4 +1,4 @@
-//===- VectorBuilder.cpp - Folding builder of elementwise algebra ----------===//
+//===- VectorBuilder.cpp - Folding builder of elementwise algebra ---------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

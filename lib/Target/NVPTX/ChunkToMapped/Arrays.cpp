@@ -1,4 +1,4 @@
-//===- Arrays.cpp - The shared arrays of a forward kernel ------------------===//
+//===- Arrays.cpp - The shared arrays of a forward kernel -----------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,4 +1,4 @@
-//===- ChunkToMapped.cpp - From the chunk program to a GPU kernel ----------===//
+//===- ChunkToMapped.cpp - From the chunk program to a GPU kernel ---------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,4 +1,4 @@
-//===- EmitDecay.cpp - Decay products and decay-Grams ----------------------===//
+//===- EmitDecay.cpp - Decay products and decay-Grams ---------------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,4 +1,4 @@
-//===- EmitKernel.cpp - The frame of the forward kernel --------------------===//
+//===- EmitKernel.cpp - The frame of the forward kernel -------------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,4 +1,4 @@
-//===- EmitState.cpp - The state slice of the forward kernel ---------------===//
+//===- EmitState.cpp - The state slice of the forward kernel --------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,5 +1,4 @@
-//===- MapBackward.cpp - Mapping of gradients' chunk programs
-//--------------===//
+//===- MapBackward.cpp - Mapping of gradients' chunk programs -------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM
 // Exceptions.

@@ -1,4 +1,4 @@
-//===- Mapping.cpp - How a chunk program is laid out on a GPU --------------===//
+//===- Mapping.cpp - How a chunk program is laid out on a GPU -------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,4 +1,4 @@
-//===- Program.cpp - What a chunk program asks of each slice ---------------===//
+//===- Program.cpp - What a chunk program asks of each slice --------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,5 +1,4 @@
-//===- Columns.cpp - Columns moving between lanes, sums
-//--------------------===//
+//===- Columns.cpp - Columns moving between lanes, sums -------------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM
 // Exceptions.

@@ -1,4 +1,4 @@
-//===- Accesses.cpp - Who touches which shared array -----------------------===//
+//===- Accesses.cpp - Who touches which shared array ----------------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,4 +1,4 @@
-//===- InsertBarriers.cpp - Order the accesses to shared memory ------------===//
+//===- InsertBarriers.cpp - Order the accesses to shared memory -----------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

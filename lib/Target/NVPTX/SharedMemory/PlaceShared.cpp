@@ -1,4 +1,4 @@
-//===- PlaceShared.cpp - Give every shared array its place -----------------===//
+//===- PlaceShared.cpp - Give every shared array its place ----------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

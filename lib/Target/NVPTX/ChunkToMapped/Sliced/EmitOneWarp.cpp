@@ -1,5 +1,4 @@
-//===- EmitOneWarp.cpp - C x C matrices, vectors and numbers
-//---------------===//
+//===- EmitOneWarp.cpp - C x C matrices, vectors and numbers --------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM
 // Exceptions.

@@ -1,5 +1,4 @@
-//===- EmitSlicedFrame.cpp - The loop over chunks and its levels
-//-----------===//
+//===- EmitSlicedFrame.cpp - The loop over chunks and its levels ----------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM
 // Exceptions.

@@ -1,5 +1,4 @@
-//===- EmitSlicedGram.cpp - Decay-Grams and their cotangents in slices
-//-----===//
+//===- EmitSlicedGram.cpp - Decay-Grams and their cotangents in slices ----===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM
 // Exceptions.

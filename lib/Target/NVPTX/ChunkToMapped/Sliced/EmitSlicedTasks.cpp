@@ -1,4 +1,4 @@
-//===- EmitSlicedTasks.cpp - What is computed at a level -------------------===//
+//===- EmitSlicedTasks.cpp - What is computed at a level ------------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM
 // Exceptions.

@@ -1,5 +1,4 @@
-//===- EmitSlices.cpp - A chunk program's values in one slice
-//--------------===//
+//===- EmitSlices.cpp - A chunk program's values in one slice -------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM
 // Exceptions.

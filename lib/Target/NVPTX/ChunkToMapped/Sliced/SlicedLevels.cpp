@@ -1,5 +1,4 @@
-//===- SlicedLevels.cpp - What a sliced kernel stores, and when
-//------------===//
+//===- SlicedLevels.cpp - What a sliced kernel stores, and when -----------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM
 // Exceptions.

@@ -1,5 +1,4 @@
-//===- SlicedProgram.cpp - What a sliced kernel is made of
-//-----------------===//
+//===- SlicedProgram.cpp - What a sliced kernel is made of ----------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM
 // Exceptions.

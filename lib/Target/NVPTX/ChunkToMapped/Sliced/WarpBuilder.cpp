@@ -1,5 +1,4 @@
-//===- WarpBuilder.cpp - Short names for a warp's operations
-//---------------===//
+//===- WarpBuilder.cpp - Short names for a warp's operations --------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM
 // Exceptions.

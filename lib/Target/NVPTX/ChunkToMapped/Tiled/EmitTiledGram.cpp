@@ -1,4 +1,4 @@
-//===- EmitTiledGram.cpp - Decay-Grams and their cotangents by tiles -------===//
+//===- EmitTiledGram.cpp - Decay-Grams and their cotangents by tiles ------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,4 +1,4 @@
-//===- EmitTiles.cpp - A chunk program's values at one tile ----------------===//
+//===- EmitTiles.cpp - A chunk program's values at one tile ---------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

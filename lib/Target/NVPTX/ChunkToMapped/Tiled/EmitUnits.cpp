@@ -1,4 +1,4 @@
-//===- EmitUnits.cpp - The steps of a tiled kernel and their frame ---------===//
+//===- EmitUnits.cpp - The steps of a tiled kernel and their frame --------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

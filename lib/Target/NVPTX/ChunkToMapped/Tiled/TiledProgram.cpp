@@ -1,4 +1,4 @@
-//===- TiledProgram.cpp - What a tiled kernel stores -----------------------===//
+//===- TiledProgram.cpp - What a tiled kernel stores ----------------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
