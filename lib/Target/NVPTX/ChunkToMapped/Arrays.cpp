@@ -172,7 +172,8 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
 
   for (Node node : program.nodes)
     if (auto op = node.value.getDefiningOp<DecayGramOp>())
-      if (op.getScheme() == DecayScheme::Exact || op.getLeaf() < tokens)
+      if (op.getScheme() == DecayScheme::Exact ||
+          static_cast<int64_t>(op.getLeaf()) < tokens)
         gram = getTileType({window, 1}, tokens, tokens, f32);
   if (mapping.kSplit > 1)
     for (Node node : program.nodes)
