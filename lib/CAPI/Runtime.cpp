@@ -14,6 +14,8 @@
 
 #include "delta/Runtime/LaunchCheck.h"
 
+#include <sys/mman.h>
+
 #include <limits>
 
 using namespace delta;
@@ -325,6 +327,24 @@ static Status readArrays(const runtime::Signature &signature,
 static constexpr double kSerialFlops = 256e3;
 
 /// Precondition: the launch was checked, and the kernel's mutex is held.
+/// Large arrays that are written may be fresh memory, and a page fault for every
+/// 4 KiB of them takes longer than the kernel: asks for pages of 2 MiB. A hint;
+/// what the system makes of it does not matter.
+static void preferHugePages(const delta_array &array) {
+#ifdef MADV_HUGEPAGE
+  constexpr uintptr_t kPage = uintptr_t(2) << 20;
+  uintptr_t bytes = runtime::sizeOf(*toDType(array.dtype));
+  for (size_t axis = 0; axis < array.rank; ++axis)
+    bytes *= static_cast<uintptr_t>(array.shape[axis]);
+  if (!array.data || bytes < 16 * kPage)
+    return;
+  uintptr_t first = reinterpret_cast<uintptr_t>(array.data);
+  uintptr_t begin = (first + kPage - 1) / kPage * kPage;
+  uintptr_t end = (first + bytes) / kPage * kPage;
+  madvise(reinterpret_cast<void *>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
+
 static Status launchOnCpu(delta_kernel &kernel, const delta_launch &launch,
                           const runtime::LaunchSizes &sizes,
                           const std::vector<double> &attrs) {
@@ -351,6 +371,10 @@ static Status launchOnCpu(delta_kernel &kernel, const delta_launch &launch,
     kernel.out.push_back(place(*launch.checkpoints));
   kernel.out.push_back(launch.final_state ? place(*launch.final_state)
                                           : nullptr);
+  for (size_t i = 0; i < launch.num_outputs; ++i)
+    preferHugePages(launch.outputs[i]);
+  if (launch.checkpoints && !backward)
+    preferHugePages(*launch.checkpoints);
   kernel.dims[0] = sizes.B;
   kernel.dims[1] = sizes.T;
   kernel.dims[2] = sizes.H;
