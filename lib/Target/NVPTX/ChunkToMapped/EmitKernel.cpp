@@ -1,6 +1,7 @@
 //===- EmitKernel.cpp - The frame of the forward kernel -------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Who this CTA is, the window loop with its asynchronous loads, the state
@@ -63,8 +64,8 @@ RankedTensorType Emitter::along(int64_t size, Axis axis, Type type) {
 
 Value Emitter::constant(double value, RankedTensorType type) {
   return arith::ConstantOp::create(
-      b, DenseElementsAttr::get(type, b.getFloatAttr(type.getElementType(),
-                                                     value)));
+      b, DenseElementsAttr::get(type,
+                                b.getFloatAttr(type.getElementType(), value)));
 }
 
 Value Emitter::zeros(RankedTensorType type) { return constant(0.0, type); }
@@ -128,8 +129,8 @@ Value Emitter::select(Value condition, Value x, Value y) {
 }
 
 Value Emitter::getPositions(Axis axis) {
-  return warp::PositionsOp::create(
-      b, along(program.chunk, axis, b.getI32Type()));
+  return warp::PositionsOp::create(b,
+                                   along(program.chunk, axis, b.getI32Type()));
 }
 
 Value Emitter::toI32(Value value) {
@@ -139,8 +140,8 @@ Value Emitter::toI32(Value value) {
 Value Emitter::load(Value array, ValueRange at, RankedTensorType type,
                     bool transpose) {
   Type element = cast<warp::SharedType>(array.getType()).getElementType();
-  auto op = warp::SharedLoadOp::create(b, type.clone(element), array, at,
-                                       transpose);
+  auto op =
+      warp::SharedLoadOp::create(b, type.clone(element), array, at, transpose);
   return op.getResult();
 }
 
@@ -185,8 +186,8 @@ Value Emitter::getUniform(Value value) {
     for (int64_t first = 0; first < channels; first += 16) {
       llvm::SaveAndRestore at(slice, index(first));
       llvm::SaveAndRestore whole(half, -1);
-      Value part = maskChannels(getFree({input, Form::Channels}), input,
-                                channels, 0.0);
+      Value part =
+          maskChannels(getFree({input, Form::Channels}), input, channels, 0.0);
       dropSlice();
       total = arith::AddFOp::create(b, total, expand(part, fragment(8, 16)));
     }
@@ -303,7 +304,8 @@ void Emitter::emitPrologue() {
   firstColumn = mul(block, mapping.blockCols);
   // Warps that prepare come first.
   if (mapping.isOverlapped())
-    prepares = compare(arith::CmpIPredicate::ult, warpId, index(mapping.window));
+    prepares =
+        compare(arith::CmpIPredicate::ult, warpId, index(mapping.window));
   warpColumn = getWarpColumn(warpId);
   windows = arith::CeilDivUIOp::create(b, kernel.T,
                                        index(program.chunk * mapping.window));
@@ -461,8 +463,8 @@ SmallVector<Value> Emitter::emitChunks(ValueRange state,
   SmallVector<Value> next = emitStateSlice(carried.take_front(state.size()));
   refill();
   if (saves)
-    next.push_back(add(carried.back(),
-                       index(program.stateRows * program.stateCols)));
+    next.push_back(
+        add(carried.back(), index(program.stateRows * program.stateCols)));
   scf::YieldOp::create(b, next);
   return chunks.getResults().take_front(state.size());
 }
@@ -504,7 +506,8 @@ SmallVector<Value> Emitter::emitOverlapped(Value number, ValueRange state) {
   // Window `number` is prepared, the one before it is worked on.
   warp::AsyncWaitOp::create(b, 0);
   renewLanes(number);
-  emitLoads(number, [](const StagedInput &input) { return input.forStateOnly; });
+  emitLoads(number,
+            [](const StagedInput &input) { return input.forStateOnly; });
   emitLoads(add(number, index(1)),
             [](const StagedInput &input) { return !input.forStateOnly; });
   auto role = scf::IfOp::create(b, TypeRange(state), prepares,
@@ -512,9 +515,9 @@ SmallVector<Value> Emitter::emitOverlapped(Value number, ValueRange state) {
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(role.thenBlock());
   window = number;
-  auto some = scf::IfOp::create(
-      b, compare(arith::CmpIPredicate::ult, number, windows),
-      /*withElseRegion=*/false);
+  auto some =
+      scf::IfOp::create(b, compare(arith::CmpIPredicate::ult, number, windows),
+                        /*withElseRegion=*/false);
   {
     OpBuilder::InsertionGuard inner(b);
     b.setInsertionPointToStart(some.thenBlock());
@@ -561,8 +564,8 @@ void Emitter::emitKernel() {
     b.setInsertionPointToStart(loop.getBody());
     Value number = loop.getInductionVar();
     ValueRange state = loop.getRegionIterArgs();
-    SmallVector<Value> next = overlapped ? emitOverlapped(number, state)
-                                         : emitInTurn(number, state);
+    SmallVector<Value> next =
+        overlapped ? emitOverlapped(number, state) : emitInTurn(number, state);
     scf::YieldOp::create(b, next);
   }
   warpId = kernelWarp;

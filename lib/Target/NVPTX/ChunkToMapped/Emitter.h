@@ -1,6 +1,7 @@
 //===- Emitter.h - Building the forward kernel ------------------*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The builder of a mapped kernel: EmitKernel.cpp has the frame, EmitFree.cpp
@@ -25,7 +26,7 @@ namespace mlir::delta::gpumap {
 /// value is 1. `total` is the product over all rows, in every row.
 struct DyadicTables {
   Value before[5], behind[5]; // for s = 1, 2, 4, 8, 16
-  Value w; // with 1 in padding channels
+  Value w;                    // with 1 in padding channels
   Value total;
   int built = 0; // levels
 };
@@ -92,7 +93,8 @@ private:
   Value getStage(Value window, int64_t stages);
   /// That of the input's array for the window being worked on.
   Value getStageOf(const StagedInput &input);
-  /// Indices of a chunk's transfers: the stage, if there are any, and the chunk.
+  /// Indices of a chunk's transfers: the stage, if there are any, and the
+  /// chunk.
   SmallVector<Value> getTransferIndices();
   /// The kernel's array for an `in` or `param`.
   Value getArray(ArgAttr arg) const;
@@ -274,8 +276,8 @@ private:
   bool beforeWindows = false;
   llvm::DenseMap<Value, Value> tiles; // loaded in the current slice
 
-  llvm::DenseMap<Node, Value> memo;      // free slice, one chunk
-  SmallVector<Node> sliceMemo;           // entries to drop after a slice
+  llvm::DenseMap<Node, Value> memo;           // free slice, one chunk
+  SmallVector<Node> sliceMemo;                // entries to drop after a slice
   llvm::DenseMap<Value, DyadicTables> tables; // of the current slice
   llvm::DenseMap<Value, DecayFactors> factors;
   llvm::DenseMap<Value, Value> uniforms, columns;

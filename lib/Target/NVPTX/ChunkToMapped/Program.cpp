@@ -1,6 +1,7 @@
 //===- Program.cpp - What a chunk program asks of each slice --------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Demands are propagated from the results to the arguments; whatever the state
@@ -23,8 +24,7 @@ using namespace mlir::delta::gpumap;
 bool gpumap::isPointwise(Operation *op) {
   return op && !isa<BroadcastOp, arith::ConstantOp>(op) &&
          op->getNumResults() == 1 && op->getNumOperands() > 0 &&
-         op->getNumRegions() == 0 &&
-         OpTrait::hasElementwiseMappableTraits(op);
+         op->getNumRegions() == 0 && OpTrait::hasElementwiseMappableTraits(op);
 }
 
 ArgAttr Program::getArg(Value value) const {
@@ -75,9 +75,8 @@ LogicalResult Program::checkShapes() {
               "has save_every = "
            << every << "; use --save-every=1";
   if (!type.getElementType().isF32())
-    return function.emitError()
-           << "the GPU mapping computes in f32, but got "
-           << type.getElementType();
+    return function.emitError() << "the GPU mapping computes in f32, but got "
+                                << type.getElementType();
   return success();
 }
 
@@ -89,14 +88,14 @@ void Program::findDependences() {
         getArg(argument).getKind() == ArgKind::State)
       perToken.insert(argument);
   for (Operation &op : function.front()) {
-    bool depends = llvm::any_of(
-        op.getOperands(), [&](Value v) { return dependent.contains(v); });
-    bool tokens = llvm::any_of(
-        op.getOperands(), [&](Value v) { return perToken.contains(v); });
+    bool depends = llvm::any_of(op.getOperands(),
+                                [&](Value v) { return dependent.contains(v); });
+    bool tokens = llvm::any_of(op.getOperands(),
+                               [&](Value v) { return perToken.contains(v); });
     bool shaped =
-        isPointwise(&op) &&
-        llvm::any_of(op.getOperands(),
-                     [&](Value v) { return stateShaped.contains(v); });
+        isPointwise(&op) && llvm::any_of(op.getOperands(), [&](Value v) {
+          return stateShaped.contains(v);
+        });
     if (auto matmul = dyn_cast<MatmulOp>(op))
       shaped = matmul.getTransposeLhs();
     for (Value result : op.getResults()) {
@@ -115,8 +114,8 @@ void Program::findDependences() {
 //===----------------------------------------------------------------------===//
 
 /// Folds a pointwise operation on numbers; none when it is not known.
-static std::optional<double>
-fold(Operation *op, ArrayRef<std::optional<double>> operands) {
+static std::optional<double> fold(Operation *op,
+                                  ArrayRef<std::optional<double>> operands) {
   auto is = [&](double value) {
     return llvm::is_contained(operands, std::optional<double>(value));
   };
@@ -212,8 +211,7 @@ LogicalResult Program::reject(Value value, Form form) {
            << "argument " << cast<BlockArgument>(value).getArgNumber()
            << " is used where the " << (free ? "free" : "state")
            << " slice of a GPU kernel cannot read it";
-  return op->emitError() << "'" << op->getName()
-                         << "' has no mapping to the "
+  return op->emitError() << "'" << op->getName() << "' has no mapping to the "
                          << (free ? "free" : "state")
                          << " slice of a GPU kernel in this place";
 }
@@ -309,7 +307,8 @@ LogicalResult Program::want(Node node) {
     bool ok = false;
     switch (form) {
     case Form::Number:
-      ok = kind == ArgKind::Attr || (kind == ArgKind::Param && arg.getAxes().empty());
+      ok = kind == ArgKind::Attr ||
+           (kind == ArgKind::Param && arg.getAxes().empty());
       break;
     case Form::Channels:
       ok = kind == ArgKind::Param && arg.getAxes().size() == 1;
@@ -447,27 +446,27 @@ void Program::forEachSource(Node node,
     if (operand.getType().isIndex())
       continue;
     Value source = resolve(operand);
-    for (Form candidate : {Form::Number, Form::Tokens, Form::Channels,
-                           Form::Square, Form::Wide})
+    for (Form candidate :
+         {Form::Number, Form::Tokens, Form::Channels, Form::Square, Form::Wide})
       if (nodes.contains({source, candidate})) {
         // The one form that the operation takes it in; a form that another
         // user wants is harmless when it is earlier, so test what fits.
         bool wide = form == Form::Wide || form == Form::Channels;
         bool contraction = isa<DecayGramOp, SumOp, MatmulOp>(op);
-        bool fits = isa<BroadcastOp>(op) ? candidate < Form::Square
-                    : contraction && form != Form::Number
-                        ? candidate == Form::Wide ||
-                              (isa<MatmulOp>(op) && candidate == Form::Square &&
-                               operand == cast<MatmulOp>(op).getAcc())
-                    : isa<TotalProductOp>(op)
-                        ? candidate == (wide ? Form::Wide : Form::Tokens)
-                    : isa<SumOp>(op) ? candidate == Form::Channels
-                    : isa<DecayMaskOp>(op) ? candidate == Form::Tokens
-                    : isa<SetDiagonalOp>(op)
-                        ? candidate == (operand == op->getOperand(0)
-                                            ? Form::Square
-                                            : Form::Tokens)
-                        : candidate == form;
+        bool fits =
+            isa<BroadcastOp>(op) ? candidate < Form::Square
+            : contraction && form != Form::Number
+                ? candidate == Form::Wide ||
+                      (isa<MatmulOp>(op) && candidate == Form::Square &&
+                       operand == cast<MatmulOp>(op).getAcc())
+            : isa<TotalProductOp>(op)
+                ? candidate == (wide ? Form::Wide : Form::Tokens)
+            : isa<SumOp>(op)       ? candidate == Form::Channels
+            : isa<DecayMaskOp>(op) ? candidate == Form::Tokens
+            : isa<SetDiagonalOp>(op)
+                ? candidate == (operand == op->getOperand(0) ? Form::Square
+                                                             : Form::Tokens)
+                : candidate == form;
         if (fits)
           fn({source, candidate});
       }

@@ -1,6 +1,7 @@
 //===- Program.h - What a chunk program asks of each slice --*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // A chunk program read from its results backwards: which values are wanted, in

@@ -1,6 +1,7 @@
 //===- EmitUnits.cpp - The steps of a tiled kernel and their frame --------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //   state <- initial state or 0; sums <- 0; copies of the first chunk
@@ -42,9 +43,9 @@ void TiledKernel::forTiles(int64_t rows, int64_t cols,
     return inOneWarp([&] { run({index(0), index(0)}); });
   // Along the longer side, so that no two warps share a tile.
   bool byRows = rows > cols || (rows == cols && rows > 16);
-  auto loop = scf::ForOp::create(*builder, mul(warpId, 16),
-                                 index(byRows ? rows : cols),
-                                 index(16 * warps));
+  auto loop =
+      scf::ForOp::create(*builder, mul(warpId, 16), index(byRows ? rows : cols),
+                         index(16 * warps));
   OpBuilder::InsertionGuard guard(*builder);
   builder->setInsertionPointToStart(loop.getBody());
   Value outer = loop.getInductionVar();
@@ -53,8 +54,8 @@ void TiledKernel::forTiles(int64_t rows, int64_t cols,
 }
 
 void TiledKernel::inOneWarp(llvm::function_ref<void()> body) {
-  Value mine = compare(arith::CmpIPredicate::eq, warpId,
-                       index(nextWarp++ % warps));
+  Value mine =
+      compare(arith::CmpIPredicate::eq, warpId, index(nextWarp++ % warps));
   auto branch = scf::IfOp::create(*builder, mine, /*withElseRegion=*/false);
   OpBuilder::InsertionGuard guard(*builder);
   builder->setInsertionPointToStart(branch.thenBlock());
@@ -150,9 +151,9 @@ void TiledKernel::emitOp(Operation *op) {
         for (int64_t first = 0; first < size; first += 16) {
           Value part = evalVector(input, Axis::Rows, index(first));
           if (size - first < 16) {
-            Value inside = compare(
-                arith::CmpIPredicate::slt, positions(Axis::Rows),
-                integers(size - first, along(Axis::Rows)));
+            Value inside =
+                compare(arith::CmpIPredicate::slt, positions(Axis::Rows),
+                        integers(size - first, along(Axis::Rows)));
             part = select(inside, part, constant(0.0, along(Axis::Rows)));
           }
           total = addf(total, part);
@@ -170,9 +171,8 @@ void TiledKernel::emitOp(Operation *op) {
         total = addf(total, maskColumns(evalMatrix(input, {at.row, index(col)}),
                                         input, index(col)));
       }
-      storeVector(
-          warp::SumOp::create(*builder, along(Axis::Rows), total), value,
-          at.row);
+      storeVector(warp::SumOp::create(*builder, along(Axis::Rows), total),
+                  value, at.row);
     });
   }
   if (isa<TokenSumOp, TotalProductOp>(op)) {
@@ -192,17 +192,16 @@ void TiledKernel::emitOp(Operation *op) {
       Value all = evalMatrix(input, at);
       for (int64_t distance = 1; distance < 16; distance *= 2)
         all = join(all, shuffle(all, distance));
-      storeVector(
-          warp::CollapseOp::create(*builder, along(Axis::Cols), all), value,
-          at.col);
+      storeVector(warp::CollapseOp::create(*builder, along(Axis::Cols), all),
+                  value, at.col);
     });
   }
   if (auto diagonal = dyn_cast<DiagonalOp>(op))
     return inOneWarp([&] {
-      Value square = select(
-          compare(arith::CmpIPredicate::eq, rowNumbers(), colNumbers()),
-          evalMatrix(diagonal.getInput(), {index(0), index(0)}),
-          constant(0.0, fragment()));
+      Value square =
+          select(compare(arith::CmpIPredicate::eq, rowNumbers(), colNumbers()),
+                 evalMatrix(diagonal.getInput(), {index(0), index(0)}),
+                 constant(0.0, fragment()));
       storeVector(warp::SumOp::create(*builder, along(Axis::Rows), square),
                   value, index(0));
     });
@@ -293,8 +292,8 @@ void TiledKernel::emitLoads(Value step, Value place) {
   Value rows = select(exists, getValidTokens(number), index(0));
   for (const Input &input : inputs) {
     ArgAttr arg = getArg(input.argument);
-    auto [offset, stride] = getTokenOffset(arg, getMicro(input.argument),
-                                           mul(number, kTokens));
+    auto [offset, stride] =
+        getTokenOffset(arg, getMicro(input.argument), mul(number, kTokens));
     IntegerAttr width;
     int64_t alignment = 1;
     if (getRank(input.argument) == 2) {
@@ -307,8 +306,8 @@ void TiledKernel::emitLoads(Value step, Value place) {
   }
   if (auto copy = arrays.find(checkpoint); copy != arrays.end()) {
     Value sequence = add(mul(batch, kernel.H), head);
-    Value offset = mul(add(mul(sequence, chunks), number),
-                       stateRows * stateCols);
+    Value offset =
+        mul(add(mul(sequence, chunks), number), stateRows * stateCols);
     warp::AsyncLoadOp::create(
         *builder, kernel.checkpoints, offset, index(stateRows),
         select(exists, index(stateCols), index(0)), copy->second.array,
@@ -323,15 +322,18 @@ void TiledKernel::emitState(bool loads) {
   Type element = cast<MemRefType>(array.getType()).getElementType();
   Value sequence = add(mul(batch, kernel.H), head);
   Value base = mul(sequence, stateRows * stateCols);
-  auto forAll = [&](llvm::function_ref<void(TileAt, Value, ValueRange,
-                                            ValueRange)> body) {
-    forTiles(stateRows, stateCols, [&](TileAt at) {
-      Value offset = add(base, add(mul(at.row, stateCols), at.col));
-      Value rows = arith::SubIOp::create(*builder, index(stateRows), at.row);
-      Value cols = arith::SubIOp::create(*builder, index(stateCols), at.col);
-      body(at, offset, {index(stateCols), index(1)}, {rows, cols});
-    });
-  };
+  auto forAll =
+      [&](llvm::function_ref<void(TileAt, Value, ValueRange, ValueRange)>
+              body) {
+        forTiles(stateRows, stateCols, [&](TileAt at) {
+          Value offset = add(base, add(mul(at.row, stateCols), at.col));
+          Value rows =
+              arith::SubIOp::create(*builder, index(stateRows), at.row);
+          Value cols =
+              arith::SubIOp::create(*builder, index(stateCols), at.col);
+          body(at, offset, {index(stateCols), index(1)}, {rows, cols});
+        });
+      };
   auto branch = scf::IfOp::create(*builder, isNotNull(array), loads);
   OpBuilder::InsertionGuard guard(*builder);
   builder->setInsertionPointToStart(branch.thenBlock());
@@ -360,9 +362,9 @@ void TiledKernel::emitPrologue() {
   auto alloc = [&](warp::SharedType type) -> Value {
     return warp::AllocSharedOp::create(*builder, type, IntegerAttr());
   };
-  stateArray = alloc(getTileType({}, getPaddedChannels(stateRows),
-                                 getPaddedChannels(stateCols),
-                                 builder->getF32Type()));
+  stateArray =
+      alloc(getTileType({}, getPaddedChannels(stateRows),
+                        getPaddedChannels(stateCols), builder->getF32Type()));
   for (auto &[value, stored] : arrays)
     stored.array = alloc(stored.type);
   for (Input &input : inputs)
@@ -418,8 +420,7 @@ void TiledKernel::emitChunk() {
 
 void TiledKernel::emitSumStores() {
   Value sequence = add(mul(batch, kernel.H), head);
-  for (auto [number, arg] :
-       llvm::enumerate(signature.getArgs(ArgKind::Sum))) {
+  for (auto [number, arg] : llvm::enumerate(signature.getArgs(ArgKind::Sum))) {
     int64_t size = 1;
     for (StringAttr axis : arg.getAxes())
       size *= *signature.getDim(axis);
@@ -439,8 +440,7 @@ void TiledKernel::emitSumStores() {
 void TiledKernel::emit(GpuKernel built) {
   kernel = built;
   builder.emplace(program.getLoc(), program.getContext());
-  builder->setInsertionPoint(
-      kernel.function.getBody().front().getTerminator());
+  builder->setInsertionPoint(kernel.function.getBody().front().getTerminator());
   emitPrologue();
   if (choice.stages == 2)
     emitLoads(index(0), index(0));
@@ -452,8 +452,8 @@ void TiledKernel::emit(GpuKernel built) {
     Value step = loop.getInductionVar();
     chunk = getChunkOf(step);
     const bool doubled = choice.stages == 2;
-    stage = doubled ? arith::RemUIOp::create(*builder, step, index(2))
-                    : index(0);
+    stage =
+        doubled ? arith::RemUIOp::create(*builder, step, index(2)) : index(0);
     if (!doubled)
       emitLoads(step, index(0));
     if (hasCopies())

@@ -1,6 +1,8 @@
-//===- TiledKernel.h - A chunk program by tiles in shared memory -*- C++ -*-===//
+//===- TiledKernel.h - A chunk program by tiles in shared memory -*- C++
+//-*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The general mapping of a chunk program: products, Grams and sums leave their

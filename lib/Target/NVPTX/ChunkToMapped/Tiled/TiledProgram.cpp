@@ -1,6 +1,7 @@
 //===- TiledProgram.cpp - What a tiled kernel stores ----------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Results of products, Grams, solves and sums have arrays in shared memory, and
@@ -78,9 +79,9 @@ warp::SharedType TiledKernel::getArrayType(Value value) const {
   MLIRContext *context = value.getContext();
   Type f32 = Float32Type::get(context);
   if (getRank(value) < 2) {
-    int64_t size = getRank(value) == 1 ? cast<RankedTensorType>(value.getType())
-                                             .getDimSize(0)
-                                       : 1;
+    int64_t size = getRank(value) == 1
+                       ? cast<RankedTensorType>(value.getType()).getDimSize(0)
+                       : 1;
     return warp::SharedType::get(context, {getPaddedChannels(size)}, f32,
                                  /*swizzle=*/false, /*pad=*/0);
   }
@@ -90,8 +91,7 @@ warp::SharedType TiledKernel::getArrayType(Value value) const {
   // Saved states lie transposed, rounded as operands.
   if (value == checkpoint)
     return getTileType({choice.stages}, cols, rows, policy.type);
-  return getTileType({}, rows, cols,
-                     isOperandOnly(value) ? policy.type : f32);
+  return getTileType({}, rows, cols, isOperandOnly(value) ? policy.type : f32);
 }
 
 LogicalResult TiledKernel::checkProgram() {
@@ -161,20 +161,19 @@ void TiledKernel::findStored() {
         systems.push_back(system);
       }
     }
-    bool produces =
-        isa<DecayGramOp, DecayGramAdjointOp, TriSolveOp, SumOp, TokenSumOp,
-            TotalProductOp, DiagonalOp>(op);
+    bool produces = isa<DecayGramOp, DecayGramAdjointOp, TriSolveOp, SumOp,
+                        TokenSumOp, TotalProductOp, DiagonalOp>(op);
     if (auto matmul = dyn_cast<MatmulOp>(op))
       produces = !isInline(matmul);
     for (Value result : op.getResults()) {
       if (result.use_empty())
         continue;
       // Costs more to compute again than to read back.
-      bool shared =
-          choice.keepsShared && getRank(result) == 2 && !result.hasOneUse() &&
-          (isa<PrefixProductOp, PrefixSumOp>(op) ||
-           isa<math::MathDialect>(op.getDialect()) ||
-           isa<SigmoidOp, SoftplusOp, arith::DivFOp>(op));
+      bool shared = choice.keepsShared && getRank(result) == 2 &&
+                    !result.hasOneUse() &&
+                    (isa<PrefixProductOp, PrefixSumOp>(op) ||
+                     isa<math::MathDialect>(op.getDialect()) ||
+                     isa<SigmoidOp, SoftplusOp, arith::DivFOp>(op));
       if (produces || shared || isOperand(result))
         addArray(result);
     }
@@ -182,8 +181,8 @@ void TiledKernel::findStored() {
       int64_t tiles =
           std::max(adjoint.getRows().size(), adjoint.getCols().size());
       if (!scratchType || scratchType.getShape()[1] < tiles)
-        scratchType = getTileType({warps, tiles}, kTokens, kTokens,
-                                  policy.type);
+        scratchType =
+            getTileType({warps, tiles}, kTokens, kTokens, policy.type);
     }
   }
   for (BlockArgument argument : program.getArguments()) {
@@ -198,9 +197,9 @@ void TiledKernel::findStored() {
               cast<RankedTensorType>(argument.getType()).getDimSize(1)),
           arg.getType());
     else
-      input.type = warp::SharedType::get(argument.getContext(),
-                                         {choice.stages, kTokens},
-                                         arg.getType(), false, 0);
+      input.type =
+          warp::SharedType::get(argument.getContext(), {choice.stages, kTokens},
+                                arg.getType(), false, 0);
     inputs.push_back(input);
   }
   for (ArgAttr sum : signature.getArgs(ArgKind::Sum)) {
