@@ -208,12 +208,6 @@ Value Emitter::getUniform(Value value) {
 // The frame
 //===----------------------------------------------------------------------===//
 
-int64_t Emitter::getMicro(Value argument) const {
-  auto micro = program.function.getArgAttrOfType<IntegerAttr>(
-      cast<BlockArgument>(argument).getArgNumber(), kMicroAttr);
-  return micro ? micro.getInt() : 0;
-}
-
 Value Emitter::getStage(Value number, int64_t stages) {
   return stages == 1 ? index(0)
                      : b.createOrFold<arith::RemUIOp>(number, index(stages));
@@ -346,7 +340,7 @@ bool Emitter::emitChunkLoads(Value windowNumber, Value number,
     ArgAttr arg = program.getArg(input.argument);
     bool vector = input.type.getRank() == 4;
     auto [offset, stride] =
-        getTokenOffset(arg, getMicro(input.argument), first);
+        getTokenOffset(arg, getMicro(program.function, input.argument), first);
     int64_t alignment = 1;
     if (vector) {
       alignment =

@@ -88,7 +88,6 @@ private:
   /// to the next token's.
   std::pair<Value, Value> getTokenOffset(ArgAttr arg, int64_t micro,
                                          Value token);
-  int64_t getMicro(Value argument) const;
   /// First index of an array with `stages` windows, for the given one.
   Value getStage(Value window, int64_t stages);
   /// That of the input's array for the window being worked on.

@@ -27,6 +27,17 @@ bool gpumap::isPointwise(Operation *op) {
          op->getNumRegions() == 0 && OpTrait::hasElementwiseMappableTraits(op);
 }
 
+unsigned gpumap::getRank(Value value) {
+  auto tensor = dyn_cast<RankedTensorType>(value.getType());
+  return tensor ? tensor.getRank() : 0;
+}
+
+int64_t gpumap::getMicro(func::FuncOp program, Value argument) {
+  auto micro = program.getArgAttrOfType<IntegerAttr>(
+      cast<BlockArgument>(argument).getArgNumber(), kMicroAttr);
+  return micro ? micro.getInt() : 0;
+}
+
 ArgAttr Program::getArg(Value value) const {
   auto argument = dyn_cast<BlockArgument>(value);
   if (!argument)

@@ -153,6 +153,12 @@ private:
   mutable llvm::DenseMap<std::pair<Value, int>, std::optional<double>> padding;
 };
 
+/// Axes of a tensor; 0 for a number.
+unsigned getRank(Value value);
+
+/// The micro-step that an argument of a program belongs to; 0 without steps.
+int64_t getMicro(func::FuncOp program, Value argument);
+
 /// Is the operation computed position by position from operands of its shape?
 bool isPointwise(Operation *op);
 

@@ -19,8 +19,6 @@ using namespace mlir::delta;
 using namespace mlir::delta::gpumap;
 using warp::Axis;
 
-static constexpr int64_t kTokens = 16;
-
 //===----------------------------------------------------------------------===//
 // C x C matrices
 //===----------------------------------------------------------------------===//
@@ -63,10 +61,7 @@ Value SlicedKernel::computeSquare(Value value) {
         w->expand(diagonal), evalSquare(set.getInput()));
   }
   if (auto rows = dyn_cast<IdentityRowsOp>(op)) {
-    Value limit = arith::IndexCastOp::create(w->b, w->b.getI32Type(), tokens);
-    Value inside =
-        w->compare(arith::CmpIPredicate::slt, w->positions(Axis::Rows),
-                   w->splat(limit, w->along(Axis::Rows, w->b.getI32Type())));
+    Value inside = hasToken(Axis::Rows);
     return w->select(w->expand(inside), evalSquare(rows.getInput()),
                      w->constant(rows.getValue().convertToDouble(), type));
   }
@@ -231,10 +226,7 @@ Value SlicedKernel::computeVector(Value value, Axis axis, int64_t first) {
                        exclusive, reverse);
   }
   if (auto rows = dyn_cast<IdentityRowsOp>(op)) {
-    Value limit = arith::IndexCastOp::create(w->b, w->b.getI32Type(), tokens);
-    Value inside =
-        w->compare(arith::CmpIPredicate::slt, w->positions(axis),
-                   w->splat(limit, w->along(axis, w->b.getI32Type())));
+    Value inside = hasToken(axis);
     return w->select(inside, evalVector(rows.getInput(), axis, first),
                      w->constant(rows.getValue().convertToDouble(), type));
   }

@@ -25,13 +25,6 @@ using namespace mlir::delta;
 using namespace mlir::delta::gpumap;
 using warp::Axis;
 
-static constexpr int64_t kTokens = 16;
-
-static unsigned getRank(Value value) {
-  auto tensor = dyn_cast<RankedTensorType>(value.getType());
-  return tensor ? tensor.getRank() : 0;
-}
-
 //===----------------------------------------------------------------------===//
 // Intervals
 //===----------------------------------------------------------------------===//
@@ -213,8 +206,8 @@ void SlicedKernel::emitLoads(Value step, Value place) {
   Value rows = w->select(exists, getValidTokens(number), w->index(0));
   for (const Input &input : inputs) {
     ArgAttr arg = getArg(input.argument);
-    auto [offset, stride] =
-        getTokenOffset(arg, getMicro(input.argument), w->mul(number, kTokens));
+    auto [offset, stride] = getTokenOffset(
+        arg, getMicro(program, input.argument), w->mul(number, kTokens));
     IntegerAttr width;
     int64_t alignment = 1;
     if (getRank(input.argument) == 2) {

@@ -21,8 +21,6 @@ using namespace mlir::delta;
 using namespace mlir::delta::gpumap;
 using warp::Axis;
 
-static constexpr int64_t kTokens = 16;
-
 const SlicedKernel::Tables &SlicedKernel::getTables(Value decay, int levels) {
   decay = resolve(decay);
   Tables table = tables.lookup(decay);

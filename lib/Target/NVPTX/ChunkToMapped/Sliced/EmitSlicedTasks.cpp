@@ -18,13 +18,6 @@ using namespace mlir::delta;
 using namespace mlir::delta::gpumap;
 using warp::Axis;
 
-static constexpr int64_t kTokens = 16;
-
-static unsigned getRank(Value value) {
-  auto tensor = dyn_cast<RankedTensorType>(value.getType());
-  return tensor ? tensor.getRank() : 0;
-}
-
 //===----------------------------------------------------------------------===//
 // Tasks
 //===----------------------------------------------------------------------===//

@@ -19,7 +19,11 @@ using namespace mlir::delta;
 using namespace mlir::delta::gpumap;
 using warp::Axis;
 
-static constexpr int64_t kTokens = 16;
+Value SlicedKernel::hasToken(Axis axis) {
+  Value limit = arith::IndexCastOp::create(w->b, w->b.getI32Type(), tokens);
+  return w->compare(arith::CmpIPredicate::slt, w->positions(axis),
+                    w->splat(limit, w->along(axis, w->b.getI32Type())));
+}
 
 Value SlicedKernel::maskRows(Value value, Value of) {
   int64_t size = getSize(side);
@@ -91,10 +95,7 @@ Value SlicedKernel::computeWide(Value value) {
     return w->expand(evalOwn(input));
   }
   if (auto rows = dyn_cast<IdentityRowsOp>(op)) {
-    Value limit = arith::IndexCastOp::create(w->b, w->b.getI32Type(), tokens);
-    Value inside =
-        w->compare(arith::CmpIPredicate::slt, w->positions(Axis::Cols),
-                   w->splat(limit, w->along(Axis::Cols, w->b.getI32Type())));
+    Value inside = hasToken(Axis::Cols);
     return w->select(w->expand(inside), evalWide(rows.getInput()),
                      w->constant(rows.getValue().convertToDouble(), type));
   }

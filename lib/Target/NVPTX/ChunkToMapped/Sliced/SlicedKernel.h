@@ -30,6 +30,9 @@
 
 namespace mlir::delta::gpumap {
 
+/// Tokens of a chunk.
+inline constexpr int64_t kTokens = 16;
+
 struct SlicedChoice {
   /// CTAs that a multiprocessor shall hold.
   int64_t ctas = 1;
@@ -166,7 +169,6 @@ private:
   Shape getShape(Value value);
   Shape computeShape(Operation *op, Value result);
   ArgAttr getArg(Value value) const { return facts.getArg(value); }
-  int64_t getMicro(Value argument) const;
   Value resolve(Value value) const { return facts.resolve(value); }
   int64_t getSize(Side side) const {
     return side == Rows ? stateRows : stateCols;
@@ -223,6 +225,8 @@ private:
   /// Zero in rows that the slice's matrix does not have.
   Value maskRows(Value fragment, Value value);
   Value emitScan(Value x, bool exclusive, bool reverse);
+  /// Whether the token along the axis is one that the sequence has.
+  Value hasToken(warp::Axis axis);
 
   //===--------------------------------------------------------------------===//
   // EmitSlicedGram.cpp: decay products, Grams and their cotangents

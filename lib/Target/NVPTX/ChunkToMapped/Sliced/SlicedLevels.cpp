@@ -17,24 +17,10 @@ using namespace mlir;
 using namespace mlir::delta;
 using namespace mlir::delta::gpumap;
 
-static constexpr int64_t kTokens = 16;
-
-static unsigned getRank(Value value) {
-  auto tensor = dyn_cast<RankedTensorType>(value.getType());
-  return tensor ? tensor.getRank() : 0;
-}
-
 LogicalResult SlicedKernel::fail(const Twine &reason) {
   if (why.empty())
     why = reason.str();
   return failure();
-}
-
-int64_t SlicedKernel::getMicro(Value argument) const {
-  func::FuncOp function = program;
-  auto micro = function.getArgAttrOfType<IntegerAttr>(
-      cast<BlockArgument>(argument).getArgNumber(), kMicroAttr);
-  return micro ? micro.getInt() : 0;
 }
 
 //===----------------------------------------------------------------------===//

@@ -15,13 +15,6 @@ using namespace mlir;
 using namespace mlir::delta;
 using namespace mlir::delta::gpumap;
 
-static constexpr int64_t kTokens = 16;
-
-static unsigned getRank(Value value) {
-  auto tensor = dyn_cast<RankedTensorType>(value.getType());
-  return tensor ? tensor.getRank() : 0;
-}
-
 //===----------------------------------------------------------------------===//
 // Shapes
 //===----------------------------------------------------------------------===//

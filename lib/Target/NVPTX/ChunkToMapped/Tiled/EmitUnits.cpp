@@ -80,11 +80,6 @@ void TiledKernel::storeVector(Value vector, Value value, Value first) {
 // Steps
 //===----------------------------------------------------------------------===//
 
-static unsigned getRank(Value value) {
-  auto tensor = dyn_cast<RankedTensorType>(value.getType());
-  return tensor ? tensor.getRank() : 0;
-}
-
 static std::pair<int64_t, int64_t> getShape(Value value) {
   auto shape = cast<RankedTensorType>(value.getType()).getShape();
   return {shape[0], shape[1]};
@@ -292,8 +287,8 @@ void TiledKernel::emitLoads(Value step, Value place) {
   Value rows = select(exists, getValidTokens(number), index(0));
   for (const Input &input : inputs) {
     ArgAttr arg = getArg(input.argument);
-    auto [offset, stride] =
-        getTokenOffset(arg, getMicro(input.argument), mul(number, kTokens));
+    auto [offset, stride] = getTokenOffset(
+        arg, getMicro(program, input.argument), mul(number, kTokens));
     IntegerAttr width;
     int64_t alignment = 1;
     if (getRank(input.argument) == 2) {

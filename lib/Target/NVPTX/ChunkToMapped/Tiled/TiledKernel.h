@@ -69,7 +69,6 @@ private:
   bool isInline(MatmulOp op) const;
   bool isStored(Value value) const { return arrays.contains(value); }
   ArgAttr getArg(Value value) const;
-  int64_t getMicro(Value argument) const;
   warp::SharedType getArrayType(Value value) const;
   /// Is the value read by matrix instructions only?
   static bool isOperandOnly(Value value);

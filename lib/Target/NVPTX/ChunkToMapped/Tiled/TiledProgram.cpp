@@ -19,11 +19,6 @@ using namespace mlir::delta::gpumap;
 
 static constexpr int64_t kTokens = 16;
 
-static unsigned getRank(Value value) {
-  auto tensor = dyn_cast<RankedTensorType>(value.getType());
-  return tensor ? tensor.getRank() : 0;
-}
-
 ArgAttr TiledKernel::getArg(Value value) const {
   auto argument = dyn_cast<BlockArgument>(value);
   if (!argument)
@@ -32,13 +27,6 @@ ArgAttr TiledKernel::getArg(Value value) const {
   auto name = function.getArgAttrOfType<StringAttr>(argument.getArgNumber(),
                                                     kArgNameAttr);
   return name ? signature.lookup(name) : ArgAttr();
-}
-
-int64_t TiledKernel::getMicro(Value argument) const {
-  func::FuncOp function = program;
-  auto micro = function.getArgAttrOfType<IntegerAttr>(
-      cast<BlockArgument>(argument).getArgNumber(), kMicroAttr);
-  return micro ? micro.getInt() : 0;
 }
 
 /// Do matrix instructions read the operand, which they do from memory?
