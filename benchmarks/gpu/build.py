@@ -80,10 +80,18 @@ def bounded_spec(recurrence, bound, specs=SOURCE / "specs"):
 def manifest_from_ir(recurrence, target, fn, K, V, mapped):
     """What a bundle's manifest says, from the kernel's facts in the stage
     `mapped`; `None` when they are not there."""
-    found = re.search(r"delta\.kernel = \{([^}]*)\}", mapped)
-    if not found:
+    kernels = [dict(re.findall(r"(\w+) = \"?([\w.]+)", text)) for text in
+               re.findall(r"delta\.kernel = \{([^}]*)\}", mapped)]
+    if not kernels:
         return None
-    facts = dict(re.findall(r"(\w+) = \"?([\w.]+)", found.group(1)))
+    found = re.search(r"delta\.workspace = \[\s*(\{.*?\})\s*\]", mapped,
+                      re.DOTALL)
+    workspace = [
+        {"bytes": int(re.search(r"bytes = (\d+)", part).group(1)),
+         "dims": re.findall(r'"(\w)"', part),
+         **{"tokens": int(n) for n in re.findall(r"tokens = (\d+)", part)}}
+        for part in re.findall(r"\{([^}]*)\}", found.group(1))
+    ] if found else []
     args = [{"kind": "in", "name": name,
              "dtype": "bf16" if kind in ("K", "V") else "f32",
              "axes": [] if kind[0] == "1" else [kind[0]],
@@ -95,10 +103,13 @@ def manifest_from_ir(recurrence, target, fn, K, V, mapped):
                  "axes": ["K", "V"]})
     args.append({"kind": "out", "name": "o", "dtype": "bf16", "axes": ["V"]})
     return {"recurrence": recurrence, "dims": {"K": K, "V": V}, "args": args,
-            "kernels": [{"target": target, "fn": fn, "entry": facts["name"],
-                         "gpu": {name: int(facts[name]) for name in (
-                             "threads", "shared_bytes", "v_blocks",
-                             "workspace_bytes")}}]}
+            "kernels": [{
+                "target": target, "fn": fn, "entry": kernels[-1]["name"],
+                "gpu": {"workspace": workspace, "launches": [
+                    {"entry": facts["name"],
+                     **{name: int(facts.get(name, 0)) for name in (
+                         "threads", "shared_bytes", "v_blocks", "tokens")}}
+                    for facts in kernels]}}]}
 
 
 def assumed(recurrence, fn, K, V):

@@ -85,17 +85,16 @@ class Step:
                   for a in order]
         values += [ctypes.c_float(self.scale())
                    for _ in kernel.arguments("attr")]
-        values += [ctypes.c_uint64(x) for x in (0, B, T, H)]
+        size = kernel.workspace_bytes(B, T, H)
+        workspace = torch.empty(size, dtype=torch.uint8, device="cuda")
+        values += [ctypes.c_uint64(x) for x in (workspace.data_ptr() if size
+                                                else 0, B, T, H)]
         parameters = (ctypes.c_void_p * len(values))(
             *(ctypes.addressof(value) for value in values))
 
         def call():
-            self.driver.launch(kernel.function, kernel.grid(B, H),
-                               kernel.gpu["threads"],
-                               kernel.gpu["shared_bytes"],
-                               torch.cuda.current_stream().cuda_stream,
-                               parameters)
-        call.keep = (values, parameters, arrays)
+            kernel.launch(parameters, B, T, H)
+        call.keep = (values, parameters, arrays, workspace)
         return call
 
     def scale(self):

@@ -35,7 +35,7 @@ extern "C" {
 #endif
 
 /* Grows when functions are added. */
-#define DELTA_API_VERSION 3
+#define DELTA_API_VERSION 4
 
 typedef enum delta_status {
   DELTA_OK = 0,
@@ -128,15 +128,34 @@ typedef struct delta_kernel_info {
   const char *compute;       /* what is computed in: "f32", "bf16"... */
   double flops_per_token;    /* useful work of a token and head; 0: unknown */
   size_t alignment;          /* of arrays, in bytes; 0: their elements' */
-  int64_t threads;           /* GPU: of a CTA */
-  int64_t shared_bytes;      /* GPU: dynamic, of a CTA */
-  int64_t v_blocks;          /* GPU: CTAs that share a head */
-  int64_t workspace_bytes;   /* GPU: of a CTA */
+  int64_t threads;           /* GPU: of a CTA of the last launch */
+  int64_t shared_bytes;      /* GPU: dynamic, the same */
+  int64_t v_blocks;          /* GPU: CTAs that share a head, the same */
+  int64_t workspace_bytes;   /* GPU: of a CTA where there is one launch and the
+                                workspace is so much for each; otherwise -1, and
+                                delta_kernel_get_workspace says how much */
+  size_t num_launches;       /* GPU: kernels that are launched for a call */
 } delta_kernel_info;
 
 size_t delta_bundle_num_kernels(const delta_bundle *bundle);
 delta_status delta_bundle_get_kernel(const delta_bundle *bundle, size_t index,
                                      delta_kernel_info *info, char **error);
+
+/* One of a function's launches on a GPU, which come one after the other on one
+ * stream and take the same parameters: B * H * v_blocks CTAs, or, where `tokens`
+ * is not 0, so many for every `tokens` tokens. */
+typedef struct delta_launch_info {
+  size_t struct_size;
+  const char *entry;         /* in the image */
+  int64_t threads;           /* of a CTA */
+  int64_t shared_bytes;      /* dynamic, of a CTA */
+  int64_t v_blocks;
+  int64_t tokens;
+} delta_launch_info;
+
+delta_status delta_bundle_get_launch(const delta_bundle *bundle, size_t kernel,
+                                     size_t index, delta_launch_info *info,
+                                     char **error);
 
 /* What a kernel was compiled with, "chunk" or "save_every" for example, as a
  * text that lives as long as the bundle; NULL when the manifest has no such
@@ -190,7 +209,11 @@ void delta_kernel_close(delta_kernel *kernel);
 delta_status delta_kernel_get_info(const delta_kernel *kernel,
                                    delta_kernel_info *info, char **error);
 
-/* Bytes of workspace that a launch on a GPU needs; 0 on the CPU. */
+/* Bytes of workspace that a call on a GPU needs; 0 on the CPU. */
+delta_status delta_kernel_get_workspace(const delta_kernel *kernel, int64_t B,
+                                        int64_t T, int64_t H, int64_t *bytes,
+                                        char **error);
+/* The same where it does not depend on T; otherwise an error. */
 delta_status delta_kernel_workspace_bytes(const delta_kernel *kernel, int64_t B,
                                           int64_t H, int64_t *bytes,
                                           char **error);

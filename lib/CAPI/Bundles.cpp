@@ -137,6 +137,20 @@ delta_status delta_bundle_get_kernel(const delta_bundle *bundle, size_t index,
   });
 }
 
+delta_status delta_bundle_get_launch(const delta_bundle *bundle, size_t kernel,
+                                     size_t index, delta_launch_info *info,
+                                     char **error) {
+  return guarded(error, [&] {
+    const auto &kernels = bundle->loaded->bundle.kernels;
+    if (kernel >= kernels.size())
+      return outOfRange("kernel", kernel, kernels.size(), error);
+    const auto &launches = kernels[kernel].launches;
+    if (index >= launches.size())
+      return outOfRange("launch", index, launches.size(), error);
+    return writeInfo(info, describe(launches[index]), error);
+  });
+}
+
 const char *delta_bundle_get_kernel_option(const delta_bundle *bundle,
                                            size_t index, const char *name) {
   const auto &kernels = bundle->loaded->bundle.kernels;

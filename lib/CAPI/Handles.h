@@ -122,10 +122,33 @@ inline delta_kernel_info describe(const runtime::BundleKernel &kernel) {
   info.compute = kernel.compute.c_str();
   info.flops_per_token = kernel.flopsPerToken;
   info.alignment = kernel.isCpu() ? 0 : runtime::kGpuAlignment;
-  info.threads = kernel.threads;
-  info.shared_bytes = kernel.sharedBytes;
-  info.v_blocks = kernel.vBlocks;
-  info.workspace_bytes = kernel.workspaceBytes;
+  info.v_blocks = 1;
+  info.num_launches = kernel.launches.size();
+  if (kernel.launches.empty())
+    return info;
+  const runtime::KernelLaunch &last = kernel.launches.back();
+  info.threads = last.threads;
+  info.shared_bytes = last.sharedBytes;
+  info.v_blocks = last.vBlocks;
+  for (const runtime::WorkspacePart &part : kernel.workspace) {
+    bool ofCta = kernel.launches.size() == 1 && part.ofB && part.ofH &&
+                 part.tokens == 0 && part.bytes % last.vBlocks == 0;
+    if (!ofCta) {
+      info.workspace_bytes = -1;
+      break;
+    }
+    info.workspace_bytes += part.bytes / last.vBlocks;
+  }
+  return info;
+}
+
+inline delta_launch_info describe(const runtime::KernelLaunch &launch) {
+  delta_launch_info info = {};
+  info.entry = launch.entry.c_str();
+  info.threads = launch.threads;
+  info.shared_bytes = launch.sharedBytes;
+  info.v_blocks = launch.vBlocks;
+  info.tokens = launch.tokens;
   return info;
 }
 

@@ -252,19 +252,34 @@ delta_status delta_kernel_get_info(const delta_kernel *kernel,
       error, [&] { return writeInfo(info, describe(*kernel->kernel), error); });
 }
 
-delta_status delta_kernel_workspace_bytes(const delta_kernel *kernel, int64_t B,
-                                          int64_t H, int64_t *bytes,
-                                          char **error) {
+delta_status delta_kernel_get_workspace(const delta_kernel *kernel, int64_t B,
+                                        int64_t T, int64_t H, int64_t *bytes,
+                                        char **error) {
   return guarded(error, [&] {
-    if (B < 0 || H < 0)
-      return fail(error, "B and H must not be negative");
+    if (B < 0 || T < 0 || H < 0)
+      return fail(error, "B, T and H must not be negative");
     Expected<int64_t> needed = int64_t(0);
     if (kernel->gpuKernel)
-      needed = runtime::workspaceBytes(*kernel->kernel, B, H);
+      needed = runtime::workspaceBytes(*kernel->kernel, B, T, H);
     if (!needed)
       return fail(error, needed.message());
     *bytes = *needed;
     return DELTA_OK;
+  });
+}
+
+delta_status delta_kernel_workspace_bytes(const delta_kernel *kernel, int64_t B,
+                                          int64_t H, int64_t *bytes,
+                                          char **error) {
+  return guarded(error, [&]() -> delta_status {
+    if (B < 0 || H < 0)
+      return fail(error, "B and H must not be negative");
+    if (kernel->gpuKernel)
+      for (const runtime::WorkspacePart &part : kernel->kernel->workspace)
+        if (part.tokens)
+          return fail(error, "the workspace of this kernel depends on T; ask "
+                             "delta_kernel_get_workspace");
+    return delta_kernel_get_workspace(kernel, B, /*T=*/1, H, bytes, error);
   });
 }
 
@@ -327,9 +342,9 @@ static Status readArrays(const runtime::Signature &signature,
 static constexpr double kSerialFlops = 256e3;
 
 /// Precondition: the launch was checked, and the kernel's mutex is held.
-/// Large arrays that are written may be fresh memory, and a page fault for every
-/// 4 KiB of them takes longer than the kernel: asks for pages of 2 MiB. A hint;
-/// what the system makes of it does not matter.
+/// Large arrays that are written may be fresh memory, and a page fault for
+/// every 4 KiB of them takes longer than the kernel: asks for pages of 2 MiB. A
+/// hint; what the system makes of it does not matter.
 static void preferHugePages(const delta_array &array) {
 #ifdef MADV_HUGEPAGE
   constexpr uintptr_t kPage = uintptr_t(2) << 20;
@@ -429,7 +444,7 @@ static Status launchOnGpu(delta_kernel &kernel,
   arguments.T = sizes.T;
   arguments.H = sizes.H;
   Expected<int64_t> needed =
-      runtime::workspaceBytes(*kernel.kernel, sizes.B, sizes.H);
+      runtime::workspaceBytes(*kernel.kernel, sizes.B, sizes.T, sizes.H);
   if (!needed)
     return needed.error();
   if (*needed > 0 && (!launch.workspace ||

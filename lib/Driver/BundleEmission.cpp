@@ -88,19 +88,26 @@ LogicalResult makeGpuKernel(Compilation &compilation,
     return failure();
   mlir::ModuleOp module = compilation.getModule();
   SmallVector<mlir::Operation *> kernels = mlir::delta::getGpuKernels(module);
-  if (kernels.size() != 1)
-    return reporter.error("a bundle holds one kernel for a function and "
-                          "target, but there are " +
-                          Twine(kernels.size()));
-  FailureOr<mlir::delta::GpuKernelFacts> facts =
-      mlir::delta::GpuKernelFacts::get(kernels.front());
-  if (failed(facts))
+  if (kernels.empty())
+    return reporter.error("there is no kernel in the module");
+  for (mlir::Operation *op : kernels) {
+    FailureOr<mlir::delta::GpuKernelFacts> facts =
+        mlir::delta::GpuKernelFacts::get(op);
+    if (failed(facts))
+      return failure();
+    kernel.launches.push_back({facts->name, facts->threads, facts->sharedBytes,
+                               facts->vBlocks, facts->tokens});
+  }
+  kernel.entry =
+      kernel.launches.size() == 1
+          ? kernel.launches.front().entry
+          : mlir::delta::getGpuEntryName(compilation.getName(), kernel.fn);
+  FailureOr<SmallVector<mlir::delta::GpuWorkspacePart>> workspace =
+      mlir::delta::getGpuWorkspace(module);
+  if (failed(workspace))
     return failure();
-  kernel.entry = facts->name;
-  kernel.threads = facts->threads;
-  kernel.sharedBytes = facts->sharedBytes;
-  kernel.vBlocks = facts->vBlocks;
-  kernel.workspaceBytes = facts->workspaceBytes;
+  for (const mlir::delta::GpuWorkspacePart &part : *workspace)
+    kernel.workspace.push_back({part.bytes, part.ofB, part.ofH, part.tokens});
   FailureOr<std::string> ptx = failure();
   if (failed(compilation.timed("ptx", [&] {
         ptx = gpu::emitPtx(module);

@@ -50,26 +50,26 @@ public:
       driver.cuModuleUnload(module);
   }
 
-  Status launch(const Grid &grid, const std::vector<KernelParam> &params,
-                void *stream) override {
+  Status launch(size_t index, const Grid &grid,
+                const std::vector<KernelParam> &params, void *stream) override {
     Scope scope(driver, context);
     std::vector<KernelParam> values = params;
     std::vector<void *> pointers;
     for (KernelParam &value : values)
       pointers.push_back(&value.bits);
-    return driver.check(
-        driver.cuLaunchKernel(function, static_cast<unsigned>(grid.ctas), 1, 1,
-                              static_cast<unsigned>(grid.threads), 1, 1,
-                              static_cast<unsigned>(grid.sharedBytes), stream,
-                              pointers.data(), nullptr),
-        "launching '" + name + "'");
+    return driver.check(driver.cuLaunchKernel(
+                            functions[index], static_cast<unsigned>(grid.ctas),
+                            1, 1, static_cast<unsigned>(grid.threads), 1, 1,
+                            static_cast<unsigned>(grid.sharedBytes), stream,
+                            pointers.data(), nullptr),
+                        "launching '" + name + "'");
   }
 
   const Driver &driver;
   cuda::Context context;
   std::string name;
   cuda::ModuleHandle module = nullptr;
-  cuda::Function function = nullptr;
+  std::vector<cuda::Function> functions;
 };
 
 class CudaDevice final : public Device {
@@ -117,6 +117,7 @@ public:
 
 private:
   Status loadImage(const KernelImage &image, CudaKernel &loaded);
+  Status findFunction(const KernelLaunch &launch, CudaKernel &loaded);
 
   const Driver &driver;
   cuda::DeviceId id = 0;
@@ -229,16 +230,44 @@ Status CudaDevice::loadImage(const KernelImage &image, CudaKernel &loaded) {
   return log.empty() ? status : Status::error(status.message(), ":\n", log);
 }
 
+/// One kernel of a loaded module, ready to be launched.
+Status CudaDevice::findFunction(const KernelLaunch &launch,
+                                CudaKernel &loaded) {
+  cuda::Function &function = loaded.functions.emplace_back(nullptr);
+  Status status =
+      driver.check(driver.cuModuleGetFunction(&function, loaded.module,
+                                              launch.entry.c_str()),
+                   "looking for kernel '" + launch.entry + "'");
+  // More than 48 KiB must be asked for.
+  if (status.ok() && launch.sharedBytes > 0)
+    status = driver.check(
+        driver.cuFuncSetAttribute(function, cuda::kFunctionMaxDynamicShared,
+                                  static_cast<int>(launch.sharedBytes)),
+        "asking for " + std::to_string(launch.sharedBytes) +
+            " bytes of shared memory for '" + launch.entry + "'");
+  int maxThreads = 0;
+  if (status.ok())
+    status = driver.check(driver.cuFuncGetAttribute(
+                              &maxThreads, cuda::kFunctionMaxThreads, function),
+                          "asking about kernel '" + launch.entry + "'");
+  if (status.ok() && launch.threads > maxThreads)
+    status = Status::error("kernel '", launch.entry, "' has ", launch.threads,
+                           " threads in a CTA, and its registers allow ",
+                           maxThreads, " on ", describe());
+  return status;
+}
+
 Expected<std::unique_ptr<DeviceKernel>>
 CudaDevice::load(const BundleKernel &kernel) {
   if (kernel.isCpu() || !targetRunsOn(kernel.target, major, minor))
     return Status::error("kernel '", kernel.entry, "' was made for ",
                          kernel.target, ", which does not run on ", describe());
-  if (kernel.sharedBytes > maxShared)
-    return Status::error("kernel '", kernel.entry, "' needs ",
-                         kernel.sharedBytes,
-                         " bytes of shared memory in a CTA, and ", describe(),
-                         " has ", maxShared);
+  for (const KernelLaunch &launch : kernel.launches)
+    if (launch.sharedBytes > maxShared)
+      return Status::error("kernel '", launch.entry, "' needs ",
+                           launch.sharedBytes,
+                           " bytes of shared memory in a CTA, and ", describe(),
+                           " has ", maxShared);
   Scope scope(driver, context);
   auto loaded = std::make_unique<CudaKernel>(driver, context, kernel.entry);
   // A cubin is for one major capability, PTX for all later ones.
@@ -254,30 +283,9 @@ CudaDevice::load(const BundleKernel &kernel) {
   else if (!cubin || !sameMajor)
     status = Status::error("kernel '", kernel.entry, "' for ", kernel.target,
                            " has no PTX, which ", describe(), " needs");
-  if (!status.ok())
-    return status;
-  status =
-      driver.check(driver.cuModuleGetFunction(&loaded->function, loaded->module,
-                                              kernel.entry.c_str()),
-                   "looking for kernel '" + kernel.entry + "'");
-  // More than 48 KiB must be asked for.
-  if (status.ok() && kernel.sharedBytes > 0)
-    status =
-        driver.check(driver.cuFuncSetAttribute(
-                         loaded->function, cuda::kFunctionMaxDynamicShared,
-                         static_cast<int>(kernel.sharedBytes)),
-                     "asking for " + std::to_string(kernel.sharedBytes) +
-                         " bytes of shared memory for '" + kernel.entry + "'");
-  int maxThreads = 0;
-  if (status.ok())
-    status = driver.check(driver.cuFuncGetAttribute(&maxThreads,
-                                                    cuda::kFunctionMaxThreads,
-                                                    loaded->function),
-                          "asking about kernel '" + kernel.entry + "'");
-  if (status.ok() && kernel.threads > maxThreads)
-    status = Status::error("kernel '", kernel.entry, "' has ", kernel.threads,
-                           " threads in a CTA, and its registers allow ",
-                           maxThreads, " on ", describe());
+  for (const KernelLaunch &launch : kernel.launches)
+    if (status.ok())
+      status = findFunction(launch, *loaded);
   if (!status.ok())
     return status;
   return std::unique_ptr<DeviceKernel>(std::move(loaded));

@@ -12,6 +12,7 @@
 
 #include "delta/Runtime/Device.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -43,26 +44,48 @@ bool targetRunsOn(const std::string &target, int major, int minor) {
   return target.back() == 'a' ? wanted == capability : wanted <= capability;
 }
 
-Expected<int64_t> countCtas(const BundleKernel &kernel, int64_t B, int64_t H) {
-  int64_t heads = 0, ctas = 0;
-  if (__builtin_mul_overflow(B, H, &heads) ||
-      __builtin_mul_overflow(heads, kernel.vBlocks, &ctas) || ctas > kMaxGrid)
-    return Status::error("B=", B, " and H=", H, " with ", kernel.vBlocks,
-                         " blocks of columns need more CTAs than a grid holds, "
-                         "which is ",
-                         kMaxGrid, "; split the batch");
-  return ctas;
+/// How often `tokens` tokens go into T, the last time in part; once for 0.
+static int64_t countPieces(int64_t T, int64_t tokens) {
+  return tokens == 0 ? 1 : T / tokens + (T % tokens != 0);
+}
+
+Expected<int64_t> countCtas(const KernelLaunch &launch, int64_t B, int64_t T,
+                            int64_t H) {
+  int64_t pieces = countPieces(T, launch.tokens), heads = 0, ctas = 0;
+  // Without CTAs nothing is too many.
+  if (B == 0 || H == 0 || pieces == 0)
+    return int64_t(0);
+  if (!__builtin_mul_overflow(B, H, &heads) &&
+      !__builtin_mul_overflow(heads, pieces, &ctas) &&
+      !__builtin_mul_overflow(ctas, launch.vBlocks, &ctas) && ctas <= kMaxGrid)
+    return ctas;
+  std::ostringstream what;
+  what << "B=" << B << " and H=" << H << " with " << launch.vBlocks
+       << " blocks of columns";
+  if (launch.tokens)
+    what << " for each " << launch.tokens << " of T=" << T << " tokens";
+  return Status::error(what.str(),
+                       " need more CTAs than a grid holds, which is ", kMaxGrid,
+                       "; split the batch");
 }
 
 Expected<int64_t> workspaceBytes(const BundleKernel &kernel, int64_t B,
-                                 int64_t H) {
-  Expected<int64_t> ctas = countCtas(kernel, B, H);
-  if (!ctas)
-    return ctas;
+                                 int64_t T, int64_t H) {
   int64_t bytes = 0;
-  if (__builtin_mul_overflow(*ctas, kernel.workspaceBytes, &bytes))
-    return Status::error("the workspace of ", *ctas, " CTAs with ",
-                         kernel.workspaceBytes, " bytes each is too large");
+  for (const WorkspacePart &part : kernel.workspace) {
+    int64_t factors[] = {part.bytes, part.ofB ? B : 1, part.ofH ? H : 1,
+                         countPieces(T, part.tokens)};
+    // A product with zero is zero, whatever the others are.
+    bool overflows = false;
+    int64_t product = 1;
+    if (std::find(factors, factors + 4, 0) != factors + 4)
+      continue;
+    for (int64_t factor : factors)
+      overflows |= __builtin_mul_overflow(product, factor, &product);
+    if (overflows || __builtin_add_overflow(bytes, product, &bytes))
+      return Status::error("the workspace of '", kernel.entry, "' with B=", B,
+                           ", T=", T, " and H=", H, " is too large");
+  }
   return bytes;
 }
 
@@ -74,10 +97,22 @@ static std::string toHexAddress(DevicePointer pointer) {
 
 Status launchGpuKernel(DeviceKernel &loaded, const BundleKernel &kernel,
                        const GpuArguments &arguments, void *stream) {
-  Expected<int64_t> ctas = countCtas(kernel, arguments.B, arguments.H);
-  if (!ctas)
-    return ctas.error();
-  if (*ctas == 0)
+  // All grids are looked at before the first launch.
+  std::vector<Grid> grids;
+  bool any = false;
+  for (const KernelLaunch &launch : kernel.launches) {
+    Expected<int64_t> ctas =
+        countCtas(launch, arguments.B, arguments.T, arguments.H);
+    if (!ctas)
+      return ctas.error();
+    any |= *ctas > 0;
+    grids.push_back({*ctas, launch.threads, launch.sharedBytes});
+  }
+  Expected<int64_t> bytes =
+      workspaceBytes(kernel, arguments.B, arguments.T, arguments.H);
+  if (!bytes)
+    return bytes.error();
+  if (!any)
     return {};
   std::vector<KernelParam> params;
   auto add = [&](const ArrayPointer &array, bool optional) -> Status {
@@ -97,16 +132,19 @@ Status launchGpuKernel(DeviceKernel &loaded, const BundleKernel &kernel,
         return status;
   for (double attr : arguments.attrs)
     params.push_back(KernelParam::f32(attr));
-  if (kernel.workspaceBytes > 0)
-    if (Status status = add({arguments.workspace, "workspace"}, false);
-        !status.ok())
-      return status;
-  if (kernel.workspaceBytes == 0)
+  if (*bytes == 0)
     params.push_back(KernelParam::pointer(0));
+  else if (Status status = add({arguments.workspace, "workspace"}, false);
+           !status.ok())
+    return status;
   for (int64_t size : {arguments.B, arguments.T, arguments.H})
     params.push_back(KernelParam::integer(size));
-  return loaded.launch({*ctas, kernel.threads, kernel.sharedBytes}, params,
-                       stream);
+  for (size_t i = 0; i < grids.size(); ++i)
+    if (grids[i].ctas > 0)
+      if (Status status = loaded.launch(i, grids[i], params, stream);
+          !status.ok())
+        return status;
+  return {};
 }
 
 //===----------------------------------------------------------------------===//
@@ -167,7 +205,7 @@ Status DeviceRunner::begin(const Invocation &invocation) {
         return array.error();
       arguments.out.push_back(std::move(*array));
     }
-    Expected<int64_t> bytes = workspaceBytes(kernel, part.B, part.H);
+    Expected<int64_t> bytes = workspaceBytes(kernel, part.B, part.T, part.H);
     if (!bytes)
       return bytes.error();
     if (*bytes > 0) {

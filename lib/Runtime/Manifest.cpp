@@ -26,6 +26,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr size_t kMaxEntries = 1024; ///< of any list
+constexpr size_t kMaxLaunches = 16;  ///< of a function
+constexpr int64_t kMaxTokens = int64_t(1) << 32;
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
 //===----------------------------------------------------------------------===//
@@ -233,7 +235,59 @@ bool isGpuTarget(const std::string &text) {
          ((text.back() >= '0' && text.back() <= '9') || text.back() == 'a');
 }
 
-BundleKernel readKernel(const Field &field, size_t numBlobs,
+KernelLaunch readLaunch(const Field &field, std::string entry) {
+  KernelLaunch launch;
+  launch.entry = std::move(entry);
+  launch.threads = field.get("threads").integer(32, 1024);
+  if (launch.threads % 32 != 0)
+    field.get("threads").expected("a multiple of 32");
+  launch.sharedBytes = field.get("shared_bytes").integer(0, 1 << 20);
+  launch.vBlocks = field.get("v_blocks").integer(1, kMaxDim);
+  return launch;
+}
+
+WorkspacePart readWorkspacePart(const Field &field) {
+  WorkspacePart part;
+  part.bytes = field.get("bytes").integer(0, int64_t(1) << 40);
+  if (part.bytes % kGpuAlignment != 0)
+    field.get("bytes").expected("a multiple of " +
+                                std::to_string(kGpuAlignment));
+  for (const Field &dim : field.get("dims").list(0, 3)) {
+    std::string name = dim.name();
+    if (name == "B" && !part.ofB)
+      part.ofB = true;
+    else if (name == "H" && !part.ofH)
+      part.ofH = true;
+    else if (name == "T" && !part.tokens)
+      part.tokens = field.get("tokens").integer(1, kMaxTokens);
+    else
+      dim.expected("each of B, H and T once at most");
+  }
+  return part;
+}
+
+void readGpu(const Field &gpu, int64_t abi, BundleKernel &kernel) {
+  if (abi == kFirstKernelAbi) {
+    KernelLaunch launch = readLaunch(gpu, kernel.entry);
+    int64_t bytes = gpu.get("workspace_bytes").integer(0, int64_t(1) << 32);
+    if (bytes > 0)
+      kernel.workspace.push_back({bytes * launch.vBlocks, true, true, 0});
+    kernel.launches.push_back(std::move(launch));
+    return;
+  }
+  for (const Field &field : gpu.get("launches").list(1, kMaxLaunches)) {
+    KernelLaunch launch = readLaunch(field, field.get("entry").name());
+    launch.tokens = field.get("tokens").integer(0, kMaxTokens);
+    for (const KernelLaunch &other : kernel.launches)
+      if (other.entry == launch.entry)
+        field.get("entry").fail("'", launch.entry, "' is launched twice");
+    kernel.launches.push_back(std::move(launch));
+  }
+  for (const Field &field : gpu.get("workspace").list(0, kMaxLaunches))
+    kernel.workspace.push_back(readWorkspacePart(field));
+}
+
+BundleKernel readKernel(const Field &field, size_t numBlobs, int64_t abi,
                         std::vector<size_t> &images) {
   BundleKernel kernel;
   kernel.target = field.get("target").text();
@@ -274,14 +328,7 @@ BundleKernel readKernel(const Field &field, size_t numBlobs,
       kernel.cpuFeatures.push_back(feature.text(64));
     return kernel;
   }
-  Field gpu = field.get("gpu");
-  kernel.threads = gpu.get("threads").integer(32, 1024);
-  if (kernel.threads % 32 != 0)
-    gpu.get("threads").expected("a multiple of 32");
-  kernel.sharedBytes = gpu.get("shared_bytes").integer(0, 1 << 20);
-  kernel.vBlocks = gpu.get("v_blocks").integer(1, kMaxDim);
-  kernel.workspaceBytes =
-      gpu.get("workspace_bytes").integer(0, int64_t(1) << 32);
+  readGpu(field.get("gpu"), abi, kernel);
   return kernel;
 }
 
@@ -289,10 +336,10 @@ void readRoot(const Field &root, Bundle &bundle,
               std::vector<std::vector<size_t>> &images,
               std::vector<BlobRecord> &blobs) {
   int64_t abi = root.get("abi").integer(0, 1 << 20);
-  if (abi != kKernelAbi)
+  if (abi < kFirstKernelAbi || abi > kKernelAbi)
     root.get("abi").fail("the kernels are called by version ", abi,
-                         " of the interface, and this run time knows version ",
-                         kKernelAbi);
+                         " of the interface, and this run time knows versions ",
+                         kFirstKernelAbi, " to ", kKernelAbi);
   Field compiler = root.get("compiler");
   bundle.compiler = compiler.get("version").text(64);
   bundle.llvm = compiler.get("llvm").text(64);
@@ -309,7 +356,7 @@ void readRoot(const Field &root, Bundle &bundle,
   }
   for (const Field &field : root.get("kernels").list(1)) {
     images.emplace_back();
-    BundleKernel kernel = readKernel(field, blobs.size(), images.back());
+    BundleKernel kernel = readKernel(field, blobs.size(), abi, images.back());
     if (bundle.find(kernel.target, kernel.fn))
       field.fail("a second kernel for ", kernel.target, ", ", kernel.fn);
     bundle.signature.backward |= kernel.fn == "backward";
@@ -345,6 +392,32 @@ Json toJson(const Argument &arg) {
   return json;
 }
 
+Json gpuToJson(const BundleKernel &kernel) {
+  Json json = {{"alignment", kGpuAlignment},
+               {"launches", Json::array()},
+               {"workspace", Json::array()}};
+  for (const KernelLaunch &launch : kernel.launches)
+    json["launches"].push_back({{"entry", launch.entry},
+                                {"threads", launch.threads},
+                                {"shared_bytes", launch.sharedBytes},
+                                {"v_blocks", launch.vBlocks},
+                                {"tokens", launch.tokens}});
+  for (const WorkspacePart &part : kernel.workspace) {
+    Json dims = Json::array();
+    if (part.ofB)
+      dims.push_back("B");
+    if (part.ofH)
+      dims.push_back("H");
+    if (part.tokens)
+      dims.push_back("T");
+    Json entry = {{"bytes", part.bytes}, {"dims", std::move(dims)}};
+    if (part.tokens)
+      entry["tokens"] = part.tokens;
+    json["workspace"].push_back(std::move(entry));
+  }
+  return json;
+}
+
 Json toJson(const BundleKernel &kernel, const std::vector<size_t> &blobs) {
   Json json;
   json["target"] = kernel.target;
@@ -360,11 +433,7 @@ Json toJson(const BundleKernel &kernel, const std::vector<size_t> &blobs) {
                    {"name", kernel.cpu},
                    {"features", kernel.cpuFeatures}};
   else
-    json["gpu"] = {{"threads", kernel.threads},
-                   {"shared_bytes", kernel.sharedBytes},
-                   {"v_blocks", kernel.vBlocks},
-                   {"workspace_bytes", kernel.workspaceBytes},
-                   {"alignment", kGpuAlignment}};
+    json["gpu"] = gpuToJson(kernel);
   json["images"] = Json::array();
   for (size_t i = 0; i < kernel.images.size(); ++i)
     json["images"].push_back(

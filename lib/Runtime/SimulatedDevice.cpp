@@ -34,16 +34,19 @@ class SimulatedKernel final : public DeviceKernel {
 public:
   SimulatedKernel(Simulator &simulator, sim::Module module,
                   const BundleKernel &kernel)
-      : simulator(simulator), module(std::move(module)), name(kernel.entry),
-        target(kernel.target) {}
+      : simulator(simulator), module(std::move(module)), target(kernel.target) {
+    for (const KernelLaunch &launch : kernel.launches)
+      names.push_back(launch.entry);
+  }
 
-  Status launch(const Grid &grid, const std::vector<KernelParam> &params,
-                void *stream) override;
+  Status launch(size_t index, const Grid &grid,
+                const std::vector<KernelParam> &params, void *stream) override;
 
 private:
   Simulator &simulator;
   sim::Module module;
-  std::string name, target;
+  std::string target;
+  std::vector<std::string> names;
 };
 
 class Simulator final : public SimulatedDevice {
@@ -102,8 +105,9 @@ public:
     if (!module)
       return Status::error("the simulator does not know all of the PTX\n",
                            module.message());
-    if (!module->findKernel(kernel.entry))
-      return Status::error("the PTX has no kernel '", kernel.entry, "'");
+    for (const KernelLaunch &launch : kernel.launches)
+      if (!module->findKernel(launch.entry))
+        return Status::error("the PTX has no kernel '", launch.entry, "'");
     return std::unique_ptr<DeviceKernel>(
         new SimulatedKernel(*this, std::move(*module), kernel));
   }
@@ -129,8 +133,9 @@ private:
   std::vector<sim::Stats> stats;
 };
 
-Status SimulatedKernel::launch(const Grid &grid,
+Status SimulatedKernel::launch(size_t index, const Grid &grid,
                                const std::vector<KernelParam> &params, void *) {
+  const std::string &name = names[index];
   sim::Params values;
   for (const KernelParam &param : params) {
     if (param.bytes == 4)

@@ -518,8 +518,8 @@ nb::object Caller::run(Arguments &arguments) {
   char *error = nullptr;
   if (!onHost) {
     int64_t bytes = 0;
-    check(delta_kernel_workspace_bytes(entry.kernel->handle.get(), sizes[kB],
-                                       sizes[kH], &bytes, &error),
+    check(delta_kernel_get_workspace(entry.kernel->handle.get(), sizes[kB],
+                                     sizes[kT], sizes[kH], &bytes, &error),
           &error);
     if (bytes > 0)
       workspace =

@@ -13,9 +13,39 @@
 #include "Launch.h"
 #include "Simulate.h"
 
+#include <algorithm>
+#include <cstring>
 #include <deque>
 
 namespace deltac {
+
+TokenSizes sizesOf(const Kernel &kernel, const delta_launch &launch) {
+  TokenSizes sizes;
+  const delta_bundle *bundle = kernel.bundle->handle.get();
+  size_t input = 0;
+  for (size_t i = 0; i < delta_bundle_num_args(bundle); ++i) {
+    delta_arg_info info = {};
+    info.struct_size = sizeof(info);
+    char *error = nullptr;
+    check(delta_bundle_get_arg(bundle, i, &info, &error), &error);
+    if (info.kind != DELTA_IN && info.kind != DELTA_PARAM)
+      continue;
+    if (input == launch.num_inputs)
+      break;
+    const delta_array &array = launch.inputs[input++];
+    for (size_t axis = 0; axis < std::min(info.rank, array.rank); ++axis) {
+      if (info.sizes[axis] >= 0)
+        continue;
+      if (std::strcmp(info.axes[axis], "B") == 0)
+        sizes.batch = array.shape[axis];
+      else if (std::strcmp(info.axes[axis], "T") == 0)
+        sizes.tokens = array.shape[axis];
+      else if (std::strcmp(info.axes[axis], "H") == 0)
+        sizes.heads = array.shape[axis];
+    }
+  }
+  return sizes;
+}
 
 std::string launchKernel(Kernel &kernel, nb::list inputs,
                          nb::object initialState, nb::list outputs,
@@ -69,11 +99,10 @@ std::string launchKernel(Kernel &kernel, nb::list inputs,
   nb::object workspace;
   const Place &place = views.front().place;
   if (place.device.type != dl::CPU) {
-    // Every array of tokens begins with B and has H behind T.
-    const ArrayView &first = views.front();
+    TokenSizes sizes = sizesOf(kernel, launch);
     int64_t bytes = 0;
-    check(delta_kernel_workspace_bytes(kernel.handle.get(), first.shape[0],
-                                       first.shape[2], &bytes, &error),
+    check(delta_kernel_get_workspace(kernel.handle.get(), sizes.batch,
+                                     sizes.tokens, sizes.heads, &bytes, &error),
           &error);
     if (bytes > 0)
       workspace =

@@ -18,6 +18,12 @@
 
 namespace deltac {
 
+/// B, T and H of a launch, from the shapes of its arrays of tokens.
+struct TokenSizes {
+  int64_t batch = 0, tokens = 0, heads = 0;
+};
+TokenSizes sizesOf(const Kernel &kernel, const delta_launch &launch);
+
 /// Launches a kernel; what does not fit is an error in the run time's words.
 /// Returns the simulator's counters as JSON, "" of other devices.
 std::string launchKernel(Kernel &kernel, nb::list inputs,

@@ -71,6 +71,22 @@ nb::list kernels(const Bundle &bundle) {
     kernel["shared_bytes"] = info.shared_bytes;
     kernel["v_blocks"] = info.v_blocks;
     kernel["workspace_bytes"] = info.workspace_bytes;
+    nb::list launches;
+    for (size_t launch = 0; launch < info.num_launches; ++launch) {
+      delta_launch_info one = {};
+      one.struct_size = sizeof(one);
+      check(
+          delta_bundle_get_launch(bundle.handle.get(), i, launch, &one, &error),
+          &error);
+      nb::dict facts;
+      facts["entry"] = one.entry;
+      facts["threads"] = one.threads;
+      facts["shared_bytes"] = one.shared_bytes;
+      facts["v_blocks"] = one.v_blocks;
+      facts["tokens"] = one.tokens;
+      launches.append(facts);
+    }
+    kernel["launches"] = launches;
     nb::dict options;
     for (const char *name : {"chunk", "save_every"})
       if (const char *value =

@@ -11,6 +11,8 @@
 
 #include "Simulate.h"
 
+#include "Launch.h"
+
 #include "Arrays.h"
 
 #include <nanobind/stl/shared_ptr.h>
@@ -21,12 +23,11 @@ namespace deltac {
 
 namespace {
 
-/// Names, as findings have them, and B and H of a launch.
+/// Names, as findings have them.
 struct Names {
   std::vector<std::string> inputs, outs, sums;
-  int64_t batch = 0, heads = 0;
 
-  Names(const Kernel &kernel, const delta_launch &launch) {
+  explicit Names(const Kernel &kernel) {
     const delta_bundle *bundle = kernel.bundle->handle.get();
     for (size_t i = 0; i < delta_bundle_num_args(bundle); ++i) {
       delta_arg_info info = {};
@@ -35,10 +36,6 @@ struct Names {
       check(delta_bundle_get_arg(bundle, i, &info, &error), &error);
       switch (info.kind) {
       case DELTA_IN:
-        if (inputs.size() < launch.num_inputs)
-          learn(info, launch.inputs[inputs.size()]);
-        inputs.push_back(info.name);
-        break;
       case DELTA_PARAM:
         inputs.push_back(info.name);
         break;
@@ -51,18 +48,6 @@ struct Names {
       default:
         break;
       }
-    }
-  }
-
-private:
-  void learn(const delta_arg_info &info, const delta_array &array) {
-    for (size_t i = 0; i < info.rank && i < array.rank; ++i) {
-      if (info.sizes[i] >= 0)
-        continue;
-      if (std::strcmp(info.axes[i], "B") == 0)
-        batch = array.shape[i];
-      else if (std::strcmp(info.axes[i], "H") == 0)
-        heads = array.shape[i];
     }
   }
 };
@@ -132,7 +117,7 @@ private:
 std::string simulate(const Kernel &loaded, const delta_launch &launch) {
   auto device = std::make_shared<Device>("sim", 0, 0);
   Kernel kernel(loaded.bundle, device, loaded.fn);
-  Names names(kernel, launch);
+  Names names(kernel);
   Simulation simulation(device);
   delta_launch there = launch;
   std::vector<delta_array> in =
@@ -161,8 +146,9 @@ std::string simulate(const Kernel &loaded, const delta_launch &launch) {
   }
   int64_t bytes = 0;
   char *error = nullptr;
-  check(delta_kernel_workspace_bytes(kernel.handle.get(), names.batch,
-                                     names.heads, &bytes, &error),
+  TokenSizes sizes = sizesOf(kernel, launch);
+  check(delta_kernel_get_workspace(kernel.handle.get(), sizes.batch,
+                                   sizes.tokens, sizes.heads, &bytes, &error),
         &error);
   if (bytes > 0)
     there.workspace =

@@ -62,7 +62,11 @@ Bundle makeBundle(bool gpu) {
   kernel.options = {{"chunk", "16"}};
   kernel.triple = "x86_64-pc-linux-gnu";
   kernel.cpuFeatures = {"avx2"};
-  kernel.threads = 64;
+  if (gpu) {
+    kernel.launches = {{"delta_fuzzed_first", 64, 0, 1, 32},
+                       {"delta_fuzzed", 128, 1024, 2, 0}};
+    kernel.workspace = {{512, true, true, 16}, {128, false, true, 0}};
+  }
   if (gpu)
     kernel.images = {{KernelImage::Cubin, "cubin"}, {KernelImage::Ptx, "ptx"}};
   else

@@ -39,7 +39,7 @@ module attributes {{gpu.container_module, delta.stage = "mapped",
         %o: memref<?xf32>, %p: memref<?xbf16>, %final: memref<?xf32>,
         %workspace: memref<?xi8>, %B: index, %T: index, %H: index) kernel
         attributes {{delta.kernel = {{name = "delta_t_forward", threads = {threads},
-          shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}}}} {{
+          shared_bytes = 0, v_blocks = 1, min_ctas = 1}}}} {{
 {constants}
 {body}
       gpu.return

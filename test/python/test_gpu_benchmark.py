@@ -21,7 +21,7 @@ from gpubench import kernels, problems, report  # noqa: E402
 NAMES = sorted(problems.INPUTS)
 MAPPED = """gpu.func @delta_x(%arg0: memref<?xbf16>) kernel attributes {
   delta.kernel = {min_ctas = 4 : i64, name = "delta_x", shared_bytes = 512 : i64,
-  threads = 64 : i64, v_blocks = 2 : i64, workspace_bytes = 0 : i64}} {"""
+  threads = 64 : i64, v_blocks = 2 : i64}} {"""
 
 
 class Tensor:
@@ -107,7 +107,32 @@ def test_arguments_are_packed_as_the_kernel_takes_them():
         2, 5, 3]
     assert kernel.pack(inputs, None, {"o": Tensor(0, "torch.bfloat16")}, None,
                        {"scale": 2.0})[8].value == 2
-    assert kernel.grid(2, 3) == 12
+    assert kernel.grids(2, 5, 3) == [12]
+    assert kernel.workspace_bytes(2, 5, 3) == 0
+
+
+def test_functions_of_two_kernels_share_a_workspace():
+    mapped = """gpu.module @x attributes {delta.workspace = [
+      {bytes = 64 : i64, dims = ["B", "H"]},
+      {bytes = 256 : i64, dims = ["B", "H", "T"], tokens = 16 : i64}]} {
+      delta.kernel = {min_ctas = 1 : i64, name = "delta_x_free",
+        shared_bytes = 512 : i64, threads = 64 : i64, tokens = 32 : i64,
+        v_blocks = 1 : i64}
+      delta.kernel = {min_ctas = 1 : i64, name = "delta_x_state",
+        shared_bytes = 256 : i64, threads = 128 : i64, v_blocks = 4 : i64}"""
+    manifest = build.manifest_from_ir("kda", "sm_90a", "forward", 64, 64, mapped)
+    kernel = kernels.Kernel(manifest, manifest["kernels"][0], {"cubin": b""})
+    assert [x["entry"] for x in kernel.launches] == ["delta_x_free",
+                                                     "delta_x_state"]
+    assert kernel.grids(2, 33, 3) == [12, 24]
+    assert kernel.grids(2, 0, 3) == [0, 24]
+    assert kernel.workspace_bytes(2, 33, 3) == 6 * 64 + 6 * 3 * 256
+    # The first interface: one kernel, and a workspace for each CTA.
+    old = {"fn": "forward", "target": "sm_80", "entry": "delta_x", "gpu": {
+        "threads": 32, "shared_bytes": 0, "v_blocks": 2, "workspace_bytes": 16}}
+    kernel = kernels.Kernel(manifest, old, {"cubin": b""})
+    assert kernel.grids(2, 33, 3) == [12]
+    assert kernel.workspace_bytes(2, 33, 3) == 12 * 16
 
 
 def test_unfit_tensors_are_refused():

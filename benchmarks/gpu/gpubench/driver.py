@@ -26,20 +26,23 @@ class Driver:
         reason = text.value.decode() if text.value else f"error {status}"
         raise DriverError(f"{function}: {reason}")
 
-    def load(self, image, entry, shared_bytes):
-        """The function `entry` of a cubin (or PTX text), allowed to use that
-        much dynamic shared memory."""
+    def load(self, image, entries):
+        """The functions of a cubin (or PTX text): for each of `entries`, pairs
+        of a name and the dynamic shared memory that it may use."""
         module = ctypes.c_void_p()
         self.call("cuModuleLoadData", ctypes.byref(module),
                   ctypes.c_char_p(image))
-        function = ctypes.c_void_p()
-        self.call("cuModuleGetFunction", ctypes.byref(function), module,
-                  entry.encode())
-        if shared_bytes > 48 << 10:
-            self.call("cuFuncSetAttribute", function,
-                      ctypes.c_int(_MAX_DYNAMIC_SHARED),
-                      ctypes.c_int(shared_bytes))
-        return function
+        functions = []
+        for entry, shared_bytes in entries:
+            function = ctypes.c_void_p()
+            self.call("cuModuleGetFunction", ctypes.byref(function), module,
+                      entry.encode())
+            if shared_bytes > 48 << 10:
+                self.call("cuFuncSetAttribute", function,
+                          ctypes.c_int(_MAX_DYNAMIC_SHARED),
+                          ctypes.c_int(shared_bytes))
+            functions.append(function)
+        return functions
 
     def launch(self, function, grid, threads, shared_bytes, stream, parameters):
         """Launches a 1-D grid; `parameters` is an array of pointers to the

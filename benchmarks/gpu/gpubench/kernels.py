@@ -10,6 +10,7 @@ nothing of delta is needed to read it. Where the compiler could not make one,
 import ctypes
 import hashlib
 import json
+import math
 import pathlib
 import struct
 
@@ -51,16 +52,26 @@ def capability(target):
     return int(digits.rstrip("a")), digits.endswith("a")
 
 
+def launches_of(facts):
+    """A function's launches; abi 1 has one, and a workspace for each CTA."""
+    gpu = facts["gpu"]
+    return gpu.get("launches") or [
+        {"entry": facts["entry"], "tokens": 0,
+         **{name: gpu[name] for name in ("threads", "shared_bytes",
+                                         "v_blocks")}}]
+
+
 class Kernel:
-    """One GPU kernel: facts from the manifest, code, and calls of it."""
+    """One function on a GPU: facts from the manifest, code, and calls of it."""
 
     def __init__(self, manifest, facts, code, tag=""):
         self.manifest, self.facts, self.code, self.tag = (manifest, facts, code,
                                                           tag)
         self.recurrence, self.fn = manifest["recurrence"], facts["fn"]
         self.target, self.gpu = facts["target"], facts["gpu"]
+        self.launches = launches_of(facts) if self.gpu else []
         self.K, self.V = manifest["dims"]["K"], manifest["dims"]["V"]
-        self.function = None
+        self.functions = None
 
     def same_as(self, other):
         """Whether both are one kernel under two names."""
@@ -92,11 +103,12 @@ class Kernel:
         return device == needed if exact else device >= needed
 
     def load(self, driver):
-        if self.function is None:
+        if self.functions is None:
             self.driver = driver
             image = self.code.get("cubin") or self.code["ptx"] + b"\0"
-            self.function = driver.load(image, self.facts["entry"],
-                                        self.gpu["shared_bytes"])
+            self.functions = driver.load(
+                image, [(launch["entry"], launch["shared_bytes"])
+                        for launch in self.launches])
 
     def pack(self, inputs, state, outs, final, scalars, workspace=None):
         """The arguments in the kernel's order as ctypes values.
@@ -136,8 +148,32 @@ class Kernel:
         B, T, H = inputs[self.arguments("in")[0]["name"]].shape[:3]
         return values + [ctypes.c_uint64(size) for size in (B, T, H)]
 
-    def grid(self, B, H):
-        return B * H * self.gpu["v_blocks"]
+    def workspace_bytes(self, B, T, H):
+        if "workspace" not in self.gpu:
+            return self.gpu["workspace_bytes"] * B * H * self.gpu["v_blocks"]
+        total = 0
+        for part in self.gpu["workspace"]:
+            sizes = {"B": B, "H": H, "T": -(-T // part.get("tokens", 1))}
+            total += part["bytes"] * math.prod(sizes[dim]
+                                               for dim in part["dims"])
+        return total
+
+    def grids(self, B, T, H):
+        """The CTAs of each launch."""
+        return [B * H * launch["v_blocks"]
+                * (-(-T // launch["tokens"]) if launch["tokens"] else 1)
+                for launch in self.launches]
+
+    def launch(self, parameters, B, T, H):
+        """Launches the function's kernels on PyTorch's current stream."""
+        import torch
+
+        stream = torch.cuda.current_stream().cuda_stream
+        for function, launch, grid in zip(self.functions, self.launches,
+                                          self.grids(B, T, H)):
+            if grid:
+                self.driver.launch(function, grid, launch["threads"],
+                                   launch["shared_bytes"], stream, parameters)
 
     def bind(self, inputs, state, scalars):
         """A call on those tensors: a function that launches on PyTorch's current
@@ -159,19 +195,15 @@ class Kernel:
                 device=first.device)
         final = None if state is None else torch.full_like(state, float("nan"))
         workspace = None
-        grid = self.grid(B, H)
-        if self.gpu["workspace_bytes"]:
-            workspace = torch.empty(self.gpu["workspace_bytes"] * grid,
-                                    dtype=torch.uint8, device=first.device)
+        if size := self.workspace_bytes(B, T, H):
+            workspace = torch.empty(size, dtype=torch.uint8,
+                                    device=first.device)
         values = self.pack(inputs, state, outs, final, scalars, workspace)
         parameters = (ctypes.c_void_p * len(values))(
             *(ctypes.addressof(value) for value in values))
 
         def call():
-            self.driver.launch(self.function, grid, self.gpu["threads"],
-                               self.gpu["shared_bytes"],
-                               torch.cuda.current_stream().cuda_stream,
-                               parameters)
+            self.launch(parameters, B, T, H)
             return next(iter(outs.values())), final
 
         # What the pointers point to lives as long as the call.

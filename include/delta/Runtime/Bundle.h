@@ -25,7 +25,10 @@ namespace delta::runtime {
 
 /// The version of the file format, and of the way kernels are called.
 inline constexpr int64_t kBundleFormat = 1;
-inline constexpr int64_t kKernelAbi = 1;
+inline constexpr int64_t kKernelAbi = 2;
+/// The first one, which is still read: one kernel a function, and a workspace
+/// for each CTA.
+inline constexpr int64_t kFirstKernelAbi = 1;
 
 /// Alignment of the arrays that a GPU kernel takes, in bytes.
 inline constexpr int64_t kGpuAlignment = 16;
@@ -47,11 +50,29 @@ struct KernelImage {
 /// "so", "cubin", "ptx".
 const char *nameOf(KernelImage::Format format);
 
+/// One kernel of a function for a GPU, as it is launched: B * H * vBlocks CTAs,
+/// or B * H * ceil(T / tokens) * vBlocks.
+struct KernelLaunch {
+  std::string entry;       ///< name in the images
+  int64_t threads = 0;     ///< of a CTA
+  int64_t sharedBytes = 0; ///< dynamic, of a CTA
+  int64_t vBlocks = 1;     ///< CTAs that share a head's state columns
+  int64_t tokens = 0;      ///< that a CTA takes; 0: all of a sequence
+};
+
+/// A part of the workspace that the kernels of a function share, one behind the
+/// other: `bytes` times the dims that it is made for.
+struct WorkspacePart {
+  int64_t bytes = 0;
+  bool ofB = false, ofH = false;
+  int64_t tokens = 0; ///< for every so many tokens of T; 0: once
+};
+
 /// One function of the recurrence, compiled for one target.
 struct BundleKernel {
   std::string target;  ///< "cpu", "sm_80", "sm_90a"
   std::string fn;      ///< "forward", "decode"
-  std::string entry;   ///< CPU: prefix of the symbols; GPU: name of the entry
+  std::string entry;   ///< CPU: prefix of the symbols; GPU: for messages
   std::string compute; ///< what is computed in: "f32", "bf16"...
   /// Useful FLOPs of a token and head; 0 when not known.
   double flopsPerToken = 0;
@@ -65,10 +86,8 @@ struct BundleKernel {
   std::vector<std::string> cpuFeatures;
 
   // GPU only.
-  int64_t threads = 0;        ///< of a CTA
-  int64_t sharedBytes = 0;    ///< dynamic, of a CTA
-  int64_t vBlocks = 1;        ///< CTAs that share a head's state columns
-  int64_t workspaceBytes = 0; ///< of a CTA
+  std::vector<KernelLaunch> launches; ///< in this order, on one stream
+  std::vector<WorkspacePart> workspace;
 
   bool isCpu() const { return target == "cpu"; }
   /// The image of that format; null when there is none.

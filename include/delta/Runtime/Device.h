@@ -47,14 +47,15 @@ struct Grid {
   int64_t sharedBytes = 0; ///< dynamic, of a CTA
 };
 
-/// A kernel that a device has loaded. Used by one thread at a time; the device
-/// must outlive it.
+/// A function, of one kernel or several, that a device has loaded. Used by one
+/// thread at a time; the device must outlive it.
 class DeviceKernel {
 public:
   virtual ~DeviceKernel();
 
-  /// Launches on `stream`, a CUstream of the caller (null: the default one).
-  virtual Status launch(const Grid &grid,
+  /// Launches kernel `index` on `stream`, a CUstream of the caller (null: the
+  /// default one).
+  virtual Status launch(size_t index, const Grid &grid,
                         const std::vector<KernelParam> &params,
                         void *stream) = 0;
 };
@@ -86,8 +87,8 @@ public:
   /// the device can tell.
   virtual Status checkPointer(DevicePointer pointer, const std::string &name);
 
-  /// Loads a kernel for a GPU. The error has the words of the driver's
-  /// assembler, or says which device the kernel needs.
+  /// Loads the kernels of a function for a GPU. The error has the words of the
+  /// driver's assembler, or says which device the kernel needs.
   virtual Expected<std::unique_ptr<DeviceKernel>>
   load(const BundleKernel &kernel) = 0;
 
@@ -131,7 +132,7 @@ struct ArrayPointer {
   std::string name;       ///< for messages
 };
 
-/// The arguments of one launch of a GPU kernel, in the device's memory.
+/// The arguments of one call of a function on a GPU, in the device's memory.
 struct GpuArguments {
   std::vector<ArrayPointer> in;  ///< ins and params, then the initial state
   std::vector<ArrayPointer> out; ///< outs, then the final state
@@ -141,14 +142,15 @@ struct GpuArguments {
 };
 
 /// CTAs of a launch; an error when there are more than a grid holds.
-Expected<int64_t> countCtas(const BundleKernel &kernel, int64_t B, int64_t H);
+Expected<int64_t> countCtas(const KernelLaunch &launch, int64_t B, int64_t T,
+                            int64_t H);
 
-/// Bytes of workspace that a launch needs.
+/// Bytes of workspace that a call needs.
 Expected<int64_t> workspaceBytes(const BundleKernel &kernel, int64_t B,
-                                 int64_t H);
+                                 int64_t T, int64_t H);
 
-/// Verifies the arguments (alignment, workspace, the grid's size) and launches;
-/// nothing is launched when B * H is 0.
+/// Verifies the arguments (alignment, workspace, the grids' sizes) and launches
+/// the function's kernels one after the other; those without CTAs are left out.
 Status launchGpuKernel(DeviceKernel &loaded, const BundleKernel &kernel,
                        const GpuArguments &arguments, void *stream);
 

@@ -9,6 +9,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "delta/Target/NVPTX/Kernel.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -23,15 +24,17 @@ using ::delta::gpu::GpuTarget;
 
 DictionaryAttr GpuKernelFacts::getAttr(MLIRContext *context) const {
   Builder builder(context);
-  return builder.getDictionaryAttr(
-      {builder.getNamedAttr("name", builder.getStringAttr(name)),
-       builder.getNamedAttr("threads", builder.getI64IntegerAttr(threads)),
-       builder.getNamedAttr("shared_bytes",
-                            builder.getI64IntegerAttr(sharedBytes)),
-       builder.getNamedAttr("v_blocks", builder.getI64IntegerAttr(vBlocks)),
-       builder.getNamedAttr("min_ctas", builder.getI64IntegerAttr(minCtas)),
-       builder.getNamedAttr("workspace_bytes",
-                            builder.getI64IntegerAttr(workspaceBytes))});
+  SmallVector<NamedAttribute> entries = {
+      builder.getNamedAttr("name", builder.getStringAttr(name)),
+      builder.getNamedAttr("threads", builder.getI64IntegerAttr(threads)),
+      builder.getNamedAttr("shared_bytes",
+                           builder.getI64IntegerAttr(sharedBytes)),
+      builder.getNamedAttr("v_blocks", builder.getI64IntegerAttr(vBlocks)),
+      builder.getNamedAttr("min_ctas", builder.getI64IntegerAttr(minCtas))};
+  if (tokens)
+    entries.push_back(
+        builder.getNamedAttr("tokens", builder.getI64IntegerAttr(tokens)));
+  return builder.getDictionaryAttr(entries);
 }
 
 FailureOr<GpuKernelFacts> GpuKernelFacts::get(Operation *kernel) {
@@ -59,9 +62,114 @@ FailureOr<GpuKernelFacts> GpuKernelFacts::get(Operation *kernel) {
       failed(take("shared_bytes", 0, facts.sharedBytes)) ||
       failed(take("v_blocks", 1, facts.vBlocks)) ||
       failed(take("min_ctas", 1, facts.minCtas)) ||
-      failed(take("workspace_bytes", 0, facts.workspaceBytes)))
+      (dictionary.contains("tokens") &&
+       failed(take("tokens", 1, facts.tokens))))
     return failure();
   return facts;
+}
+
+//===----------------------------------------------------------------------===//
+// Workspace
+//===----------------------------------------------------------------------===//
+
+static FailureOr<GpuWorkspacePart> readWorkspacePart(Attribute attribute) {
+  auto dictionary = dyn_cast<DictionaryAttr>(attribute);
+  if (!dictionary)
+    return failure();
+  auto bytes = dictionary.getAs<IntegerAttr>("bytes");
+  auto dims = dictionary.getAs<ArrayAttr>("dims");
+  auto tokens = dictionary.getAs<IntegerAttr>("tokens");
+  if (!bytes || !dims || bytes.getInt() < 0 || bytes.getInt() % 16 != 0)
+    return failure();
+  GpuWorkspacePart part{bytes.getInt(), /*ofB=*/false, /*ofH=*/false};
+  for (Attribute dim : dims) {
+    auto name = dyn_cast<StringAttr>(dim);
+    if (name && name == "B" && !part.ofB)
+      part.ofB = true;
+    else if (name && name == "H" && !part.ofH)
+      part.ofH = true;
+    else if (name && name == "T" && !part.tokens && tokens &&
+             tokens.getInt() > 0)
+      part.tokens = tokens.getInt();
+    else
+      return failure();
+  }
+  return part;
+}
+
+FailureOr<SmallVector<GpuWorkspacePart>>
+mlir::delta::getGpuWorkspace(ModuleOp module) {
+  SmallVector<GpuWorkspacePart> parts;
+  for (auto device : module.getOps<gpu::GPUModuleOp>()) {
+    Attribute attribute = device->getAttr(kWorkspaceAttr);
+    if (!attribute)
+      continue;
+    auto list = dyn_cast<ArrayAttr>(attribute);
+    for (Attribute entry : list ? list.getValue() : ArrayRef<Attribute>()) {
+      FailureOr<GpuWorkspacePart> part = readWorkspacePart(entry);
+      if (failed(part)) {
+        list = {};
+        break;
+      }
+      parts.push_back(*part);
+    }
+    if (!list)
+      return device.emitError()
+             << "expects '" << kWorkspaceAttr
+             << "' to be a list of dictionaries with 'bytes', a multiple of "
+                "16, "
+                "'dims', each of \"B\", \"H\" and \"T\" once at most, and with "
+                "\"T\" a positive number of 'tokens'";
+  }
+  return parts;
+}
+
+unsigned mlir::delta::addGpuWorkspacePart(ModuleOp module,
+                                          const GpuWorkspacePart &part) {
+  Builder builder(module.getContext());
+  gpu::GPUModuleOp device = *module.getOps<gpu::GPUModuleOp>().begin();
+  SmallVector<Attribute> parts, dims;
+  if (auto list = device->getAttrOfType<ArrayAttr>(kWorkspaceAttr))
+    llvm::append_range(parts, list);
+  if (part.ofB)
+    dims.push_back(builder.getStringAttr("B"));
+  if (part.ofH)
+    dims.push_back(builder.getStringAttr("H"));
+  if (part.tokens)
+    dims.push_back(builder.getStringAttr("T"));
+  SmallVector<NamedAttribute> entries = {
+      builder.getNamedAttr("bytes", builder.getI64IntegerAttr(part.bytes)),
+      builder.getNamedAttr("dims", builder.getArrayAttr(dims))};
+  if (part.tokens)
+    entries.push_back(
+        builder.getNamedAttr("tokens", builder.getI64IntegerAttr(part.tokens)));
+  parts.push_back(builder.getDictionaryAttr(entries));
+  device->setAttr(kWorkspaceAttr, builder.getArrayAttr(parts));
+  return parts.size() - 1;
+}
+
+Value GpuKernel::getWorkspaceOffset(OpBuilder &builder, unsigned number) const {
+  Location loc = function->getLoc();
+  auto index = [&](int64_t value) {
+    return arith::ConstantIndexOp::create(builder, loc, value);
+  };
+  FailureOr<SmallVector<GpuWorkspacePart>> parts =
+      getGpuWorkspace(function->getParentOfType<ModuleOp>());
+  assert(succeeded(parts) && number < parts->size() && "no such part");
+  Value offset = index(0);
+  for (const GpuWorkspacePart &part : ArrayRef(*parts).take_front(number)) {
+    Value bytes = index(part.bytes);
+    if (part.ofB)
+      bytes = arith::MulIOp::create(builder, loc, bytes, B);
+    if (part.ofH)
+      bytes = arith::MulIOp::create(builder, loc, bytes, H);
+    if (part.tokens)
+      bytes = arith::MulIOp::create(
+          builder, loc, bytes,
+          arith::CeilDivUIOp::create(builder, loc, T, index(part.tokens)));
+    offset = arith::AddIOp::create(builder, loc, offset, bytes);
+  }
+  return offset;
 }
 
 //===----------------------------------------------------------------------===//
@@ -172,8 +280,8 @@ Value GpuKernel::getInput(SignatureAttr signature, ArgAttr arg) const {
   for (ArgAttr other : signature.getAllArgs()) {
     if (other == arg)
       break;
-    position += other.getKind() == ArgKind::In ||
-                other.getKind() == ArgKind::Param;
+    position +=
+        other.getKind() == ArgKind::In || other.getKind() == ArgKind::Param;
   }
   return inputs[position];
 }
@@ -267,6 +375,8 @@ LogicalResult mlir::delta::verifyMappedGpuModule(ModuleOp module) {
   if (!llvm::hasSingleElement(devices))
     return module.emitError() << "expects one 'gpu.module', which holds the "
                                  "kernels";
+  if (failed(getGpuWorkspace(module)))
+    return failure();
   bool any = false;
   for (auto function : (*devices.begin()).getOps<gpu::GPUFuncOp>()) {
     if (!function.isKernel())

@@ -53,6 +53,7 @@ static void query(const delta_bundle *bundle) {
   size_t i, j;
   const char *name;
   int64_t size;
+  delta_launch_info launch_info = {0};
   delta_kernel_info kernel_info = {0};
   delta_arg_info arg = {0};
   printf("%s, %d hexadecimal digits, compiler %s\n", delta_bundle_name(bundle),
@@ -89,6 +90,17 @@ static void query(const delta_bundle *bundle) {
   if (delta_bundle_get_kernel_option(bundle, 0, "colour") ||
       delta_bundle_get_kernel_option(bundle, 1, "fn"))
     exit(1);
+  launch_info.struct_size = sizeof(launch_info);
+  for (i = 0; i < kernel_info.num_launches; ++i) {
+    require(delta_bundle_get_launch(bundle, 0, i, &launch_info, &error),
+            &error);
+    printf("launch %d of %d: %s threads %d v_blocks %d tokens %d\n", (int)i,
+           (int)kernel_info.num_launches, launch_info.entry,
+           (int)launch_info.threads, (int)launch_info.v_blocks,
+           (int)launch_info.tokens);
+  }
+  refused("no launch",
+          delta_bundle_get_launch(bundle, 0, i, &launch_info, &error), &error);
   refused("no kernel", delta_bundle_get_kernel(bundle, 1, &kernel_info, &error),
           &error);
 }
@@ -139,7 +151,7 @@ int main(int argc, char **argv) {
   delta_array v, o, initial, final, odd;
   delta_launch launch = {0}, changed;
   char *error = (char *)"unset";
-  int64_t none[] = {B, 0, H, V}, wrong[] = {B, T, H, V + 1}, bytes;
+  int64_t none[] = {B, 0, H, V}, wrong[] = {B, T, H, V + 1}, bytes, same;
   double two[2] = {0, 0};
   static float storage[TOKENS + 4];
   char *aligned = (char *)storage + (16 - (uintptr_t)storage % 16) % 16;
@@ -187,8 +199,14 @@ int main(int argc, char **argv) {
   launch.outputs = &o;
   launch.num_outputs = 1;
   launch.final_state = &final;
-  require(delta_kernel_workspace_bytes(kernel, B, H, &bytes, &error), &error);
+  require(delta_kernel_get_workspace(kernel, B, T, H, &bytes, &error), &error);
   printf("workspace: %d\n", (int)bytes);
+  if (delta_kernel_workspace_bytes(kernel, B, H, &same, &error) != DELTA_OK) {
+    printf("without T: %s\n", error);
+    delta_free(error);
+  } else if (same != bytes) {
+    return 1;
+  }
   if (bytes > 0) {
     refused("no workspace", delta_kernel_launch(kernel, &launch, &error),
             &error);

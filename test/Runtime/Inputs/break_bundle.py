@@ -75,9 +75,22 @@ edit("elf", lambda m: None, b"\x7fELF")
 
 
 def for_gpu(m):
-    m[kernel][0].update(target="sm_90a", gpu={
-        "threads": 32, "shared_bytes": 0, "v_blocks": 1, "workspace_bytes": 0})
+    m[kernel][0].update(target="sm_90a", gpu={"launches": [
+        {"entry": "delta_linear_attn_forward", "threads": 32, "shared_bytes": 0,
+         "v_blocks": 1, "tokens": 0}],
+        "workspace": [{"bytes": 64, "dims": ["B", "H", "T"], "tokens": 16}]})
     m[kernel][0]["images"][0]["format"] = "ptx"
 
 
+def edit_gpu(name, change):
+    """The same for a bundle of a GPU kernel; `change` gets what is its own."""
+    edit(name, lambda m: (for_gpu(m), change(m[kernel][0]["gpu"])))
+
+
 edit("target", for_gpu)
+edit_gpu("launches", lambda gpu: gpu.update(launches=[]))
+edit_gpu("again", lambda gpu: gpu["launches"].append(gpu["launches"][0]))
+edit_gpu("bytes", lambda gpu: gpu["workspace"][0].update(bytes=40))
+edit_gpu("dims", lambda gpu: gpu["workspace"][0].update(dims=["B", "K"]))
+edit_gpu("twice-b", lambda gpu: gpu["workspace"][0].update(dims=["B", "B"]))
+edit_gpu("tokens", lambda gpu: gpu["workspace"][0].pop("tokens"))

@@ -9,7 +9,7 @@
 // CHECK-SAME: delta.stage = "mapped"
 // CHECK: gpu.module @kda [#nvvm.target<O = 3, chip = "sm_80", features = "+ptx80">]
 // CHECK: gpu.func @delta_kda_decode(%{{.*}}: memref<?xbf16>
-// CHECK-SAME: min_ctas = 1 : i64, name = "delta_kda_decode", shared_bytes = 5184 : i64, threads = 64 : i64, v_blocks = 1 : i64, workspace_bytes = 0 : i64
+// CHECK-SAME: min_ctas = 1 : i64, name = "delta_kda_decode", shared_bytes = 5184 : i64, threads = 64 : i64, v_blocks = 1 : i64
 
 // The state's rows are loaded four columns at a time, or zero.
 // CHECK: scf.if

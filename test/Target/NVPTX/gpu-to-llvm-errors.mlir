@@ -103,7 +103,7 @@ module attributes {gpu.container_module, delta.stage = "mapped", delta.signature
     // expected-error@+1 {{expects 'delta.kernel' to repeat the kernel's name}}
     gpu.func @delta_f_decode(%v: memref<?xf32>, %init: memref<?xf32>, %o: memref<?xf32>, %final: memref<?xf32>,
         %w: memref<?xi8>, %B: index, %T: index, %H: index) kernel
-        attributes {delta.kernel = {name = "g", threads = 32, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+        attributes {delta.kernel = {name = "g", threads = 32, shared_bytes = 0, v_blocks = 1, min_ctas = 1}} {
       gpu.return
     }
   }
@@ -122,7 +122,7 @@ module attributes {gpu.container_module, delta.stage = "mapped", delta.signature
     // expected-error@+1 {{expects 'threads' in 'delta.kernel' to be an integer of at least 1}}
     gpu.func @delta_f_decode(%v: memref<?xf32>, %init: memref<?xf32>, %o: memref<?xf32>, %final: memref<?xf32>,
         %w: memref<?xi8>, %B: index, %T: index, %H: index) kernel
-        attributes {delta.kernel = {name = "delta_f_decode", shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+        attributes {delta.kernel = {name = "delta_f_decode", shared_bytes = 0, v_blocks = 1, min_ctas = 1}} {
       gpu.return
     }
   }
@@ -141,7 +141,7 @@ module attributes {gpu.container_module, delta.stage = "mapped", delta.signature
     // expected-error@+1 {{asks for 2048 threads a CTA; sm_80 has at most 1024}}
     gpu.func @delta_f_decode(%v: memref<?xf32>, %init: memref<?xf32>, %o: memref<?xf32>, %final: memref<?xf32>,
         %w: memref<?xi8>, %B: index, %T: index, %H: index) kernel
-        attributes {delta.kernel = {name = "delta_f_decode", threads = 2048, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+        attributes {delta.kernel = {name = "delta_f_decode", threads = 2048, shared_bytes = 0, v_blocks = 1, min_ctas = 1}} {
       gpu.return
     }
   }
@@ -160,7 +160,7 @@ module attributes {gpu.container_module, delta.stage = "mapped", delta.signature
     // expected-error@+1 {{asks for 200000 bytes of shared memory a CTA; sm_80 has at most 166912}}
     gpu.func @delta_f_decode(%v: memref<?xf32>, %init: memref<?xf32>, %o: memref<?xf32>, %final: memref<?xf32>,
         %w: memref<?xi8>, %B: index, %T: index, %H: index) kernel
-        attributes {delta.kernel = {name = "delta_f_decode", threads = 32, shared_bytes = 200000, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+        attributes {delta.kernel = {name = "delta_f_decode", threads = 32, shared_bytes = 200000, v_blocks = 1, min_ctas = 1}} {
       gpu.return
     }
   }
@@ -179,7 +179,7 @@ module attributes {gpu.container_module, delta.stage = "mapped", delta.signature
     // expected-error@+1 {{expects 'shared_bytes' to be a multiple of 16, but it is 24}}
     gpu.func @delta_f_decode(%v: memref<?xf32>, %init: memref<?xf32>, %o: memref<?xf32>, %final: memref<?xf32>,
         %w: memref<?xi8>, %B: index, %T: index, %H: index) kernel
-        attributes {delta.kernel = {name = "delta_f_decode", threads = 32, shared_bytes = 24, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+        attributes {delta.kernel = {name = "delta_f_decode", threads = 32, shared_bytes = 24, v_blocks = 1, min_ctas = 1}} {
       gpu.return
     }
   }
@@ -197,7 +197,7 @@ module attributes {gpu.container_module, delta.stage = "mapped", delta.signature
   gpu.module @f {
     // expected-error@+1 {{expects 8 arguments for the signature, but has 1}}
     gpu.func @delta_f_decode(%v: memref<?xf32>) kernel
-        attributes {delta.kernel = {name = "delta_f_decode", threads = 32, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+        attributes {delta.kernel = {name = "delta_f_decode", threads = 32, shared_bytes = 0, v_blocks = 1, min_ctas = 1}} {
       gpu.return
     }
   }
@@ -216,7 +216,7 @@ module attributes {gpu.container_module, delta.stage = "mapped", delta.signature
     // expected-error@+1 {{expects argument 0 to be of type 'memref<?xf32>', but it has type 'memref<?xbf16>'}}
     gpu.func @delta_f_decode(%v: memref<?xbf16>, %init: memref<?xf32>, %o: memref<?xf32>, %final: memref<?xf32>,
         %w: memref<?xi8>, %B: index, %T: index, %H: index) kernel
-        attributes {delta.kernel = {name = "delta_f_decode", threads = 32, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+        attributes {delta.kernel = {name = "delta_f_decode", threads = 32, shared_bytes = 0, v_blocks = 1, min_ctas = 1}} {
       gpu.return
     }
   }

@@ -40,7 +40,7 @@ module attributes {gpu.container_module, delta.stage = "mapped",
         %o: memref<?xbf16>, %final: memref<?xf32>, %scale: f32,
         %workspace: memref<?xi8>, %B: index, %T: index, %H: index) kernel
         attributes {known_block_size = array<i32: 64, 1, 1>, delta.kernel = {name = "delta_f_decode", threads = 64,
-          shared_bytes = 256, v_blocks = 1, min_ctas = 2, workspace_bytes = 0}} {
+          shared_bytes = 256, v_blocks = 1, min_ctas = 2}} {
       %c0 = arith.constant 0 : index
       %c1 = arith.constant 1 : index
       %i1 = arith.constant 1 : i32

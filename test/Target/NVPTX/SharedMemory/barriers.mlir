@@ -21,7 +21,7 @@ module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container
     // CHECK: shared_load
     // CHECK: gpu.return
     gpu.func @own(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
-        attributes {delta.kernel = {name = "own", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+        attributes {delta.kernel = {name = "own", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1}} {
       %c0 = arith.constant 0 : index
       %c1 = arith.constant 1 : index
       %t = delta_warp.alloc_shared : !a
@@ -46,7 +46,7 @@ module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container
     // CHECK-NOT: barrier
     // CHECK: gpu.return
     gpu.func @stages(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
-        attributes {delta.kernel = {name = "stages", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+        attributes {delta.kernel = {name = "stages", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1}} {
       %c0 = arith.constant 0 : index
       %c1 = arith.constant 1 : index
       %c2 = arith.constant 2 : index
@@ -81,7 +81,7 @@ module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container
     // CHECK: gpu.barrier
     // CHECK-NEXT: delta_warp.shared_load
     gpu.func @tiles(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
-        attributes {delta.kernel = {name = "tiles", threads = 64, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+        attributes {delta.kernel = {name = "tiles", threads = 64, shared_bytes = 0, v_blocks = 1, min_ctas = 1}} {
       %c0 = arith.constant 0 : index
       %c16 = arith.constant 16 : index
       %c32 = arith.constant 32 : index
@@ -111,7 +111,7 @@ module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container
     // CHECK-NOT: barrier
     // CHECK: gpu.return
     gpu.func @slices(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
-        attributes {delta.kernel = {name = "slices", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+        attributes {delta.kernel = {name = "slices", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1}} {
       %c0 = arith.constant 0 : index
       %c16 = arith.constant 16 : index
       %c64 = arith.constant 64 : index
@@ -138,7 +138,7 @@ module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container
 module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container_module} {
   gpu.module @m [#nvvm.target<chip = "sm_80">] {
     gpu.func @early(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
-        attributes {delta.kernel = {name = "early", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+        attributes {delta.kernel = {name = "early", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1}} {
       %c0 = arith.constant 0 : index
       %c16 = arith.constant 16 : index
       %t = delta_warp.alloc_shared : !a
@@ -163,7 +163,7 @@ module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container
 module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container_module} {
   gpu.module @m [#nvvm.target<chip = "sm_80">] {
     gpu.func @divergent(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
-        attributes {delta.kernel = {name = "divergent", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+        attributes {delta.kernel = {name = "divergent", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1}} {
       %c0 = arith.constant 0 : index
       %t = delta_warp.alloc_shared : !a
       %w = delta_warp.warp_id
@@ -197,7 +197,7 @@ module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container
     // CHECK-NOT: barrier
     // CHECK: gpu.return
     gpu.func @apart(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
-        attributes {delta.kernel = {name = "apart", threads = 64, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+        attributes {delta.kernel = {name = "apart", threads = 64, shared_bytes = 0, v_blocks = 1, min_ctas = 1}} {
       %c0 = arith.constant 0 : index
       %c1 = arith.constant 1 : index
       %t = delta_warp.alloc_shared : !a
@@ -226,7 +226,7 @@ module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container
 module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container_module} {
   gpu.module @m [#nvvm.target<chip = "sm_80">] {
     gpu.func @together(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
-        attributes {delta.kernel = {name = "together", threads = 64, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+        attributes {delta.kernel = {name = "together", threads = 64, shared_bytes = 0, v_blocks = 1, min_ctas = 1}} {
       %c0 = arith.constant 0 : index
       %t = delta_warp.alloc_shared : !a
       %w = delta_warp.warp_id
@@ -267,7 +267,7 @@ module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container
     // CHECK-NEXT: shared_load
     // CHECK: gpu.return
     gpu.func @columns(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
-        attributes {delta.kernel = {name = "columns", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+        attributes {delta.kernel = {name = "columns", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1}} {
       %c0 = arith.constant 0 : index
       %c2 = arith.constant 2 : index
       %c16 = arith.constant 16 : index
@@ -301,7 +301,7 @@ module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container
   gpu.module @m [#nvvm.target<chip = "sm_80">] {
     // Steps that do not lead over both warps' columns: no tile is one's own.
     gpu.func @meeting(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
-        attributes {delta.kernel = {name = "meeting", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+        attributes {delta.kernel = {name = "meeting", threads = 128, shared_bytes = 0, v_blocks = 1, min_ctas = 1}} {
       %c0 = arith.constant 0 : index
       %c2 = arith.constant 2 : index
       %c16 = arith.constant 16 : index
@@ -346,7 +346,7 @@ module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container
     // CHECK-NOT: gpu.barrier
     // CHECK: gpu.return
     gpu.func @alternate(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
-        attributes {delta.kernel = {name = "alternate", threads = 64, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+        attributes {delta.kernel = {name = "alternate", threads = 64, shared_bytes = 0, v_blocks = 1, min_ctas = 1}} {
       %c0 = arith.constant 0 : index
       %c1 = arith.constant 1 : index
       %c2 = arith.constant 2 : index
@@ -378,7 +378,7 @@ module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container
 module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container_module} {
   gpu.module @m [#nvvm.target<chip = "sm_80">] {
     gpu.func @too_early(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
-        attributes {delta.kernel = {name = "too_early", threads = 64, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+        attributes {delta.kernel = {name = "too_early", threads = 64, shared_bytes = 0, v_blocks = 1, min_ctas = 1}} {
       %c0 = arith.constant 0 : index
       %c1 = arith.constant 1 : index
       %c2 = arith.constant 2 : index
@@ -416,7 +416,7 @@ module attributes {delta.stage = "mapped", delta.signature = #sig, gpu.container
     // CHECK-NOT: gpu.barrier
     // CHECK: gpu.return
     gpu.func @pairs(%x: memref<?xf32>, %i: memref<?xf32>, %o: memref<?xf32>, %e: memref<?xf32>, %ws: memref<?xi8>, %B: index, %T: index, %H: index) kernel
-        attributes {delta.kernel = {name = "pairs", threads = 64, shared_bytes = 0, v_blocks = 1, min_ctas = 1, workspace_bytes = 0}} {
+        attributes {delta.kernel = {name = "pairs", threads = 64, shared_bytes = 0, v_blocks = 1, min_ctas = 1}} {
       %c0 = arith.constant 0 : index
       %c1 = arith.constant 1 : index
       %c2 = arith.constant 2 : index

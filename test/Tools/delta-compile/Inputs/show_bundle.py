@@ -59,9 +59,16 @@ def main():
         text = (f"kernel {kernel['target']} {kernel['fn']} {kernel['entry']} "
                 f"computes {kernel['compute']}: {images}")
         if "gpu" in kernel:
-            gpu = kernel["gpu"]
-            text += (f", {gpu['threads']} threads, {gpu['shared_bytes']} shared "
-                     f"bytes, v_blocks {gpu['v_blocks']}")
+            for launch in kernel["gpu"]["launches"]:
+                text += (f", {launch['threads']} threads, "
+                         f"{launch['shared_bytes']} shared bytes, "
+                         f"v_blocks {launch['v_blocks']}")
+                if launch["tokens"]:
+                    text += f", tokens {launch['tokens']}"
+            for part in kernel["gpu"]["workspace"]:
+                dims = [dim if dim != "T" else f"T/{part['tokens']}"
+                        for dim in part["dims"]]
+                text += f", workspace {part['bytes']} {' '.join(dims)}"
         print(text)
     print("intact")
 

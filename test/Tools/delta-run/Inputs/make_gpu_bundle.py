@@ -3,6 +3,8 @@
 """Write a bundle around a PTX file, by hand and not by the compiler.
 
     make_gpu_bundle.py FILE.ptx OUT.bundle [NAME=VALUE of a kernel's facts...]
+
+With abi=2 the workspace is for every two tokens of a head.
 """
 
 import hashlib
@@ -13,15 +15,21 @@ import sys
 
 ptx = pathlib.Path(sys.argv[1]).read_bytes()
 gpu = {"threads": 32, "shared_bytes": 0, "v_blocks": 1, "workspace_bytes": 0}
-target = "sm_80"
+target, abi = "sm_80", 1
 for fact in sys.argv[3:]:
     name, value = fact.split("=")
     if name == "target":
         target = value
+    elif name == "abi":
+        abi = int(value)
     else:
         gpu[name] = int(value)
+if abi == 2:
+    size = gpu.pop("workspace_bytes")
+    gpu = {"launches": [{"entry": "delta_gain_forward", "tokens": 0, **gpu}],
+           "workspace": [{"bytes": size, "dims": ["B", "H", "T"], "tokens": 2}]}
 manifest = {
-    "abi": 1,
+    "abi": abi,
     "compiler": {"version": "0", "llvm": "0"},
     "recurrence": "gain",
     "dims": {"K": 2, "V": 32},
