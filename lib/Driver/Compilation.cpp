@@ -188,9 +188,6 @@ LogicalResult Compilation::applyOptions(bool fromSpec) {
   mapping = std::move(*pinned);
   if (failed(checkMapping()))
     return failure();
-  if (int64_t kernels = mapping["kernels"]; kernels > 1)
-    return reporter.error("--mapping: kernels=" + Twine(kernels) +
-                          " is not available; the forward is one kernel");
   gpuMapping = {};
   gpuMapping.precision = options.precision.value_or("");
   gpuMapping.warps = mapping["warps"];
@@ -199,6 +196,8 @@ LogicalResult Compilation::applyOptions(bool fromSpec) {
   gpuMapping.ksplit = mapping["ksplit"];
   gpuMapping.window = mapping["window"];
   gpuMapping.stages = mapping["stages"];
+  gpuMapping.kernels = mapping["kernels"];
+  gpuMapping.free = mapping["free"];
   gpuMapping.ctas = mapping["ctas"];
   if (options.assume.count("B") || options.assume.count("H")) {
     auto assumed = [&](const char *name) -> int64_t {
@@ -206,6 +205,8 @@ LogicalResult Compilation::applyOptions(bool fromSpec) {
       return it == options.assume.end() ? 1 : it->second;
     };
     gpuMapping.sequences = assumed("B") * assumed("H");
+    if (options.assume.count("T"))
+      gpuMapping.tokens = assumed("T");
   }
   return success();
 }
@@ -429,6 +430,9 @@ LogicalResult Compilation::lowerOnce(Stage next) {
       map.stages = gpuMapping.stages;
       map.ctas = gpuMapping.ctas;
       map.sequences = gpuMapping.sequences;
+      map.tokens = gpuMapping.tokens;
+      map.kernels = gpuMapping.kernels;
+      map.free = gpuMapping.free;
       pm.addPass(mlir::delta::createDeltaGpuMap(map));
       pm.addPass(mlir::delta::createDeltaPlaceShared());
       pm.addPass(mlir::delta::createDeltaInsertBarriers());

@@ -37,7 +37,11 @@ static constexpr MappingKey kGpuForward[] = {
     {"window", "a positive number", "chunks between two barriers"},
     {"stages", "1, 2 or 3",
      "windows in shared memory; with 3 the slices overlap"},
-    {"kernels", "1", "kernels that the forward is made of"},
+    {"kernels", "1 or 2",
+     "kernels; with 2 the free slice has one of its own, and the other choices "
+     "are those of the state slice's"},
+    {"free", "1, 2, 4 or 8",
+     "chunks a CTA of the free slice's kernel, one a warp"},
 };
 
 static constexpr MappingKey kGpuBackward[] = {

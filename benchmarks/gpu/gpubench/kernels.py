@@ -164,14 +164,15 @@ class Kernel:
                 * (-(-T // launch["tokens"]) if launch["tokens"] else 1)
                 for launch in self.launches]
 
-    def launch(self, parameters, B, T, H):
-        """Launches the function's kernels on PyTorch's current stream."""
+    def launch(self, parameters, B, T, H, only=None):
+        """Launches the function's kernels, or one of them, on PyTorch's current
+        stream."""
         import torch
 
         stream = torch.cuda.current_stream().cuda_stream
-        for function, launch, grid in zip(self.functions, self.launches,
-                                          self.grids(B, T, H)):
-            if grid:
+        for number, (function, launch, grid) in enumerate(
+                zip(self.functions, self.launches, self.grids(B, T, H))):
+            if grid and only in (None, number):
                 self.driver.launch(function, grid, launch["threads"],
                                    launch["shared_bytes"], stream, parameters)
 

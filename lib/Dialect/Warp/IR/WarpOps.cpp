@@ -435,6 +435,36 @@ LogicalResult AsyncLoadOp::verify() {
   return success();
 }
 
+/// Verifies what async_copy and copy_out have in common.
+static LogicalResult verifyRawCopy(Operation *op, Type memory, SharedType array,
+                                   OperandRange indices) {
+  if (!cast<MemRefType>(memory).getElementType().isInteger(8)) // c1
+    return op->emitOpError() << "expects global memory of i8, but got "
+                             << memory;
+  int64_t rank = array.getRank();
+  if (static_cast<int64_t>(indices.size()) >= rank) // c2
+    return op->emitOpError() << "expects at most " << rank - 1
+                             << " indices, but got " << indices.size();
+  int64_t bytes = array.getShape().back() * array.getElementBytes();
+  if (bytes % 16 || array.getRowBytes() % 16) // c2
+    return op->emitOpError() << "expects rows of a multiple of 16 bytes, but "
+                                "got "
+                             << bytes;
+  return success();
+}
+
+LogicalResult AsyncCopyOp::verify() {
+  if (int64_t(getWarps()) < 0 || int64_t(getFirstWarp()) < 0) // async_copy_c3
+    return emitOpError("expects numbers of warps that are not negative");
+  return verifyRawCopy(*this, getSource().getType(),
+                       cast<SharedType>(getArray().getType()), getIndices());
+}
+
+LogicalResult CopyOutOp::verify() {
+  return verifyRawCopy(*this, getTarget().getType(),
+                       cast<SharedType>(getArray().getType()), getIndices());
+}
+
 LogicalResult AsyncWaitOp::verify() {
   int64_t pending = getPending();
   if (pending < 0 || pending > 7) // async_wait_c1

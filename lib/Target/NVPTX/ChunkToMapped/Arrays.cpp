@@ -48,18 +48,22 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
   Builder builder(program.function.getContext());
   Type f32 = builder.getF32Type();
   const int64_t window = mapping.window, tokens = program.chunk;
+  const bool hasFree = mapping.slices != Slices::State;
+  const bool hasState = mapping.slices != Slices::Free;
 
   llvm::DenseMap<Value, int64_t> inputOf;
   for (BlockArgument argument : program.staged) {
     ArgAttr arg = program.getArg(argument);
     StagedInput input;
     input.argument = argument;
-    bool free = llvm::any_of(program.nodes, [&](Node node) {
+    bool free = hasFree && llvm::any_of(program.nodes, [&](Node node) {
       return node.value == argument && isFree(node.form);
     });
-    bool turned = program.nodes.contains({argument, Form::Turned});
-    input.late = !program.stagedForState.contains(argument) &&
-                 !mapping.isOverlapped();
+    bool forState = hasState && program.stagedForState.contains(argument);
+    if (!free && !forState)
+      continue;
+    bool turned = hasState && program.nodes.contains({argument, Form::Turned});
+    input.late = hasState && !forState && !mapping.isOverlapped();
     input.stages = mapping.stages;
     input.forStateOnly = mapping.isOverlapped() && !free;
     if (arg.getAxes().empty()) {
@@ -70,7 +74,7 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
     } else {
       int64_t channels = cast<RankedTensorType>(argument.getType()).getDimSize(1);
       // A tile as it came may be an operand of the state slice too.
-      bool operand = program.stagedForState.contains(argument) && !turned;
+      bool operand = forState && !turned;
       input.ownColumns = turned && !free && !operand;
       input.width = input.ownColumns ? mapping.blockCols : channels;
       int64_t columns = getPaddedChannels(input.width);
@@ -88,7 +92,7 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
 
   for (Node node : program.nodes) {
     auto argument = dyn_cast<BlockArgument>(node.value);
-    if (!argument || node.form != Form::Channels ||
+    if (!hasFree || !argument || node.form != Form::Channels ||
         program.getArg(argument).getKind() != ArgKind::Param)
       continue;
     int64_t channels = cast<RankedTensorType>(argument.getType()).getDimSize(0);
@@ -99,9 +103,9 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
                                          /*swizzle=*/false, /*pad=*/0)});
   }
 
-  // Transfers of one window are read while the next one's are made.
+  // Transfers of one window are read while the next one's are made or copied.
   SmallVector<int64_t> lead{window};
-  if (mapping.isOverlapped())
+  if (mapping.isOverlapped() || !hasFree)
     lead.insert(lead.begin(), 2);
   auto vectorType = [&](int64_t size) {
     SmallVector<int64_t> shape(lead);
@@ -119,8 +123,8 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
       place.type =
           getTileType(lead, tokens, getPaddedChannels(channels), policy.type);
       for (auto [index, input] : llvm::enumerate(inputs)) {
-        if (taken.contains(index) || input.ownColumns ||
-            program.stagedForState.contains(input.argument) ||
+        if (!hasFree || taken.contains(index) || input.ownColumns ||
+            (hasState && program.stagedForState.contains(input.argument)) ||
             input.type.getRank() != 4 ||
             input.type.getElementType() != policy.type ||
             input.type.getShape().drop_front() !=
@@ -171,7 +175,7 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
   }
 
   for (Node node : program.nodes)
-    if (auto op = node.value.getDefiningOp<DecayGramOp>())
+    if (auto op = node.value.getDefiningOp<DecayGramOp>(); op && hasFree)
       if (op.getScheme() == DecayScheme::Exact ||
           static_cast<int64_t>(op.getLeaf()) < tokens)
         gram = getTileType({window, 1}, tokens, tokens, f32);
@@ -189,12 +193,38 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
     int64_t steps = solve.getRhs().size();
     SmallVector<int64_t> targets(lead);
     targets.push_back(steps);
-    SystemPlace place{
-        solve, getTileType({window, steps}, tokens, steps * tokens, f32),
-        getTileType(targets, tokens, steps * tokens, policy.type)};
-    place.overGram = gram == place.source;
+    SystemPlace place;
+    place.op = solve;
+    if (hasFree)
+      place.source = getTileType({window, steps}, tokens, steps * tokens, f32);
+    place.inverse = getTileType(targets, tokens, steps * tokens, policy.type);
+    place.overGram = gram && gram == place.source;
     systems.push_back(place);
   }
+  if (!hasFree || !hasState)
+    layOutRecord(lead.size());
+}
+
+/// Bytes behind the leading axes, without what pads the rows.
+static int64_t getPartBytes(warp::SharedType type, unsigned lead) {
+  int64_t bytes = type.getElementBytes();
+  for (int64_t size : type.getShape().drop_front(lead))
+    bytes *= size;
+  return bytes;
+}
+
+void Arrays::layOutRecord(unsigned lead) {
+  // Whole lines of the caches.
+  constexpr int64_t kLine = 128;
+  for (TransferPlace &place : transfers) {
+    place.recordOffset = recordBytes;
+    recordBytes += getPartBytes(place.type, lead);
+  }
+  for (SystemPlace &place : systems) {
+    place.recordOffset = recordBytes;
+    recordBytes += getPartBytes(place.inverse, lead);
+  }
+  recordBytes = (recordBytes + kLine - 1) / kLine * kLine;
 }
 
 int64_t Arrays::getBytes() const {
@@ -212,7 +242,7 @@ int64_t Arrays::getBytes() const {
       add(place.type);
   for (const SystemPlace &system : systems) {
     if (!system.overGram)
-      add(system.source);
+      add(system.source); // null without the free slice
     add(system.inverse);
   }
   for (const PartialPlace &partial : partials)

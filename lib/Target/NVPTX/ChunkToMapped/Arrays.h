@@ -43,18 +43,24 @@ struct StagedParam {
 struct TransferPlace {
   Node node;
   /// [window, 16, width], [window, 16] or [window, channels], behind 2 stages
-  /// where the slices overlap; null when it lies over the staged input `over`.
+  /// where the slices overlap or the free slice has a kernel of its own; null
+  /// when it lies over the staged input `over`.
   warp::SharedType type;
   int64_t over = -1;
+  /// Where it lies in a chunk's record, with two kernels.
+  int64_t recordOffset = 0;
 };
 
 /// One triangular system: [window, m, 16, 16 m] twice, the inverse behind 2
-/// stages where the slices overlap.
+/// stages where the slices overlap. A kernel without the free slice has no
+/// source.
 struct SystemPlace {
   TriSolveOp op;
   warp::SharedType source, inverse;
   /// The source lies where decay-Grams are put together.
   bool overGram = false;
+  /// Where the inverse lies in a chunk's record, with two kernels.
+  int64_t recordOffset = 0;
 };
 
 /// A sum over channels of the warp that has the second half of them, on its way
@@ -64,7 +70,7 @@ struct PartialPlace {
   warp::SharedType type;
 };
 
-/// Everything in shared memory.
+/// Everything in shared memory of a kernel: of the slices that the mapping says.
 struct Arrays {
   Arrays(const Program &program, const GpuMapping &mapping,
          const OperandPolicy &policy);
@@ -78,7 +84,14 @@ struct Arrays {
   /// other: [window, 1, 16, 16]; null when none is.
   warp::SharedType gram;
 
+  /// Bytes of what the free slice leaves of a chunk for the state slice in
+  /// another kernel: every transfer and inverse, one behind the other.
+  int64_t recordBytes = 0;
+
   int64_t getBytes() const;
+
+private:
+  void layOutRecord(unsigned lead);
 };
 
 /// Does the free slice sum the node over channels?

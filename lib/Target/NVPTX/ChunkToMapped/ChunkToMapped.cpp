@@ -133,21 +133,35 @@ LogicalResult mlir::delta::explainGpuMapping(ModuleOp module,
     const GpuMapping &m = candidate.mapping;
     os << "    warps=" << m.warps << " rows=" << m.rowsPerWarp
        << " vsplit=" << m.vBlocks << " ksplit=" << m.kSplit
-       << " window=" << m.window << " stages=" << m.stages
-       << " shared_bytes=" << m.sharedBytes
+       << " window=" << m.window << " stages=" << m.stages;
+    if (m.kernels == 2)
+      os << " kernels=2 free=" << m.freeWindow
+         << " free_shared_bytes=" << candidate.freeSharedBytes;
+    os << " shared_bytes=" << m.sharedBytes
        << " registers=" << candidate.registers
        << " ctas_per_sm=" << candidate.ctas;
-    if (candidate.ctas == 0)
+    if (candidate.ctas == 0) {
       os << " does not fit\n";
-    else
-      os << llvm::format(" issue=%.0f shared=%.0f latency=%.0f cost=%.0f\n",
-                         candidate.issue, candidate.shared, candidate.latency,
-                         candidate.cost);
+      continue;
+    }
+    os << llvm::format(" issue=%.0f shared=%.0f latency=%.0f",
+                         candidate.issue, candidate.shared, candidate.latency);
+    if (m.kernels == 2)
+      os << llvm::format(" free_kernel=%.0f record_bytes=%lld", candidate.free,
+                         static_cast<long long>(candidate.recordBytes));
+    os << llvm::format(" cost=%.0f\n", candidate.cost);
   }
   os << "mapping warps=" << chosen->warps << " rows=" << chosen->rowsPerWarp
      << " vsplit=" << chosen->vBlocks << " ksplit=" << chosen->kSplit
      << " window=" << chosen->window << " stages=" << chosen->stages
-     << " kernels=1 mma_flops_per_chunk="
+     << " kernels=" << chosen->kernels;
+  if (chosen->kernels == 2)
+    os << " free=" << chosen->freeWindow << " workspace_bytes_per_chunk="
+       << Arrays(setting->program,
+                 chosen->getFreeMapping(setting->program.stateCols),
+                 setting->policy)
+              .recordBytes;
+  os << " mma_flops_per_chunk="
      << countMmaFlops(setting->program, setting->policy, *chosen) << "\n";
   return success();
 }
@@ -176,16 +190,33 @@ LogicalResult mlir::delta::mapChunkToGpu(ModuleOp module,
   signature = signature.withOption("precision",
                                    builder.getStringAttr(precision));
   signature = withSavedStates(signature, *policy);
-  GpuKernelFacts facts;
   StringRef fn = signature.getOption("fn", "forward");
-  facts.name = getGpuEntryName(function.getName(), fn);
-  facts.threads = mapping->getThreads();
-  facts.vBlocks = mapping->vBlocks;
-  GpuKernel kernel = createGpuKernel(
-      module, signature, function.getName(), facts, *target);
-  Arrays arrays(*program, *mapping, *policy);
-  Emitter(*program, *mapping, *policy, arrays, kernel, function.getLoc())
-      .emitKernel();
+  const std::string entry = getGpuEntryName(function.getName(), fn);
+  auto emit = [&](const GpuMapping &mapping, GpuKernelFacts facts) {
+    facts.threads = mapping.getThreads();
+    facts.vBlocks = mapping.vBlocks;
+    GpuKernel kernel = createGpuKernel(module, signature, function.getName(),
+                                       facts, *target);
+    Arrays arrays(*program, mapping, *policy);
+    if (mapping.slices == Slices::Free)
+      addGpuWorkspacePart(module, {arrays.recordBytes, /*ofB=*/true,
+                                   /*ofH=*/true, program->chunk});
+    Emitter(*program, mapping, *policy, arrays, kernel, function.getLoc())
+        .emitKernel();
+  };
+  GpuKernelFacts facts;
+  facts.name = entry;
+  if (mapping->kernels == 2) {
+    GpuKernelFacts first;
+    first.name = entry + "_free";
+    first.minCtas = mapping->freeCtas;
+    first.tokens = program->chunk * mapping->freeWindow;
+    emit(mapping->getFreeMapping(program->stateCols), first);
+    facts.name = entry + "_state";
+    emit(mapping->getStateMapping(), facts);
+  } else {
+    emit(*mapping, facts);
+  }
   function.erase();
   setSignature(module, signature);
   setStage(module, Stage::Mapped);
@@ -214,8 +245,11 @@ struct GpuMap : mlir::delta::impl::DeltaGpuMapBase<GpuMap> {
     options.ksplit = ksplit;
     options.window = window;
     options.stages = stages;
+    options.kernels = kernels;
+    options.free = free;
     options.ctas = ctas;
     options.sequences = sequences;
+    options.tokens = tokens;
     if (failed(mapChunkToGpu(module, options)))
       signalPassFailure();
   }

@@ -218,7 +218,7 @@ Value Emitter::getStageOf(const StagedInput &input) {
 }
 
 SmallVector<Value> Emitter::getTransferIndices() {
-  if (mapping.isOverlapped())
+  if (mapping.isOverlapped() || mapping.slices == Slices::State)
     return {getStage(window, 2), chunk};
   return {chunk};
 }
@@ -283,13 +283,22 @@ void Emitter::emitPrologue() {
   if (arrays.gram)
     gramArray = alloc(arrays.gram);
   for (const SystemPlace &system : arrays.systems) {
-    systemSources.push_back(system.overGram ? gramArray : alloc(system.source));
+    systemSources.push_back(system.overGram ? gramArray
+                            : system.source ? alloc(system.source)
+                                            : Value());
     systemInverses.push_back(alloc(system.inverse));
   }
   for (const PartialPlace &partial : arrays.partials)
     partialArrays.push_back(alloc(partial.type));
 
   Value id = gpu::BlockIdOp::create(b, gpu::Dimension::x);
+  if (mapping.slices == Slices::Free) {
+    // A CTA is one window.
+    Value pieces = arith::CeilDivUIOp::create(
+        b, kernel.T, index(program.chunk * mapping.window));
+    window = arith::RemUIOp::create(b, id, pieces);
+    id = arith::DivUIOp::create(b, id, pieces);
+  }
   block = b.createOrFold<arith::RemUIOp>(id, index(mapping.vBlocks));
   Value sequence = b.createOrFold<arith::DivUIOp>(id, index(mapping.vBlocks));
   head = arith::RemUIOp::create(b, sequence, kernel.H);
@@ -538,10 +547,85 @@ SmallVector<Value> Emitter::emitOverlapped(Value number, ValueRange state) {
   return role.getResults();
 }
 
+SmallVector<Value> Emitter::emitStateWindow(Value number, ValueRange state) {
+  window = number;
+  warp::AsyncWaitOp::create(b, 0);
+  renewLanes(number);
+  Value next = add(window, index(1));
+  emitRecordLoads(next);
+  emitLoads(next, [](const StagedInput &) { return true; });
+  return emitChunks(state, [] {});
+}
+
+Value Emitter::getRecordBase(Value chunkNumber) {
+  // [B, H, chunks, recordBytes]
+  Value count = arith::CeilDivUIOp::create(b, kernel.T, index(program.chunk));
+  Value sequence = add(mul(batch, kernel.H), head);
+  return add(kernel.getWorkspaceOffset(b, 0),
+             mul(add(mul(sequence, count), chunkNumber), arrays.recordBytes));
+}
+
+void Emitter::emitRecordStores() {
+  Value number = add(mul(window, mapping.window), chunk);
+  auto some = scf::IfOp::create(
+      b,
+      compare(arith::CmpIPredicate::ult, mul(number, program.chunk), kernel.T),
+      /*withElseRegion=*/false);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(some.thenBlock());
+  Value base = getRecordBase(number);
+  auto write = [&](Value array, ValueRange at, int64_t offset) {
+    warp::CopyOutOp::create(b, array, at, kernel.workspace,
+                            add(base, index(offset)));
+  };
+  for (auto [place, array] : llvm::zip_equal(arrays.transfers, transferArrays))
+    write(array,
+          place.over >= 0
+              ? SmallVector<Value>{getStageOf(arrays.inputs[place.over]), chunk}
+              : getTransferIndices(),
+          place.recordOffset);
+  for (auto [place, array] : llvm::zip_equal(arrays.systems, systemInverses))
+    write(array, getTransferIndices(), place.recordOffset);
+}
+
+void Emitter::emitRecordLoads(Value windowNumber) {
+  Value stage = getStage(windowNumber, 2);
+  for (int64_t j = 0; j < mapping.window; ++j) {
+    Value number = add(mul(windowNumber, mapping.window), index(j));
+    Value present = getValidTokens(mul(number, program.chunk));
+    Value base = getRecordBase(number);
+    auto read = [&](Value array, int64_t offset) {
+      warp::AsyncCopyOp::create(b, kernel.workspace, add(base, index(offset)),
+                                present, array, ValueRange{stage, index(j)});
+    };
+    for (auto [place, array] :
+         llvm::zip_equal(arrays.transfers, transferArrays))
+      read(array, place.recordOffset);
+    for (auto [place, array] : llvm::zip_equal(arrays.systems, systemInverses))
+      read(array, place.recordOffset);
+  }
+  warp::AsyncCommitOp::create(b);
+}
+
+void Emitter::emitFreeKernel() {
+  emitParamLoads();
+  emitLoads(window, [](const StagedInput &) { return true; });
+  warp::AsyncWaitOp::create(b, 0);
+  emitFreeSlice();
+  renewLanes(window);
+  chunk = warpId;
+  emitRecordStores();
+}
+
 void Emitter::emitKernel() {
   Block *body = &kernel.function.getBody().front();
   b.setInsertionPoint(body->getTerminator());
   emitPrologue();
+  if (mapping.slices == Slices::Free)
+    return emitFreeKernel();
+  const bool hasFree = mapping.slices == Slices::Both;
+  if (!hasFree)
+    emitRecordLoads(index(0));
   const bool overlapped = mapping.isOverlapped();
   emitParamLoads();
   emitLoads(index(0), [&](const StagedInput &input) {
@@ -558,8 +642,9 @@ void Emitter::emitKernel() {
     b.setInsertionPointToStart(loop.getBody());
     Value number = loop.getInductionVar();
     ValueRange state = loop.getRegionIterArgs();
-    SmallVector<Value> next =
-        overlapped ? emitOverlapped(number, state) : emitInTurn(number, state);
+    SmallVector<Value> next = overlapped ? emitOverlapped(number, state)
+                              : hasFree  ? emitInTurn(number, state)
+                                         : emitStateWindow(number, state);
     scf::YieldOp::create(b, next);
   }
   warpId = kernelWarp;

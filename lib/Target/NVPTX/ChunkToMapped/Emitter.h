@@ -75,6 +75,16 @@ private:
   /// `refill`: started after each chunk.
   SmallVector<Value> emitChunks(ValueRange state,
                                 llvm::function_ref<void()> refill);
+  /// The loop's body without a free slice.
+  SmallVector<Value> emitStateWindow(Value number, ValueRange state);
+  /// The kernel that prepares chunks for another one.
+  void emitFreeKernel();
+  /// First byte of a chunk's record in the workspace.
+  Value getRecordBase(Value chunkNumber);
+  /// Writes the record of the warp's chunk, and starts the copies of those of a
+  /// window, as one group.
+  void emitRecordStores();
+  void emitRecordLoads(Value window);
   /// Starts the copies of what a head's params are.
   void emitParamLoads();
   SmallVector<Value> emitInitialState();

@@ -46,10 +46,30 @@ DictionaryAttr GpuMapping::getAttr(MLIRContext *context) const {
   auto entry = [&](StringRef name, int64_t value) {
     return builder.getNamedAttr(name, builder.getI64IntegerAttr(value));
   };
-  return builder.getDictionaryAttr(
-      {entry("warps", warps), entry("rows", rowsPerWarp),
-       entry("vsplit", vBlocks), entry("ksplit", kSplit),
-       entry("window", window), entry("stages", stages), entry("kernels", 1)});
+  SmallVector<NamedAttribute> entries = {
+      entry("warps", warps),   entry("rows", rowsPerWarp),
+      entry("vsplit", vBlocks), entry("ksplit", kSplit),
+      entry("window", window), entry("stages", stages),
+      entry("kernels", kernels)};
+  if (kernels == 2)
+    entries.push_back(entry("free", freeWindow));
+  return builder.getDictionaryAttr(entries);
+}
+
+GpuMapping GpuMapping::getFreeMapping(int64_t columns) const {
+  GpuMapping free;
+  free.slices = Slices::Free;
+  free.warps = free.window = freeWindow;
+  free.blockCols = columns;
+  free.stages = 1;
+  free.tight = freeTight;
+  return free;
+}
+
+GpuMapping GpuMapping::getStateMapping() const {
+  GpuMapping state = *this;
+  state.slices = Slices::State;
+  return state;
 }
 
 warp::SharedType gpumap::getTileType(ArrayRef<int64_t> lead, int64_t rows,
@@ -202,6 +222,99 @@ static void estimateTime(const Work &work, int64_t A,
     candidate.cost *= 1.5 + 0.02 * candidate.spilled;
 }
 
+/// Bytes that a multiprocessor's share of the memory moves in a cycle.
+static constexpr double kBytesPerCycle = 19.0;
+
+/// The first of two kernels: as many warps as fit beside each other, a chunk
+/// each, or so many as `free` says.
+static bool estimateFreeKernel(const Program &program, const Work &work,
+                               int64_t A, const OperandPolicy &policy,
+                               const ::delta::gpu::GpuTarget &target,
+                               int64_t free, Candidate &candidate) {
+  GpuMapping &mapping = candidate.mapping;
+  int64_t most = 0;
+  for (int64_t window : {4, 2, 1, 8}) {
+    if (free && free != window)
+      continue;
+    GpuMapping first = mapping;
+    first.freeWindow = window;
+    Arrays arrays(program, first.getFreeMapping(program.stateCols), policy);
+    candidate.recordBytes = arrays.recordBytes;
+    if (!candidate.freeSharedBytes ||
+        arrays.getBytes() < candidate.freeSharedBytes)
+      candidate.freeSharedBytes = arrays.getBytes();
+    int64_t registers = (work.operands ? 115 + 16 * work.operands : 120) +
+                        70 * (work.steps - 1);
+    registers = std::min<int64_t>(255, (registers + 7) / 8 * 8);
+    int64_t ctas = arrays.getBytes() <= target.getSharedPerCta()
+                       ? target.getOccupancy(window * 32, registers,
+                                             arrays.getBytes())
+                       : 0;
+    if (ctas * window <= most)
+      continue;
+    most = ctas * window;
+    mapping.freeWindow = window;
+    mapping.freeCtas = ctas;
+    candidate.freeSharedBytes = arrays.getBytes();
+  }
+  double own = work.slice * A / 16 + 250.0;
+  candidate.free = std::max(1.4 * own / std::max<int64_t>(most, 1),
+                            1.05 * own / 4.0) +
+                   2.0 * candidate.recordBytes / kBytesPerCycle;
+  return most > 0;
+}
+
+/// The second one: no slice but the state's, for which a chunk's record is
+/// copied.
+static void estimateStateKernel(const Work &work, int64_t A,
+                                const ::delta::gpu::GpuTarget &target,
+                                const GpuMapOptions &options,
+                                Candidate &candidate) {
+  GpuMapping &mapping = candidate.mapping;
+  int64_t state = mapping.rowsPerWarp * A / 32;
+  int64_t most = std::min<int64_t>(
+      255, target.getRegisterBudget(mapping.getThreads(), 1) + 7);
+  int64_t needed = state + 90 + (work.saves ? 12 : 0);
+  mapping.tight = needed > most;
+  candidate.spilled = std::max<int64_t>(0, state + 60 - most);
+  candidate.registers = std::min(needed + 20, most) / 8 * 8;
+  if (mapping.sharedBytes <= target.getSharedPerCta())
+    candidate.ctas =
+        target.getOccupancy(mapping.getThreads(), candidate.registers,
+                            mapping.sharedBytes);
+  const double warps = mapping.warps;
+  double chain = work.state * mapping.rowsPerWarp / 16 * A / 16 + 60.0;
+  double copies = 5.0 * candidate.recordBytes / 512.0; // instructions
+  candidate.issue = (warps * chain + copies) / 4.0;
+  candidate.shared =
+      warps * 1.7 * (4.0 * (A / 16) * static_cast<double>(work.products) + 24.0);
+  candidate.latency = std::max(6.2 * chain, candidate.shared) +
+                      copies / warps + 150.0 / mapping.window;
+  if (candidate.ctas == 0)
+    return;
+  double resident = candidate.ctas, rounds = 1.0, heads = resident;
+  if (options.sequences > 0) {
+    double all = static_cast<double>(options.sequences) * mapping.vBlocks;
+    double each = std::ceil(all / target.getNumSMs());
+    resident = std::min(resident, each);
+    rounds = std::ceil(each / resident);
+    heads = all / target.getNumSMs();
+  }
+  double bounds[] = {resident * candidate.issue, resident * candidate.shared,
+                     resident * candidate.recordBytes / kBytesPerCycle,
+                     candidate.latency};
+  double time = *std::max_element(bounds, bounds + 4) + 0.2 * bounds[0];
+  // A second launch costs what some microseconds would do.
+  double launch = 0.0;
+  if (options.sequences > 0 && options.tokens > 0)
+    launch = 6000.0 * target.getNumSMs() * 16.0 /
+             (static_cast<double>(options.sequences) * options.tokens);
+  candidate.cost =
+      rounds * time / heads * mapping.vBlocks + candidate.free + launch;
+  if (candidate.spilled)
+    candidate.cost *= 1.5 + 0.02 * candidate.spilled;
+}
+
 /// Can two warps share a chunk's free slice, each with every other slice of the
 /// channels? What they sum is put together once, behind the loops.
 static bool canSplitChannels(const Program &program) {
@@ -246,7 +359,30 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
         for (int64_t stages : {2, 1, 3}) {
           if (options.stages && options.stages != stages)
             continue;
-          if (stages == 3 ? warps + window > kMaxWarps : window > warps || window == 3)
+          // Two kernels are for few heads, whose number must be known.
+          if (stages == 2 && window != 3 && options.kernels != 1 &&
+              options.kernels <= 2 &&
+              options.ksplit < 2 &&
+              (options.kernels == 2 || options.free || options.sequences > 0)) {
+            Candidate candidate;
+            GpuMapping &mapping = candidate.mapping;
+            mapping.warps = warps;
+            mapping.rowsPerWarp = rows;
+            mapping.vBlocks = vBlocks;
+            mapping.blockCols = blockCols;
+            mapping.window = window;
+            mapping.kernels = 2;
+            mapping.sharedBytes =
+                Arrays(program, mapping.getStateMapping(), policy).getBytes();
+            if (estimateFreeKernel(program, work, A, policy, target,
+                                   options.free, candidate))
+              estimateStateKernel(work, A, target, options, candidate);
+            if (candidate.recordBytes > 0)
+              candidates.push_back(candidate);
+          }
+          if (options.kernels > 1 || options.free ||
+              (stages == 3 ? warps + window > kMaxWarps
+                           : window > warps || window == 3))
             continue;
           for (int64_t kSplit : {1, 2}) {
             if ((options.ksplit && options.ksplit != kSplit) ||
@@ -290,19 +426,33 @@ static void explainFailure(const Program &program, const OperandPolicy &policy,
                            const GpuMapOptions &options,
                            ArrayRef<Candidate> candidates) {
   const bool pinned = options.warps || options.rows || options.vsplit ||
-                      options.ksplit || options.window || options.stages;
+                      options.ksplit || options.window || options.stages ||
+                      options.kernels || options.free;
   auto error = program.function.emitError()
                << "no mapping of a " << program.stateRows << " x "
                << program.stateCols << " state "
                << (pinned ? "with the pinned choices " : "") << "fits "
                << target.getName() << ": ";
   if (!candidates.empty()) {
-    int64_t smallest = candidates.front().mapping.sharedBytes;
+    // Of two kernels the one that needs more.
+    auto getBytes = [](const Candidate &candidate) {
+      return std::max(candidate.mapping.sharedBytes, candidate.freeSharedBytes);
+    };
+    int64_t smallest = getBytes(candidates.front());
     for (const Candidate &candidate : candidates)
-      smallest = std::min(smallest, candidate.mapping.sharedBytes);
+      smallest = std::min(smallest, getBytes(candidate));
     error << "the smallest needs " << smallest
           << " bytes of shared memory a CTA, and there are "
           << target.getSharedPerCta();
+  } else if (options.kernels > 2) {
+    error << "kernels is 1 or 2";
+  } else if (options.free && options.kernels == 1) {
+    error << "free belongs to kernels=2";
+  } else if (options.kernels == 2 || options.free) {
+    error << "there is none (with kernels=2, ksplit is 1, stages is 2, window "
+             "and free are 1, 2, 4 or 8, rows is 16 or 32, and warps * rows * "
+             "vsplit covers the "
+          << program.stateCols << " columns, which vsplit divides)";
   } else if (pinned) {
     error
         << "there is none (rows is 16 or 32, warps * rows * vsplit covers the "
@@ -325,7 +475,8 @@ static void explainFailure(const Program &program, const OperandPolicy &policy,
       const GpuMapping &m = best->mapping;
       error << "; without them warps=" << m.warps << ",rows=" << m.rowsPerWarp
             << ",vsplit=" << m.vBlocks << ",ksplit=" << m.kSplit
-            << ",window=" << m.window << ",stages=" << m.stages << " fits";
+            << ",window=" << m.window << ",stages=" << m.stages
+            << ",kernels=" << m.kernels << " fits";
       return;
     }
   }
@@ -349,6 +500,8 @@ int64_t gpumap::countMmaFlops(const Program &program,
                               const GpuMapping &mapping) {
   const int64_t C = program.chunk, A = getPaddedChannels(program.stateRows),
                 B = mapping.warps * mapping.rowsPerWarp * mapping.vBlocks;
+  // How often the free slice is computed.
+  const int64_t repeats = mapping.kernels == 2 ? 1 : mapping.vBlocks;
   int64_t flops = 0;
   llvm::DenseSet<Operation *> seen;
   for (Node node : program.nodes) {
@@ -364,17 +517,17 @@ int64_t gpumap::countMmaFlops(const Program &program,
       int64_t rows = gram.getRows().size(), cols = gram.getCols().size();
       bool anchored = gram.getScheme() == DecayScheme::Anchored &&
                       static_cast<int64_t>(gram.getLeaf()) >= C;
-      flops += mapping.vBlocks *
+      flops += repeats *
                (anchored ? static_cast<int64_t>(gram.getGrams().size()) * 2 * C * C * channels
                          : 4 * ((rows + 1) / 2) * cols * 2 * 16 * 8 * channels);
       for (unsigned row = 0; row < rows; ++row)
         for (unsigned col = 0; col < cols; ++col)
           if (!anchored && gram.getMask(row, col) == "diagonal" &&
               isDiagonalOfProduct(program, policy, gram, row, col))
-            flops += mapping.vBlocks * 2 * C * C * channels;
+            flops += repeats * 2 * C * C * channels;
     } else if (auto matmul = dyn_cast<MatmulOp>(op)) {
       if (matmul.getTransposeRhs())
-        flops += mapping.vBlocks * 2 * C * C * getChannels(matmul.getLhs());
+        flops += repeats * 2 * C * C * getChannels(matmul.getLhs());
       else if (matmul.getTransposeLhs() ||
                program.isStateShaped(program.resolve(matmul.getRhs())))
         flops += 2 * C * A * B;

@@ -32,7 +32,11 @@ struct OperandPolicy {
   bool isNarrow(const Program &program, Value value) const;
 };
 
+/// What of the program a kernel computes.
+enum class Slices { Both, Free, State };
+
 struct GpuMapping {
+  Slices slices = Slices::Both;
   int64_t warps = 1;        // that hold the state
   int64_t rowsPerWarp = 16; // columns of the state, rows of a warp's fragments
   int64_t vBlocks = 1;      // CTAs that share a head's columns
@@ -44,6 +48,17 @@ struct GpuMapping {
   /// Registers are short: addresses and masks are computed anew for each part
   /// of a window instead of being kept over all of them.
   bool tight = false;
+  /// With two kernels, the first one prepares `freeWindow` chunks a CTA, one a
+  /// warp, and leaves in global memory what the second one, to which all other
+  /// choices belong, wants of them.
+  int64_t kernels = 1;
+  int64_t freeWindow = 0;
+  int64_t freeCtas = 1;   // of the first one, that a multiprocessor holds
+  bool freeTight = false; // as `tight`, of the first one
+
+  /// The mappings of the two kernels.
+  GpuMapping getFreeMapping(int64_t columns) const;
+  GpuMapping getStateMapping() const;
 
   /// With three stages, warps of their own prepare a window while the others
   /// work on the one before it and the one after it is copied.
@@ -64,6 +79,9 @@ struct Candidate {
   double issue = 0.0;    // of instructions, all warps of a CTA together
   double shared = 0.0;   // of shared memory, the same
   double latency = 0.0;  // of a CTA that is alone
+  double free = 0.0;     // of a first kernel and of what it writes
+  int64_t recordBytes = 0; // that it leaves of a chunk
+  int64_t freeSharedBytes = 0; // of a CTA of it
   double cost = 0.0;     // with others beside it, for one head
 };
 

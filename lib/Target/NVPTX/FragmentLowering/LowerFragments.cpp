@@ -135,6 +135,10 @@ LogicalResult FragmentLowering::lowerOp(Operation *op) {
     return lowerInverse(inverse), success();
   if (auto load = dyn_cast<AsyncLoadOp>(op))
     return lowerAsyncLoad(load);
+  if (auto copy = dyn_cast<AsyncCopyOp>(op))
+    return lowerAsyncCopy(copy), success();
+  if (auto copy = dyn_cast<CopyOutOp>(op))
+    return lowerCopyOut(copy), success();
   if (auto load = dyn_cast<GlobalLoadOp>(op))
     return lowerGlobalLoad(load), success();
   if (auto store = dyn_cast<GlobalStoreOp>(op))

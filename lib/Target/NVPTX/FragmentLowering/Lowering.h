@@ -198,6 +198,11 @@ private:
   void storeContiguous(warp::GlobalStoreOp op, unsigned contiguous);
   void whenTrue(Value condition, function_ref<void()> body);
   LogicalResult lowerAsyncLoad(warp::AsyncLoadOp op);
+  void lowerAsyncCopy(warp::AsyncCopyOp op);
+  void lowerCopyOut(warp::CopyOutOp op);
+  void copyRaw(warp::SharedType type, const TilePosition &position,
+               unsigned lead, Value start, Value thread, int64_t threads,
+               function_ref<void(Value shared, Value global)> copy);
   void lowerGlobalLoad(warp::GlobalLoadOp op);
   void lowerGlobalStore(warp::GlobalStoreOp op);
 

@@ -66,7 +66,10 @@ SmallVector<Access> sharedmemory::getAccesses(Operation *op) {
         result.push_back(make(op, fill.getArray(), {}, true));
         result.back().block = true;
       })
-      .Case<warp::AsyncLoadOp>([&](warp::AsyncLoadOp copy) {
+      .Case<warp::CopyOutOp>([&](warp::CopyOutOp copy) {
+        result.push_back(make(op, copy.getArray(), copy.getIndices(), false));
+      })
+      .Case<warp::AsyncCopyOp, warp::AsyncLoadOp>([&](auto copy) {
         result.push_back(make(op, copy.getArray(), copy.getIndices(), true));
         result.back().block = true;
         result.back().async = true;

@@ -467,6 +467,53 @@ def Warp_AsyncLoadOp : Warp_Op<"async_load", [MemoryEffects<[MemRead, MemWrite]>
   let hasVerifier = 1;
 }
 
+def Warp_AsyncCopyOp : Warp_Op<"async_copy", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "the block, or some of its warps, copy a part of a shared array as it lies";
+  let description = [{
+    What copy_out wrote at byte `offset` of `source`: the part of `array` behind
+    `indices`, row after row without what pads the rows, swizzled as it is. When
+    `present` is 0 nothing is read and the part is filled with zeros. Arrives as
+    async_load's rows do; `warps` and `from` are as there.
+
+    Constraints:
+    - C1: the source is of i8.
+    - C2: indices are those of some of the leading axes; rows are multiples of
+      16 bytes.
+    - C3: the numbers of warps are not negative.
+
+    The offset is a multiple of 16.
+  }];
+  let arguments = (ins Warp_Global:$source, Index:$offset, Index:$present,
+                       Warp_Shared:$array, Variadic<Index>:$indices,
+                       DefaultValuedAttr<I64Attr, "0">:$warps,
+                       DefaultValuedAttr<I64Attr, "0">:$firstWarp);
+  let assemblyFormat = [{
+    $source `[` $offset `]` `present` $present `to` $array `[` $indices `]`
+    (`warps` $warps^ `from` $firstWarp)? attr-dict `:` type($source) `,` type($array)
+  }];
+  let hasVerifier = 1;
+}
+
+def Warp_CopyOutOp : Warp_Op<"copy_out", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "one warp copies a part of a shared array to global memory as it lies";
+  let description = [{
+    The bytes that async_copy takes back. Sixteen bytes a lane.
+
+    Constraints:
+    - C1: the target is of i8.
+    - C2: as async_copy's.
+
+    The offset is a multiple of 16.
+  }];
+  let arguments = (ins Warp_Shared:$array, Variadic<Index>:$indices,
+                       Warp_Global:$target, Index:$offset);
+  let assemblyFormat = [{
+    $array `[` $indices `]` `to` $target `[` $offset `]` attr-dict
+    `:` type($array) `,` type($target)
+  }];
+  let hasVerifier = 1;
+}
+
 def Warp_AsyncCommitOp : Warp_Op<"async_commit", [MemoryEffects<[MemRead, MemWrite]>]> {
   let summary = "ends a group of asynchronous copies";
   let assemblyFormat = "attr-dict";

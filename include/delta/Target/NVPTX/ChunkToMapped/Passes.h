@@ -27,10 +27,12 @@ namespace mlir::delta {
 struct GpuMapOptions {
   std::string precision;
   int64_t warps = 0, rows = 0, vsplit = 0, ksplit = 0, window = 0, stages = 0,
-          ctas = 0;
+          kernels = 0, free = 0, ctas = 0;
   /// Sequences times heads that the cost model reckons with; 0 is as many as
   /// the device holds.
   int64_t sequences = 0;
+  /// Tokens of a sequence that it reckons with; 0 is many.
+  int64_t tokens = 0;
 };
 
 /// Takes a module from stage `chunk` to stage `mapped` in place, for the

@@ -10,10 +10,10 @@
 include "mlir/Pass/PassBase.td"
 
 def DeltaGpuMap : Pass<"delta-gpu-map", "::mlir::ModuleOp"> {
-  let summary = "Map a chunk program onto one fused kernel for an NVIDIA GPU";
+  let summary = "Map a chunk program onto kernels for an NVIDIA GPU";
   let description = [{
     Contract in: stage `chunk`, chunks of 16 tokens, every shape static. Out:
-    stage `mapped`: a `gpu.module` with one kernel of `delta_warp`, arith, math,
+    stage `mapped`: a `gpu.module` with one kernel, or two, of `delta_warp`, arith, math,
     scf and gpu operations. Shared memory is not placed yet and there are no
     barriers: delta-place-shared and delta-insert-barriers do that.
 
@@ -33,6 +33,10 @@ def DeltaGpuMap : Pass<"delta-gpu-map", "::mlir::ModuleOp"> {
     - Masks of padding rows are dropped where zeros in the copies of the inputs
       already give the masked value.
 
+    With `kernels=2` the slices are two kernels: the first one has a grid over
+    windows of chunks and leaves a record of every chunk in a workspace
+    (copy_out), the second one copies them back (async_copy).
+
     `precision` says how operands of matrix instructions are rounded: bf16, f16,
     tf32 or bf16x3. 0 for the other options leaves the choice to the pass.
   }];
@@ -45,8 +49,11 @@ def DeltaGpuMap : Pass<"delta-gpu-map", "::mlir::ModuleOp"> {
     Option<"ksplit", "ksplit", "int64_t", "0", "warps that share a chunk's channels: 1 or 2">,
     Option<"window", "window", "int64_t", "0", "Chunks a window">,
     Option<"stages", "stages", "int64_t", "0", "Windows in shared memory: 1, 2 or, with slices that overlap, 3">,
+    Option<"kernels", "kernels", "int64_t", "0", "Kernels: 1, or 2, the free slice's and the state slice's">,
+    Option<"free", "free", "int64_t", "0", "Chunks a CTA of the free slice's kernel">,
     Option<"ctas", "ctas", "int64_t", "0", "CTAs that a multiprocessor shall hold (backward)">,
-    Option<"sequences", "sequences", "int64_t", "0", "Sequences times heads that the cost model reckons with; 0 is as many as the device holds">
+    Option<"sequences", "sequences", "int64_t", "0", "Sequences times heads that the cost model reckons with; 0 is as many as the device holds">,
+    Option<"tokens", "tokens", "int64_t", "0", "Tokens of a sequence that the cost model reckons with; 0 is many">
   ];
   let dependentDialects = [
     "::mlir::arith::ArithDialect", "::mlir::gpu::GPUDialect",
