@@ -60,7 +60,8 @@ def to_bf16(array):
 def run(tool, tmp_path):
     """`run(body, target, o=SHAPE, p=SHAPE, x=, y=, u=, v=, T=)`: outputs."""
 
-    def call(body, target, o=(1,), p=(1,), threads=32, T=1, B=1, **inputs):
+    def call(body, target, o=(1,), p=(1,), threads=32, T=1, B=1, workspace=0,
+             **inputs):
         source, ptx = tmp_path / "k.mlir", tmp_path / "k.ptx"
         source.write_text(module(body, target, threads))
         tool("delta-compile", source, "--emit=ptx", "-o", ptx)
@@ -73,7 +74,8 @@ def run(tool, tmp_path):
         shape = lambda s: ",".join(map(str, s))
         arguments += ["--arg=scalar:u64:0", f"--arg=out:{shape(o)}:f32",
                       f"--arg=out:{shape(p)}:bf16", "--arg=scalar:u64:0",
-                      "--arg=scalar:u64:0", f"--arg=scalar:u64:{B}",
+                      f"--arg=out:{workspace // 4}:f32" if workspace
+                      else "--arg=scalar:u64:0", f"--arg=scalar:u64:{B}",
                       f"--arg=scalar:u64:{T}", "--arg=scalar:u64:1"]
         results = [tmp_path / "o.npy", tmp_path / "p.npy"]
         tool("delta-ptx-sim", ptx, "--kernel=delta_t_forward",
@@ -220,6 +222,69 @@ def test_async_rows(run, target, element, width, alignment, threads):
     expected = np.zeros((32, 64), np.float32)
     expected[:21, :width] = data
     assert np.array_equal(out[element == "bf16"], expected)
+
+
+@pytest.mark.parametrize("target, threads, warps", [
+    ("sm_80", 96, ""), ("sm_90a", 32, ""), ("sm_90a", 128, " warps 2 from 1")])
+@pytest.mark.parametrize("rows, cols, element, suffix", [
+    (16, 64, "bf16", ", swizzle"), (16, 24, "bf16", ", pad 8"),
+    (32, 16, "f32", ", swizzle"), (16, 24, "f32", ", pad 4"),
+    (16, 8, "bf16", "")])
+def test_copies_as_it_lies(run, target, threads, warps, rows, cols, element,
+                           suffix):
+    """Two matrices out and back, each by the other's number; without `present`
+    there are zeros."""
+    source, target_array = ("x", "p") if element == "bf16" else ("u", "o")
+    size = rows * cols * (2 if element == "bf16" else 4)
+    array = f"!delta_warp.shared<2x{rows}x{cols}x{element}{suffix}>"
+    loads = "".join(f"""
+  %o{m} = arith.constant {m * rows * cols} : index
+  delta_warp.async_load %{source}[%o{m}] stride %cols valid %rows to %a[%c{m}] rows {rows} width {cols} alignment 4 : memref<?x{element}>, {array}"""
+                    for m in (0, 1))
+    body = f"""
+  %a = delta_warp.alloc_shared : {array}
+  %b = delta_warp.alloc_shared : {array}
+  %e = delta_warp.alloc_shared : {array}
+  %rows = arith.constant {rows} : index
+  %cols = arith.constant {cols} : index{loads}
+  delta_warp.async_commit
+  delta_warp.async_wait 0
+  %one = arith.constant {size} : index
+  %warp = delta_warp.warp_id
+  %is0 = arith.cmpi eq, %warp, %c0 : index
+  gpu.barrier
+  scf.if %is0 {{
+    scf.for %m = %c0 to %c2 step %c1 {{
+      %other = arith.subi %c1, %m : index
+      %at = arith.muli %other, %one : index
+      delta_warp.copy_out %a[%m] to %workspace[%at] : {array}, memref<?xi8>
+    }}
+  }}
+  gpu.barrier
+  delta_warp.async_copy %workspace[%c0] present %T to %b[]{warps} : memref<?xi8>, {array}
+  %nothing = arith.subi %T, %c1 : index
+  delta_warp.async_copy %workspace[%c0] present %nothing to %e[]{warps} : memref<?xi8>, {array}
+  delta_warp.async_commit
+  delta_warp.async_wait 0
+  gpu.barrier
+  scf.if %is0 {{
+    scf.for %m = %c0 to %c2 step %c1 {{
+      scf.for %i = %c0 to %cols step %c8 {{
+        %t = delta_warp.shared_load %b[%m, %c0, %i] : {array} -> {frag(rows, 8, element)}
+        %z = delta_warp.shared_load %e[%m, %c0, %i] : {array} -> {frag(rows, 8, element)}
+        %r = arith.addf %t, %z : {frag(rows, 8, element)}
+        %m0 = arith.muli %m, %rows : index
+        %m1 = arith.muli %m0, %cols : index
+        %to = arith.addi %m1, %i : index
+        delta_warp.global_store %r, %{target_array}[%to] strides(%cols, %c1) valid(%rows, %c8) {{alignment = 4}} : {frag(rows, 8, element)}, memref<?x{element}>
+      }}
+    }}
+  }}
+"""
+    data = numbers(2, rows, cols)
+    out = run(body, target, threads=threads, workspace=2 * size,
+              **{source: data, target_array: (2, rows, cols)})
+    assert np.array_equal(out[element == "bf16"], data[::-1])
 
 
 @pytest.mark.parametrize("element", ["bf16", "f32"])

@@ -229,10 +229,11 @@ def test_causal_to_the_bit(tool, tmp_path, spec):
     assert (before["o"][:, 21:] != after["o"][:, 21:]).any()
 
 
-def check_arrays(tool, tmp_path, spec, x):
+def check_arrays(tool, tmp_path, spec, x, *more):
     """--check fails on what is not finite, and on an error above 1e-2."""
     np.savez(tmp_path / "x.npz", **x)
-    tool("delta-run", spec, "--input", tmp_path / "x.npz", *GPU, "--check")
+    tool("delta-run", spec, "--input", tmp_path / "x.npz", *GPU, "--check",
+         *more)
 
 
 @pytest.mark.parametrize("spec", LIBRARY)

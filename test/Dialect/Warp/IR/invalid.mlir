@@ -332,6 +332,46 @@ func.func @async_load_c2(%m: memref<?xbf16>, %a: !delta_warp.shared<16x64xbf16>,
 
 // -----
 
+func.func @async_copy_c1(%m: memref<?xf32>, %a: !delta_warp.shared<2x16x64xbf16>, %i: index) {
+  // expected-error @below {{expects global memory of i8, but got 'memref<?xf32>'}}
+  delta_warp.async_copy %m[%i] present %i to %a[%i] : memref<?xf32>, !delta_warp.shared<2x16x64xbf16>
+  return
+}
+
+// -----
+
+func.func @async_copy_c2(%m: memref<?xi8>, %a: !delta_warp.shared<2x16x64xbf16>, %i: index) {
+  // expected-error @below {{expects at most 2 indices, but got 3}}
+  delta_warp.async_copy %m[%i] present %i to %a[%i, %i, %i] : memref<?xi8>, !delta_warp.shared<2x16x64xbf16>
+  return
+}
+
+// -----
+
+func.func @async_copy_c3(%m: memref<?xi8>, %a: !delta_warp.shared<2x16x64xbf16>, %i: index) {
+  // expected-error @below {{expects numbers of warps that are not negative}}
+  delta_warp.async_copy %m[%i] present %i to %a[%i] warps 2 from -1 : memref<?xi8>, !delta_warp.shared<2x16x64xbf16>
+  return
+}
+
+// -----
+
+func.func @copy_out_c1(%m: memref<?xbf16>, %a: !delta_warp.shared<2x16x64xbf16>, %i: index) {
+  // expected-error @below {{expects global memory of i8, but got 'memref<?xbf16>'}}
+  delta_warp.copy_out %a[%i] to %m[%i] : !delta_warp.shared<2x16x64xbf16>, memref<?xbf16>
+  return
+}
+
+// -----
+
+func.func @copy_out_c2(%m: memref<?xi8>, %a: !delta_warp.shared<2x16x12xbf16>, %i: index) {
+  // expected-error @below {{expects rows of a multiple of 16 bytes, but got 24}}
+  delta_warp.copy_out %a[%i] to %m[%i] : !delta_warp.shared<2x16x12xbf16>, memref<?xi8>
+  return
+}
+
+// -----
+
 func.func @async_wait_c1() {
   // expected-error @below {{expects 0 to 7 pending groups, but got 8}}
   delta_warp.async_wait 8

@@ -109,7 +109,7 @@ func.func @shared(%i: index, %f: !half, %r: !rows, %l: !level) {
 }
 
 // CHECK-LABEL: func @global
-func.func @global(%m: memref<?xbf16>, %n: memref<?xf32>, %i: index, %f: !half, %r: !rows) {
+func.func @global(%m: memref<?xbf16>, %n: memref<?xf32>, %w: memref<?xi8>, %i: index, %f: !half, %r: !rows) {
   %tile = delta_warp.alloc_shared : !tile
   %vector = delta_warp.alloc_shared : !vector
   // CHECK: delta_warp.async_load %{{.*}}[%{{.*}}] stride %{{.*}} valid %{{.*}} to %{{.*}}[%{{.*}}] rows 16 width 60 alignment 8 : memref<?xbf16>, !delta_warp.shared<2x16x64xbf16, swizzle>
@@ -119,6 +119,12 @@ func.func @global(%m: memref<?xbf16>, %n: memref<?xf32>, %i: index, %f: !half, %
   delta_warp.async_load %m[%i] stride %i valid %i to %tile[%first] rows 32 width 64 alignment 8 warps 2 from 4 : memref<?xbf16>, !tile
   // CHECK: delta_warp.async_load %{{.*}}[%{{.*}}] stride %{{.*}} valid %{{.*}} to %{{.*}}[] rows 64 alignment 1 : memref<?xf32>, !delta_warp.shared<64xf32>
   delta_warp.async_load %n[%i] stride %i valid %i to %vector[] rows 64 alignment 1 : memref<?xf32>, !vector
+  // CHECK: delta_warp.async_copy %{{.*}}[%{{.*}}] present %{{.*}} to %{{.*}}[%{{.*}}] : memref<?xi8>, !delta_warp.shared<2x16x64xbf16, swizzle>
+  delta_warp.async_copy %w[%i] present %i to %tile[%i] : memref<?xi8>, !tile
+  // CHECK: delta_warp.async_copy %{{.*}}[%{{.*}}] present %{{.*}} to %{{.*}}[] warps 2 from 4 : memref<?xi8>, !delta_warp.shared<64xf32>
+  delta_warp.async_copy %w[%i] present %i to %vector[] warps 2 from 4 : memref<?xi8>, !vector
+  // CHECK: delta_warp.copy_out %{{.*}}[%{{.*}}] to %{{.*}}[%{{.*}}] : !delta_warp.shared<2x16x64xbf16, swizzle>, memref<?xi8>
+  delta_warp.copy_out %tile[%i] to %w[%i] : !tile, memref<?xi8>
   // CHECK: delta_warp.async_commit
   delta_warp.async_commit
   // CHECK: delta_warp.async_wait 1
