@@ -26,7 +26,8 @@ sys.path.insert(0, str(HERE))
 
 RECURRENCES = ("dplr", "kda", "gated_delta_rule", "mamba2")
 # B, H, T, K = V.
-SHAPES = [(1, 8, 32768, 128), (1, 32, 8192, 128), (1, 16, 32768, 64)]
+SHAPES = [(1, 8, 32768, 128), (1, 32, 8192, 128), (1, 64, 8192, 128),
+          (1, 8, 2048, 128), (1, 16, 32768, 64), (1, 64, 8192, 64)]
 VARIANTS = {"one": "kernels=1,ksplit=1", "two": "kernels=2", "auto": ""}
 
 

@@ -193,7 +193,11 @@ static void estimateTime(const Work &work, int64_t A,
   candidate.issue = (free + warps * chain) / 4.0;
   candidate.shared =
       warps * 1.7 * (4.0 * (A / 16) * static_cast<double>(work.products) + 24.0);
-  double state = std::max(6.2 * chain, candidate.shared);
+  // Few heads: every CTA has a multiprocessor to itself.
+  const bool alone = options.sequences > 0 &&
+                     options.sequences * mapping.vBlocks <= target.getNumSMs();
+  double state = std::max((alone && mapping.isOverlapped() ? 4.3 : 6.2) * chain,
+                          candidate.shared);
   candidate.latency =
       mapping.isOverlapped()
           ? std::max(2.5 * free / window, state) + 250.0
@@ -213,60 +217,69 @@ static void estimateTime(const Work &work, int64_t A,
   double bounds[] = {resident * candidate.issue, resident * candidate.shared,
                      candidate.latency};
   double time = *std::max_element(bounds, bounds + 3) + 0.2 * bounds[0];
-  // Another share of the columns repeats the free slice and its loads; with one
-  // stage, copies are waited for.
+  // Another share of the columns repeats the free slice and its loads, which is
+  // of little account where multiprocessors would be idle; with one stage,
+  // copies are waited for.
   candidate.cost = rounds * time / heads * mapping.vBlocks *
-                   (1.0 + 0.25 * (mapping.vBlocks - 1)) *
+                   (1.0 + (alone ? 0.02 : 0.25) * (mapping.vBlocks - 1)) *
                    (mapping.stages == 1 ? 1.15 : 1.0);
   if (candidate.spilled)
     candidate.cost *= 1.5 + 0.02 * candidate.spilled;
 }
 
-/// Bytes that a multiprocessor's share of the memory moves in a cycle.
-static constexpr double kBytesPerCycle = 19.0;
+/// Bytes that a multiprocessor's share of the memory moves in a cycle, and that
+/// it reads from the cache where all do.
+static constexpr double kBytesPerCycle = 17.8, kCachedPerCycle = 22.0;
+
+/// Bytes of the inputs that a kernel copies for a chunk.
+static int64_t getInputBytes(const Arrays &arrays, int64_t tokens) {
+  int64_t bytes = 0;
+  for (const StagedInput &input : arrays.inputs)
+    bytes += tokens * input.width * input.type.getElementBytes();
+  return bytes;
+}
 
 /// The first of two kernels: as many warps as fit beside each other, a chunk
-/// each, or so many as `free` says.
+/// each, or so many as `free` says. It is bound by the memory as a rule.
 static bool estimateFreeKernel(const Program &program, const Work &work,
                                int64_t A, const OperandPolicy &policy,
                                const ::delta::gpu::GpuTarget &target,
                                int64_t free, Candidate &candidate) {
   GpuMapping &mapping = candidate.mapping;
-  int64_t most = 0;
+  int64_t most = 0, bytes = 0;
+  int64_t registers = (work.operands ? 115 + 16 * work.operands : 120) +
+                      70 * (work.steps - 1);
+  registers = std::min<int64_t>(255, (registers + 7) / 8 * 8);
   for (int64_t window : {4, 2, 1, 8}) {
     if (free && free != window)
       continue;
     GpuMapping first = mapping;
     first.freeWindow = window;
     Arrays arrays(program, first.getFreeMapping(program.stateCols), policy);
+    const int64_t shared = arrays.getBytes();
     candidate.recordBytes = arrays.recordBytes;
-    if (!candidate.freeSharedBytes ||
-        arrays.getBytes() < candidate.freeSharedBytes)
-      candidate.freeSharedBytes = arrays.getBytes();
-    int64_t registers = (work.operands ? 115 + 16 * work.operands : 120) +
-                        70 * (work.steps - 1);
-    registers = std::min<int64_t>(255, (registers + 7) / 8 * 8);
-    int64_t ctas = arrays.getBytes() <= target.getSharedPerCta()
-                       ? target.getOccupancy(window * 32, registers,
-                                             arrays.getBytes())
-                       : 0;
+    bytes = arrays.recordBytes + getInputBytes(arrays, program.chunk);
+    if (!candidate.freeSharedBytes || shared < candidate.freeSharedBytes)
+      candidate.freeSharedBytes = shared;
+    int64_t ctas = target.getOccupancy(window * 32, registers, shared);
     if (ctas * window <= most)
       continue;
     most = ctas * window;
     mapping.freeWindow = window;
     mapping.freeCtas = ctas;
-    candidate.freeSharedBytes = arrays.getBytes();
+    candidate.freeSharedBytes = shared;
   }
   double own = work.slice * A / 16 + 250.0;
-  candidate.free = std::max(1.4 * own / std::max<int64_t>(most, 1),
-                            1.05 * own / 4.0) +
-                   2.0 * candidate.recordBytes / kBytesPerCycle;
+  candidate.free =
+      1.12 * std::max({1.4 * own / std::max<int64_t>(most, 1),
+                       1.05 * own / 4.0, bytes / kBytesPerCycle});
   return most > 0;
 }
 
-/// The second one: no slice but the state's, for which a chunk's record is
-/// copied.
-static void estimateStateKernel(const Work &work, int64_t A,
+/// The second one: no slice but the state's, for which a chunk's record and what
+/// is read of the inputs is copied. Fitted to CTAs that are alone on their
+/// multiprocessors.
+static void estimateStateKernel(const Work &work, int64_t A, int64_t copied,
                                 const ::delta::gpu::GpuTarget &target,
                                 const GpuMapOptions &options,
                                 Candidate &candidate) {
@@ -278,39 +291,48 @@ static void estimateStateKernel(const Work &work, int64_t A,
   mapping.tight = needed > most;
   candidate.spilled = std::max<int64_t>(0, state + 60 - most);
   candidate.registers = std::min(needed + 20, most) / 8 * 8;
-  if (mapping.sharedBytes <= target.getSharedPerCta())
-    candidate.ctas =
-        target.getOccupancy(mapping.getThreads(), candidate.registers,
-                            mapping.sharedBytes);
-  const double warps = mapping.warps;
-  double chain = work.state * mapping.rowsPerWarp / 16 * A / 16 + 60.0;
-  double copies = 5.0 * candidate.recordBytes / 512.0; // instructions
+  candidate.ctas = target.getOccupancy(mapping.getThreads(),
+                                       candidate.registers,
+                                       mapping.sharedBytes);
+  const double warps = mapping.warps, window = mapping.window;
+  double chain = (work.state * A / 16 + 60.0) * mapping.rowsPerWarp / 16;
+  double copies = 5.0 * static_cast<double>(copied) / 512.0; // instructions
   candidate.issue = (warps * chain + copies) / 4.0;
   candidate.shared =
       warps * 1.7 * (4.0 * (A / 16) * static_cast<double>(work.products) + 24.0);
-  candidate.latency = std::max(6.2 * chain, candidate.shared) +
-                      copies / warps + 150.0 / mapping.window;
+  candidate.latency = std::max(3.75 * chain, candidate.shared) +
+                      copies / warps + 0.2 * candidate.shared +
+                      400.0 / (window * window) + 3.0 * window;
   if (candidate.ctas == 0)
     return;
+  const double multiprocessors = target.getNumSMs();
   double resident = candidate.ctas, rounds = 1.0, heads = resident;
+  double active = 1.0; // of the multiprocessors
   if (options.sequences > 0) {
     double all = static_cast<double>(options.sequences) * mapping.vBlocks;
-    double each = std::ceil(all / target.getNumSMs());
+    double each = std::ceil(all / multiprocessors);
     resident = std::min(resident, each);
     rounds = std::ceil(each / resident);
-    heads = all / target.getNumSMs();
+    heads = all / multiprocessors;
+    active = std::min(1.0, heads);
   }
+  // The columns' CTAs find in the cache what the first of them has read.
+  double bytes = resident * active * static_cast<double>(copied);
   double bounds[] = {resident * candidate.issue, resident * candidate.shared,
-                     resident * candidate.recordBytes / kBytesPerCycle,
+                     bytes / kCachedPerCycle,
+                     bytes / mapping.vBlocks / kBytesPerCycle,
                      candidate.latency};
-  double time = *std::max_element(bounds, bounds + 4) + 0.2 * bounds[0];
-  // A second launch costs what some microseconds would do.
+  double time = *std::max_element(bounds, bounds + 5) + 0.2 * bounds[0];
+  // A second launch, and a first kernel that has not begun yet.
   double launch = 0.0;
   if (options.sequences > 0 && options.tokens > 0)
-    launch = 6000.0 * target.getNumSMs() * 16.0 /
-             (static_cast<double>(options.sequences) * options.tokens);
+    launch = (6000.0 + 1.4 * (work.slice * A / 16 + 250.0)) * multiprocessors *
+             16.0 / (static_cast<double>(options.sequences) *
+                     static_cast<double>(options.tokens));
   candidate.cost =
-      rounds * time / heads * mapping.vBlocks + candidate.free + launch;
+      rounds * time / heads * mapping.vBlocks *
+          (1.0 + 0.01 * (mapping.vBlocks - 1)) +
+      candidate.free + launch;
   if (candidate.spilled)
     candidate.cost *= 1.5 + 0.02 * candidate.spilled;
 }
@@ -372,11 +394,14 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
             mapping.blockCols = blockCols;
             mapping.window = window;
             mapping.kernels = 2;
-            mapping.sharedBytes =
-                Arrays(program, mapping.getStateMapping(), policy).getBytes();
+            Arrays arrays(program, mapping.getStateMapping(), policy);
+            mapping.sharedBytes = arrays.getBytes();
             if (estimateFreeKernel(program, work, A, policy, target,
                                    options.free, candidate))
-              estimateStateKernel(work, A, target, options, candidate);
+              estimateStateKernel(work, A,
+                                  candidate.recordBytes +
+                                      getInputBytes(arrays, program.chunk),
+                                  target, options, candidate);
             if (candidate.recordBytes > 0)
               candidates.push_back(candidate);
           }
