@@ -305,10 +305,12 @@ void Emitter::emitPrologue() {
   batch = arith::DivUIOp::create(b, sequence, kernel.H);
   warpId = kernelWarp = warp::WarpIdOp::create(b);
   firstColumn = mul(block, mapping.blockCols);
-  // Warps that prepare come first.
   if (mapping.isOverlapped())
     prepares =
         compare(arith::CmpIPredicate::ult, warpId, index(mapping.window));
+  if (mapping.hasCopier())
+    prepares =
+        compare(arith::CmpIPredicate::uge, warpId, index(mapping.warps));
   warpColumn = getWarpColumn(warpId);
   windows = arith::CeilDivUIOp::create(b, kernel.T,
                                        index(program.chunk * mapping.window));
@@ -365,7 +367,7 @@ bool Emitter::emitChunkLoads(Value windowNumber, Value number,
         ValueRange{getStage(windowNumber, input.stages), number},
         chunks * program.chunk,
         vector ? b.getI64IntegerAttr(input.width) : IntegerAttr(), alignment,
-        copyWarps, copyWarps ? mapping.window : 0);
+        copyWarps, firstCopyWarp);
   }
   return any;
 }
@@ -456,20 +458,47 @@ SmallVector<Value> Emitter::emitChunks(ValueRange state,
   const bool saves = static_cast<bool>(kernel.checkpoints);
   if (saves)
     initial.push_back(getCheckpointBase(mul(window, mapping.window)));
-  auto chunks = scf::ForOp::create(b, index(0), count, index(1), initial);
+  // One chunk; `carried` is what it begins with.
+  auto emitChunk = [&](Value number, ValueRange carried) {
+    chunk = number;
+    if (saves)
+      checkpointBase = carried.back();
+    SmallVector<Value> next = emitStateSlice(carried.take_front(state.size()));
+    refill();
+    if (saves)
+      next.push_back(
+          add(carried.back(), index(program.stateRows * program.stateCols)));
+    return next;
+  };
+  // Where nothing else runs beside them, two chunks in a row: what one ends with
+  // fills gaps in the other's chain.
+  const int64_t together =
+      mapping.slices == Slices::State && mapping.window % 2 == 0 ? 2 : 1;
+  Value whole = count;
+  if (together > 1)
+    whole = arith::SubIOp::create(
+        b, count, arith::RemUIOp::create(b, count, index(together)));
+  auto chunks = scf::ForOp::create(b, index(0), whole, index(together), initial);
+  {
+    OpBuilder::InsertionGuard inner(b);
+    b.setInsertionPointToStart(chunks.getBody());
+    SmallVector<Value> next(chunks.getRegionIterArgs());
+    for (int64_t i = 0; i < together; ++i)
+      next = emitChunk(add(chunks.getInductionVar(), index(i)), next);
+    scf::YieldOp::create(b, next);
+  }
+  if (together == 1)
+    return chunks.getResults().take_front(state.size());
+  auto last = scf::IfOp::create(
+      b, TypeRange(ValueRange(initial)),
+      compare(arith::CmpIPredicate::ult, whole, count),
+      /*withElseRegion=*/true);
   OpBuilder::InsertionGuard inner(b);
-  b.setInsertionPointToStart(chunks.getBody());
-  chunk = chunks.getInductionVar();
-  ValueRange carried = chunks.getRegionIterArgs();
-  if (saves)
-    checkpointBase = carried.back();
-  SmallVector<Value> next = emitStateSlice(carried.take_front(state.size()));
-  refill();
-  if (saves)
-    next.push_back(
-        add(carried.back(), index(program.stateRows * program.stateCols)));
-  scf::YieldOp::create(b, next);
-  return chunks.getResults().take_front(state.size());
+  b.setInsertionPointToStart(last.thenBlock());
+  scf::YieldOp::create(b, emitChunk(whole, chunks.getResults()));
+  b.setInsertionPointToStart(last.elseBlock());
+  scf::YieldOp::create(b, chunks.getResults());
+  return last.getResults().take_front(state.size());
 }
 
 SmallVector<Value> Emitter::emitInTurn(Value number, ValueRange state) {
@@ -484,6 +513,7 @@ SmallVector<Value> Emitter::emitInTurn(Value number, ValueRange state) {
     // Copied by the warps that have nothing else to do at the end of the slice.
     emitFreeSlice([&] {
       llvm::SaveAndRestore some(copyWarps, mapping.window);
+      llvm::SaveAndRestore from(firstCopyWarp, mapping.window);
       renewLanes(number);
       emitLoads(next, [&](const StagedInput &input) {
         return doubled || input.late;
@@ -551,10 +581,31 @@ SmallVector<Value> Emitter::emitStateWindow(Value number, ValueRange state) {
   window = number;
   warp::AsyncWaitOp::create(b, 0);
   renewLanes(number);
+  auto role = scf::IfOp::create(b, TypeRange(state), prepares,
+                                /*withElseRegion=*/true);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(role.thenBlock());
+  llvm::SaveAndRestore one(copyWarps, int64_t(1));
+  llvm::SaveAndRestore behind(firstCopyWarp, mapping.warps);
+  // The other warps have no registers for where this one copies from and to.
+  warp::RenewLanesOp::create(b, b.getIndexType(), number);
   Value next = add(window, index(1));
-  emitRecordLoads(next);
-  emitLoads(next, [](const StagedInput &) { return true; });
-  return emitChunks(state, [] {});
+  auto chunks =
+      scf::ForOp::create(b, index(0), index(mapping.window), index(1));
+  {
+    OpBuilder::InsertionGuard inner(b);
+    b.setInsertionPointToStart(chunks.getBody());
+    Value number = chunks.getInductionVar();
+    emitRecordLoads(next, number);
+    emitChunkLoads(next, number, [](const StagedInput &) { return true; });
+  }
+  warp::AsyncCommitOp::create(b);
+  // No state here.
+  Value zero = zeros(fragment(mapping.rowsPerWarp, 16));
+  scf::YieldOp::create(b, SmallVector<Value>(state.size(), zero));
+  b.setInsertionPointToStart(role.elseBlock());
+  scf::YieldOp::create(b, emitChunks(state, [] {}));
+  return role.getResults();
 }
 
 Value Emitter::getRecordBase(Value chunkNumber) {
@@ -588,23 +639,20 @@ void Emitter::emitRecordStores() {
     write(array, getTransferIndices(), place.recordOffset);
 }
 
-void Emitter::emitRecordLoads(Value windowNumber) {
+void Emitter::emitRecordLoads(Value windowNumber, Value chunkOfWindow) {
   Value stage = getStage(windowNumber, 2);
-  for (int64_t j = 0; j < mapping.window; ++j) {
-    Value number = add(mul(windowNumber, mapping.window), index(j));
-    Value present = getValidTokens(mul(number, program.chunk));
-    Value base = getRecordBase(number);
-    auto read = [&](Value array, int64_t offset) {
-      warp::AsyncCopyOp::create(b, kernel.workspace, add(base, index(offset)),
-                                present, array, ValueRange{stage, index(j)});
-    };
-    for (auto [place, array] :
-         llvm::zip_equal(arrays.transfers, transferArrays))
-      read(array, place.recordOffset);
-    for (auto [place, array] : llvm::zip_equal(arrays.systems, systemInverses))
-      read(array, place.recordOffset);
-  }
-  warp::AsyncCommitOp::create(b);
+  Value number = add(mul(windowNumber, mapping.window), chunkOfWindow);
+  Value present = getValidTokens(mul(number, program.chunk));
+  Value base = getRecordBase(number);
+  auto read = [&](Value array, int64_t offset) {
+    warp::AsyncCopyOp::create(b, kernel.workspace, add(base, index(offset)),
+                              present, array, ValueRange{stage, chunkOfWindow},
+                              copyWarps, firstCopyWarp);
+  };
+  for (auto [place, array] : llvm::zip_equal(arrays.transfers, transferArrays))
+    read(array, place.recordOffset);
+  for (auto [place, array] : llvm::zip_equal(arrays.systems, systemInverses))
+    read(array, place.recordOffset);
 }
 
 void Emitter::emitFreeKernel() {
@@ -624,8 +672,11 @@ void Emitter::emitKernel() {
   if (mapping.slices == Slices::Free)
     return emitFreeKernel();
   const bool hasFree = mapping.slices == Slices::Both;
-  if (!hasFree)
-    emitRecordLoads(index(0));
+  if (!hasFree) {
+    for (int64_t j = 0; j < mapping.window; ++j)
+      emitRecordLoads(index(0), index(j));
+    warp::AsyncCommitOp::create(b);
+  }
   const bool overlapped = mapping.isOverlapped();
   emitParamLoads();
   emitLoads(index(0), [&](const StagedInput &input) {

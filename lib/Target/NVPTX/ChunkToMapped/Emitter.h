@@ -81,10 +81,10 @@ private:
   void emitFreeKernel();
   /// First byte of a chunk's record in the workspace.
   Value getRecordBase(Value chunkNumber);
-  /// Writes the record of the warp's chunk, and starts the copies of those of a
-  /// window, as one group.
+  /// Writes the record of the warp's chunk; starts the copies of that of a
+  /// window's chunk.
   void emitRecordStores();
-  void emitRecordLoads(Value window);
+  void emitRecordLoads(Value window, Value chunkOfWindow);
   /// Starts the copies of what a head's params are.
   void emitParamLoads();
   SmallVector<Value> emitInitialState();
@@ -265,15 +265,16 @@ private:
   Value batch, head, block, warpId, windows, firstColumn, warpColumn;
   /// The warp's number, for all of the kernel; `warpId` is the same, renewed.
   Value kernelWarp;
-  /// Where the slices overlap: does the warp prepare chunks?
+  /// Where not all warps hold the state: does the warp prepare chunks, or copy
+  /// them?
   Value prepares;
   SmallVector<Value> inputArrays, paramArrays, transferArrays, systemSources,
       systemInverses, partialArrays;
   Value gramArray;
   int64_t slices = 0; // of the state's rows
 
-  /// Warps that copy, from number `window` on; 0 for the whole block.
-  int64_t copyWarps = 0;
+  /// Warps that copy, from number `firstCopyWarp` on; 0 for the whole block.
+  int64_t copyWarps = 0, firstCopyWarp = 0;
 
   // The window being worked on, the chunk in it.
   Value window, chunk, valid;

@@ -196,8 +196,9 @@ static void estimateTime(const Work &work, int64_t A,
   // Few heads: every CTA has a multiprocessor to itself.
   const bool alone = options.sequences > 0 &&
                      options.sequences * mapping.vBlocks <= target.getNumSMs();
-  double state = std::max((alone && mapping.isOverlapped() ? 4.3 : 6.2) * chain,
-                          candidate.shared);
+  double state = alone && mapping.isOverlapped()
+                     ? 3.0 * chain + 0.5 * candidate.shared
+                     : std::max(6.2 * chain, candidate.shared);
   candidate.latency =
       mapping.isOverlapped()
           ? std::max(2.5 * free / window, state) + 250.0
@@ -297,12 +298,12 @@ static void estimateStateKernel(const Work &work, int64_t A, int64_t copied,
   const double warps = mapping.warps, window = mapping.window;
   double chain = (work.state * A / 16 + 60.0) * mapping.rowsPerWarp / 16;
   double copies = 5.0 * static_cast<double>(copied) / 512.0; // instructions
-  candidate.issue = (warps * chain + copies) / 4.0;
+  candidate.issue = (warps * chain + copies) / 4.0;          // a warp's own
   candidate.shared =
       warps * 1.7 * (4.0 * (A / 16) * static_cast<double>(work.products) + 24.0);
-  candidate.latency = std::max(3.75 * chain, candidate.shared) +
-                      copies / warps + 0.2 * candidate.shared +
-                      400.0 / (window * window) + 3.0 * window;
+  candidate.latency = std::max(2.7 * chain + 0.5 * candidate.shared,
+                               copies * 2.0) +
+                      400.0 / (window * window) + 2.0 * window;
   if (candidate.ctas == 0)
     return;
   const double multiprocessors = target.getNumSMs();

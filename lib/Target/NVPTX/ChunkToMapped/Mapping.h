@@ -63,8 +63,13 @@ struct GpuMapping {
   /// With three stages, warps of their own prepare a window while the others
   /// work on the one before it and the one after it is copied.
   bool isOverlapped() const { return stages == 3; }
-  /// Warps of all kinds; those that only prepare come first.
-  int64_t getAllWarps() const { return warps + (isOverlapped() ? window : 0); }
+  /// A state slice without the free one has a warp beside it that copies.
+  bool hasCopier() const { return slices == Slices::State; }
+  /// Warps of all kinds; those that only prepare come first, one that only
+  /// copies last.
+  int64_t getAllWarps() const {
+    return warps + (isOverlapped() ? window : 0) + hasCopier();
+  }
   int64_t getThreads() const { return getAllWarps() * 32; }
   DictionaryAttr getAttr(MLIRContext *context) const;
 };

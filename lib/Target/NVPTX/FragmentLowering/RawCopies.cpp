@@ -78,18 +78,12 @@ void FragmentLowering::lowerAsyncCopy(AsyncCopyOp op) {
   TilePosition position =
       getPosition(type, getOffset(op.getArray()), op.getIndices());
   Value start = getGlobalAddress(op.getSource(), op.getOffset());
-  auto copyAll = [&] {
-    copyRaw(type, position, op.getIndices().size(), start, thread, count,
-            [&](Value shared, Value global) {
-              NVVM::CpAsyncOp::create(b, getPointer(shared),
-                                      getGlobalPointer(global), kPiece,
-                                      NVVM::LoadCacheModifierKind::CG, size);
-            });
-  };
-  whenTrue(count < threads
-               ? compare(arith::CmpIPredicate::ult, thread, i32(count))
-               : Value(),
-           copyAll);
+  copyRaw(type, position, op.getIndices().size(), start, thread, count,
+          [&](Value shared, Value global) {
+            NVVM::CpAsyncOp::create(b, getPointer(shared),
+                                    getGlobalPointer(global), kPiece,
+                                    NVVM::LoadCacheModifierKind::CG, size);
+          });
 }
 
 void FragmentLowering::lowerCopyOut(CopyOutOp op) {
