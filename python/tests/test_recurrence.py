@@ -365,6 +365,18 @@ def test_simulator(fading):
     assert '"global_load_bytes"' in simulated.stats
 
 
+def test_two_kernels_with_a_workspace():
+    """Few heads: two launches, and a workspace that grows with the tokens."""
+    arrays = make_inputs(B=1, T=37, H=2)
+    one, two = (deltac.recurrence(FADING, device="sim", mapping=f"kernels={n}")
+                for n in (1, 2))
+    results = [made(**arrays, output_final_state=True) for made in (one, two)]
+    for got, expected in zip(results[1], results[0]):
+        assert np.array_equal(got, expected)
+    assert one.stats.count('"kernel"') == 1
+    assert two.stats.count('"kernel"') == 2
+
+
 def test_save_and_load(tmp_path, fading):
     path = tmp_path / "fading.bundle"
     fading.save(path, K=16, V=24, fns=("forward", "decode"))
