@@ -439,8 +439,8 @@ LogicalResult AsyncLoadOp::verify() {
 static LogicalResult verifyRawCopy(Operation *op, Type memory, SharedType array,
                                    OperandRange indices) {
   if (!cast<MemRefType>(memory).getElementType().isInteger(8)) // c1
-    return op->emitOpError() << "expects global memory of i8, but got "
-                             << memory;
+    return op->emitOpError()
+           << "expects global memory of i8, but got " << memory;
   int64_t rank = array.getRank();
   if (static_cast<int64_t>(indices.size()) >= rank) // c2
     return op->emitOpError() << "expects at most " << rank - 1

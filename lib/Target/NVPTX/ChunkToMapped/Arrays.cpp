@@ -1,6 +1,7 @@
 //===- Arrays.cpp - The shared arrays of a forward kernel -----------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // A factor takes the place of an input of its size when nobody reads the input
@@ -57,8 +58,8 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
     StagedInput input;
     input.argument = argument;
     bool free = hasFree && llvm::any_of(program.nodes, [&](Node node) {
-      return node.value == argument && isFree(node.form);
-    });
+                  return node.value == argument && isFree(node.form);
+                });
     bool forState = hasState && program.stagedForState.contains(argument);
     if (!free && !forState)
       continue;
@@ -72,19 +73,20 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
           argument.getContext(), {input.stages, window, tokens}, arg.getType(),
           /*swizzle=*/false, /*pad=*/0);
     } else {
-      int64_t channels = cast<RankedTensorType>(argument.getType()).getDimSize(1);
+      int64_t channels =
+          cast<RankedTensorType>(argument.getType()).getDimSize(1);
       // A tile as it came may be an operand of the state slice too.
       bool operand = forState && !turned;
       input.ownColumns = turned && !free && !operand;
       input.width = input.ownColumns ? mapping.blockCols : channels;
       int64_t columns = getPaddedChannels(input.width);
       if (turned)
-        columns = std::max(columns,
-                           (input.ownColumns ? 0 : (mapping.vBlocks - 1) *
-                                                       mapping.blockCols) +
-                               mapping.warps * mapping.rowsPerWarp);
-      input.type = getTileType({input.stages, window}, tokens, columns,
-                               arg.getType());
+        columns = std::max(
+            columns,
+            (input.ownColumns ? 0 : (mapping.vBlocks - 1) * mapping.blockCols) +
+                mapping.warps * mapping.rowsPerWarp);
+      input.type =
+          getTileType({input.stages, window}, tokens, columns, arg.getType());
     }
     inputOf[argument] = inputs.size();
     inputs.push_back(input);
@@ -119,7 +121,8 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
     place.node = node;
     switch (node.form) {
     case Form::Wide: {
-      int64_t channels = cast<RankedTensorType>(node.value.getType()).getDimSize(1);
+      int64_t channels =
+          cast<RankedTensorType>(node.value.getType()).getDimSize(1);
       place.type =
           getTileType(lead, tokens, getPaddedChannels(channels), policy.type);
       for (auto [index, input] : llvm::enumerate(inputs)) {
@@ -143,7 +146,8 @@ Arrays::Arrays(const Program &program, const GpuMapping &mapping,
       place.type = getTileType(lead, tokens, tokens, policy.type);
       break;
     case Form::Channels: {
-      int64_t channels = cast<RankedTensorType>(node.value.getType()).getDimSize(0);
+      int64_t channels =
+          cast<RankedTensorType>(node.value.getType()).getDimSize(0);
       place.type = vectorType(getPaddedChannels(channels));
       break;
     }

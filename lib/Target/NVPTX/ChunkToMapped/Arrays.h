@@ -1,6 +1,7 @@
 //===- Arrays.h - The shared arrays of a forward kernel ---------*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Which arrays a mapping needs, and which of them lie over an input. Used both
@@ -70,7 +71,8 @@ struct PartialPlace {
   warp::SharedType type;
 };
 
-/// Everything in shared memory of a kernel: of the slices that the mapping says.
+/// Everything in shared memory of a kernel: of the slices that the mapping
+/// says.
 struct Arrays {
   Arrays(const Program &program, const GpuMapping &mapping,
          const OperandPolicy &policy);

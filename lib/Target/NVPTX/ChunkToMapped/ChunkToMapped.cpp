@@ -1,15 +1,16 @@
 //===- ChunkToMapped.cpp - From the chunk program to a GPU kernel ---------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The entry of the mapping: analysis, choice, emission.
 //
 //===----------------------------------------------------------------------===//
 
-#include "delta/Target/NVPTX/ChunkToMapped/Passes.h"
 #include "Emitter.h"
 #include "MapBackward.h"
+#include "delta/Target/NVPTX/ChunkToMapped/Passes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Dominance.h"
 #include "mlir/IR/PatternMatch.h"
@@ -82,18 +83,17 @@ struct Setting {
 
 } // namespace
 
-/// The signature with saved states as GPU kernels keep them: rounded as operands
-/// are, and transposed, as the forward kernel holds the state.
+/// The signature with saved states as GPU kernels keep them: rounded as
+/// operands are, and transposed, as the forward kernel holds the state.
 SignatureAttr gpumap::withSavedStates(SignatureAttr signature,
                                       const OperandPolicy &policy) {
   SmallVector<ArgAttr> args(signature.getAllArgs());
   for (ArgAttr &arg : args)
     if (arg.getKind() == ArgKind::Checkpoint)
-      arg = ArgAttr::get(arg.getContext(), arg.getKind(), arg.getName(),
-                         policy.type,
-                         llvm::to_vector(llvm::reverse(arg.getAxes())),
-                         arg.getFamily(), arg.getRange(),
-                         arg.getDefaultValue());
+      arg = ArgAttr::get(
+          arg.getContext(), arg.getKind(), arg.getName(), policy.type,
+          llvm::to_vector(llvm::reverse(arg.getAxes())), arg.getFamily(),
+          arg.getRange(), arg.getDefaultValue());
   return signature.withArgs(args);
 }
 
@@ -144,8 +144,8 @@ LogicalResult mlir::delta::explainGpuMapping(ModuleOp module,
       os << " does not fit\n";
       continue;
     }
-    os << llvm::format(" issue=%.0f shared=%.0f latency=%.0f",
-                         candidate.issue, candidate.shared, candidate.latency);
+    os << llvm::format(" issue=%.0f shared=%.0f latency=%.0f", candidate.issue,
+                       candidate.shared, candidate.latency);
     if (m.kernels == 2)
       os << llvm::format(" free_kernel=%.0f record_bytes=%lld", candidate.free,
                          static_cast<long long>(candidate.recordBytes));
@@ -185,18 +185,18 @@ LogicalResult mlir::delta::mapChunkToGpu(ModuleOp module,
     return failure();
 
   Builder builder(module.getContext());
-  signature = signature.withOption("mapping",
-                                   mapping->getAttr(module.getContext()));
-  signature = signature.withOption("precision",
-                                   builder.getStringAttr(precision));
+  signature =
+      signature.withOption("mapping", mapping->getAttr(module.getContext()));
+  signature =
+      signature.withOption("precision", builder.getStringAttr(precision));
   signature = withSavedStates(signature, *policy);
   StringRef fn = signature.getOption("fn", "forward");
   const std::string entry = getGpuEntryName(function.getName(), fn);
   auto emit = [&](const GpuMapping &mapping, GpuKernelFacts facts) {
     facts.threads = mapping.getThreads();
     facts.vBlocks = mapping.vBlocks;
-    GpuKernel kernel = createGpuKernel(module, signature, function.getName(),
-                                       facts, *target);
+    GpuKernel kernel =
+        createGpuKernel(module, signature, function.getName(), facts, *target);
     Arrays arrays(*program, mapping, *policy);
     if (mapping.slices == Slices::Free)
       addGpuWorkspacePart(module, {arrays.recordBytes, /*ofB=*/true,

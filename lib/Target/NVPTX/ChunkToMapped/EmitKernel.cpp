@@ -309,8 +309,7 @@ void Emitter::emitPrologue() {
     prepares =
         compare(arith::CmpIPredicate::ult, warpId, index(mapping.window));
   if (mapping.hasCopier())
-    prepares =
-        compare(arith::CmpIPredicate::uge, warpId, index(mapping.warps));
+    prepares = compare(arith::CmpIPredicate::uge, warpId, index(mapping.warps));
   warpColumn = getWarpColumn(warpId);
   windows = arith::CeilDivUIOp::create(b, kernel.T,
                                        index(program.chunk * mapping.window));
@@ -470,15 +469,16 @@ SmallVector<Value> Emitter::emitChunks(ValueRange state,
           add(carried.back(), index(program.stateRows * program.stateCols)));
     return next;
   };
-  // Where nothing else runs beside them, two chunks in a row: what one ends with
-  // fills gaps in the other's chain.
+  // Where nothing else runs beside them, two chunks in a row: what one ends
+  // with fills gaps in the other's chain.
   const int64_t together =
       mapping.slices == Slices::State && mapping.window % 2 == 0 ? 2 : 1;
   Value whole = count;
   if (together > 1)
     whole = arith::SubIOp::create(
         b, count, arith::RemUIOp::create(b, count, index(together)));
-  auto chunks = scf::ForOp::create(b, index(0), whole, index(together), initial);
+  auto chunks =
+      scf::ForOp::create(b, index(0), whole, index(together), initial);
   {
     OpBuilder::InsertionGuard inner(b);
     b.setInsertionPointToStart(chunks.getBody());
@@ -489,10 +489,10 @@ SmallVector<Value> Emitter::emitChunks(ValueRange state,
   }
   if (together == 1)
     return chunks.getResults().take_front(state.size());
-  auto last = scf::IfOp::create(
-      b, TypeRange(ValueRange(initial)),
-      compare(arith::CmpIPredicate::ult, whole, count),
-      /*withElseRegion=*/true);
+  auto last =
+      scf::IfOp::create(b, TypeRange(ValueRange(initial)),
+                        compare(arith::CmpIPredicate::ult, whole, count),
+                        /*withElseRegion=*/true);
   OpBuilder::InsertionGuard inner(b);
   b.setInsertionPointToStart(last.thenBlock());
   scf::YieldOp::create(b, emitChunk(whole, chunks.getResults()));
@@ -575,94 +575,6 @@ SmallVector<Value> Emitter::emitOverlapped(Value number, ValueRange state) {
   }
   scf::YieldOp::create(b, started.getResults());
   return role.getResults();
-}
-
-SmallVector<Value> Emitter::emitStateWindow(Value number, ValueRange state) {
-  window = number;
-  warp::AsyncWaitOp::create(b, 0);
-  renewLanes(number);
-  auto role = scf::IfOp::create(b, TypeRange(state), prepares,
-                                /*withElseRegion=*/true);
-  OpBuilder::InsertionGuard guard(b);
-  b.setInsertionPointToStart(role.thenBlock());
-  llvm::SaveAndRestore one(copyWarps, int64_t(1));
-  llvm::SaveAndRestore behind(firstCopyWarp, mapping.warps);
-  // The other warps have no registers for where this one copies from and to.
-  warp::RenewLanesOp::create(b, b.getIndexType(), number);
-  Value next = add(window, index(1));
-  auto chunks =
-      scf::ForOp::create(b, index(0), index(mapping.window), index(1));
-  {
-    OpBuilder::InsertionGuard inner(b);
-    b.setInsertionPointToStart(chunks.getBody());
-    Value number = chunks.getInductionVar();
-    emitRecordLoads(next, number);
-    emitChunkLoads(next, number, [](const StagedInput &) { return true; });
-  }
-  warp::AsyncCommitOp::create(b);
-  // No state here.
-  Value zero = zeros(fragment(mapping.rowsPerWarp, 16));
-  scf::YieldOp::create(b, SmallVector<Value>(state.size(), zero));
-  b.setInsertionPointToStart(role.elseBlock());
-  scf::YieldOp::create(b, emitChunks(state, [] {}));
-  return role.getResults();
-}
-
-Value Emitter::getRecordBase(Value chunkNumber) {
-  // [B, H, chunks, recordBytes]
-  Value count = arith::CeilDivUIOp::create(b, kernel.T, index(program.chunk));
-  Value sequence = add(mul(batch, kernel.H), head);
-  return add(kernel.getWorkspaceOffset(b, 0),
-             mul(add(mul(sequence, count), chunkNumber), arrays.recordBytes));
-}
-
-void Emitter::emitRecordStores() {
-  Value number = add(mul(window, mapping.window), chunk);
-  auto some = scf::IfOp::create(
-      b,
-      compare(arith::CmpIPredicate::ult, mul(number, program.chunk), kernel.T),
-      /*withElseRegion=*/false);
-  OpBuilder::InsertionGuard guard(b);
-  b.setInsertionPointToStart(some.thenBlock());
-  Value base = getRecordBase(number);
-  auto write = [&](Value array, ValueRange at, int64_t offset) {
-    warp::CopyOutOp::create(b, array, at, kernel.workspace,
-                            add(base, index(offset)));
-  };
-  for (auto [place, array] : llvm::zip_equal(arrays.transfers, transferArrays))
-    write(array,
-          place.over >= 0
-              ? SmallVector<Value>{getStageOf(arrays.inputs[place.over]), chunk}
-              : getTransferIndices(),
-          place.recordOffset);
-  for (auto [place, array] : llvm::zip_equal(arrays.systems, systemInverses))
-    write(array, getTransferIndices(), place.recordOffset);
-}
-
-void Emitter::emitRecordLoads(Value windowNumber, Value chunkOfWindow) {
-  Value stage = getStage(windowNumber, 2);
-  Value number = add(mul(windowNumber, mapping.window), chunkOfWindow);
-  Value present = getValidTokens(mul(number, program.chunk));
-  Value base = getRecordBase(number);
-  auto read = [&](Value array, int64_t offset) {
-    warp::AsyncCopyOp::create(b, kernel.workspace, add(base, index(offset)),
-                              present, array, ValueRange{stage, chunkOfWindow},
-                              copyWarps, firstCopyWarp);
-  };
-  for (auto [place, array] : llvm::zip_equal(arrays.transfers, transferArrays))
-    read(array, place.recordOffset);
-  for (auto [place, array] : llvm::zip_equal(arrays.systems, systemInverses))
-    read(array, place.recordOffset);
-}
-
-void Emitter::emitFreeKernel() {
-  emitParamLoads();
-  emitLoads(window, [](const StagedInput &) { return true; });
-  warp::AsyncWaitOp::create(b, 0);
-  emitFreeSlice();
-  renewLanes(window);
-  chunk = warpId;
-  emitRecordStores();
 }
 
 void Emitter::emitKernel() {

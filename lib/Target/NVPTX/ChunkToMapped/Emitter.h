@@ -5,7 +5,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The builder of a mapped kernel: EmitKernel.cpp has the frame, EmitFree.cpp
-// and EmitDecay.cpp the free slice, EmitState.cpp the state slice.
+// and EmitDecay.cpp the free slice, EmitState.cpp the state slice,
+// EmitTwoKernels.cpp the frames where each has a kernel of its own.
 //
 //===----------------------------------------------------------------------===//
 #ifndef DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_EMITTER_H
@@ -75,16 +76,6 @@ private:
   /// `refill`: started after each chunk.
   SmallVector<Value> emitChunks(ValueRange state,
                                 llvm::function_ref<void()> refill);
-  /// The loop's body without a free slice.
-  SmallVector<Value> emitStateWindow(Value number, ValueRange state);
-  /// The kernel that prepares chunks for another one.
-  void emitFreeKernel();
-  /// First byte of a chunk's record in the workspace.
-  Value getRecordBase(Value chunkNumber);
-  /// Writes the record of the warp's chunk; starts the copies of that of a
-  /// window's chunk.
-  void emitRecordStores();
-  void emitRecordLoads(Value window, Value chunkOfWindow);
   /// Starts the copies of what a head's params are.
   void emitParamLoads();
   SmallVector<Value> emitInitialState();
@@ -107,6 +98,18 @@ private:
   SmallVector<Value> getTransferIndices();
   /// The kernel's array for an `in` or `param`.
   Value getArray(ArgAttr arg) const;
+
+  // Two kernels (EmitTwoKernels.cpp).
+  /// The loop's body without a free slice.
+  SmallVector<Value> emitStateWindow(Value number, ValueRange state);
+  /// The kernel that prepares chunks for another one.
+  void emitFreeKernel();
+  /// First byte of a chunk's record in the workspace.
+  Value getRecordBase(Value chunkNumber);
+  /// Writes the record of the warp's chunk; starts the copies of that of a
+  /// window's chunk.
+  void emitRecordStores();
+  void emitRecordLoads(Value window, Value chunkOfWindow);
 
   // Values of both slices.
   Value index(int64_t value);

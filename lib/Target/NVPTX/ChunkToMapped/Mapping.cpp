@@ -1,6 +1,7 @@
 //===- Mapping.cpp - How a chunk program is laid out on a GPU -------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The candidates and the choice among them.
@@ -36,9 +37,8 @@ FailureOr<OperandPolicy> OperandPolicy::get(ModuleOp module,
     return OperandPolicy{warp::Operand::TF32, builder.getF32Type()};
   if (precision == "bf16x3")
     return OperandPolicy{warp::Operand::BF16x3, builder.getF32Type()};
-  return module.emitError()
-         << "a GPU's matrix instructions have no precision '" << precision
-         << "'; use bf16, f16, tf32 or bf16x3";
+  return module.emitError() << "a GPU's matrix instructions have no precision '"
+                            << precision << "'; use bf16, f16, tf32 or bf16x3";
 }
 
 DictionaryAttr GpuMapping::getAttr(MLIRContext *context) const {
@@ -47,9 +47,9 @@ DictionaryAttr GpuMapping::getAttr(MLIRContext *context) const {
     return builder.getNamedAttr(name, builder.getI64IntegerAttr(value));
   };
   SmallVector<NamedAttribute> entries = {
-      entry("warps", warps),   entry("rows", rowsPerWarp),
+      entry("warps", warps),    entry("rows", rowsPerWarp),
       entry("vsplit", vBlocks), entry("ksplit", kSplit),
-      entry("window", window), entry("stages", stages),
+      entry("window", window),  entry("stages", stages),
       entry("kernels", kernels)};
   if (kernels == 2)
     entries.push_back(entry("free", freeWindow));
@@ -116,10 +116,10 @@ static double countStateWork(const Program &program) {
   for (Operation &op : program.function.front())
     if (auto matmul = dyn_cast<MatmulOp>(op))
       if (program.dependsOnState(matmul.getResult()))
-        work += program.isStateShaped(matmul.getRhs()) ||
-                        matmul.getTransposeLhs()
-                    ? 3.0
-                    : 0.5;
+        work +=
+            program.isStateShaped(matmul.getRhs()) || matmul.getTransposeLhs()
+                ? 3.0
+                : 0.5;
   return work + 6.0;
 }
 
@@ -130,8 +130,8 @@ static int64_t countStateProducts(const Program &program) {
   for (Operation &op : program.function.front())
     if (auto matmul = dyn_cast<MatmulOp>(op))
       if (program.dependsOnState(matmul.getResult()))
-        count += program.isStateShaped(matmul.getRhs()) ||
-                 matmul.getTransposeLhs();
+        count +=
+            program.isStateShaped(matmul.getRhs()) || matmul.getTransposeLhs();
   return count;
 }
 
@@ -182,9 +182,8 @@ static void estimateTime(const Work &work, int64_t A,
                          const GpuMapOptions &options, Candidate &candidate) {
   const GpuMapping &mapping = candidate.mapping;
   if (mapping.sharedBytes <= target.getSharedPerCta())
-    candidate.ctas = target.getOccupancy(mapping.getThreads(),
-                                         candidate.registers,
-                                         mapping.sharedBytes);
+    candidate.ctas = target.getOccupancy(
+        mapping.getThreads(), candidate.registers, mapping.sharedBytes);
   const double window = mapping.window, warps = mapping.warps;
   double loop = work.slice * A / 16, free = loop + 250.0;
   // Of one warp.
@@ -192,7 +191,8 @@ static void estimateTime(const Work &work, int64_t A,
   double chain = work.state * mapping.rowsPerWarp / 16 * A / 16 + 60.0;
   candidate.issue = (free + warps * chain) / 4.0;
   candidate.shared =
-      warps * 1.7 * (4.0 * (A / 16) * static_cast<double>(work.products) + 24.0);
+      warps * 1.7 *
+      (4.0 * (A / 16) * static_cast<double>(work.products) + 24.0);
   // Few heads: every CTA has a multiprocessor to itself.
   const bool alone = options.sequences > 0 &&
                      options.sequences * mapping.vBlocks <= target.getNumSMs();
@@ -248,8 +248,8 @@ static bool estimateFreeKernel(const Program &program, const Work &work,
                                int64_t free, Candidate &candidate) {
   GpuMapping &mapping = candidate.mapping;
   int64_t most = 0, bytes = 0;
-  int64_t registers = (work.operands ? 115 + 16 * work.operands : 120) +
-                      70 * (work.steps - 1);
+  int64_t registers =
+      (work.operands ? 115 + 16 * work.operands : 120) + 70 * (work.steps - 1);
   registers = std::min<int64_t>(255, (registers + 7) / 8 * 8);
   for (int64_t window : {4, 2, 1, 8}) {
     if (free && free != window)
@@ -271,14 +271,13 @@ static bool estimateFreeKernel(const Program &program, const Work &work,
     candidate.freeSharedBytes = shared;
   }
   double own = work.slice * A / 16 + 250.0;
-  candidate.free =
-      1.12 * std::max({1.4 * own / std::max<int64_t>(most, 1),
-                       1.05 * own / 4.0, bytes / kBytesPerCycle});
+  candidate.free = 1.12 * std::max({1.4 * own / std::max<int64_t>(most, 1),
+                                    1.05 * own / 4.0, bytes / kBytesPerCycle});
   return most > 0;
 }
 
-/// The second one: no slice but the state's, for which a chunk's record and what
-/// is read of the inputs is copied. Fitted to CTAs that are alone on their
+/// The second one: no slice but the state's, for which a chunk's record and
+/// what is read of the inputs is copied. Fitted to CTAs that are alone on their
 /// multiprocessors.
 static void estimateStateKernel(const Work &work, int64_t A, int64_t copied,
                                 const ::delta::gpu::GpuTarget &target,
@@ -292,18 +291,18 @@ static void estimateStateKernel(const Work &work, int64_t A, int64_t copied,
   mapping.tight = needed > most;
   candidate.spilled = std::max<int64_t>(0, state + 60 - most);
   candidate.registers = std::min(needed + 20, most) / 8 * 8;
-  candidate.ctas = target.getOccupancy(mapping.getThreads(),
-                                       candidate.registers,
-                                       mapping.sharedBytes);
+  candidate.ctas = target.getOccupancy(
+      mapping.getThreads(), candidate.registers, mapping.sharedBytes);
   const double warps = mapping.warps, window = mapping.window;
   double chain = (work.state * A / 16 + 60.0) * mapping.rowsPerWarp / 16;
   double copies = 5.0 * static_cast<double>(copied) / 512.0; // instructions
   candidate.issue = (warps * chain + copies) / 4.0;          // a warp's own
   candidate.shared =
-      warps * 1.7 * (4.0 * (A / 16) * static_cast<double>(work.products) + 24.0);
-  candidate.latency = std::max(2.7 * chain + 0.5 * candidate.shared,
-                               copies * 2.0) +
-                      400.0 / (window * window) + 2.0 * window;
+      warps * 1.7 *
+      (4.0 * (A / 16) * static_cast<double>(work.products) + 24.0);
+  candidate.latency =
+      std::max(2.7 * chain + 0.5 * candidate.shared, copies * 2.0) +
+      400.0 / (window * window) + 2.0 * window;
   if (candidate.ctas == 0)
     return;
   const double multiprocessors = target.getNumSMs();
@@ -328,12 +327,12 @@ static void estimateStateKernel(const Work &work, int64_t A, int64_t copied,
   double launch = 0.0;
   if (options.sequences > 0 && options.tokens > 0)
     launch = (6000.0 + 1.4 * (work.slice * A / 16 + 250.0)) * multiprocessors *
-             16.0 / (static_cast<double>(options.sequences) *
-                     static_cast<double>(options.tokens));
-  candidate.cost =
-      rounds * time / heads * mapping.vBlocks *
-          (1.0 + 0.01 * (mapping.vBlocks - 1)) +
-      candidate.free + launch;
+             16.0 /
+             (static_cast<double>(options.sequences) *
+              static_cast<double>(options.tokens));
+  candidate.cost = rounds * time / heads * mapping.vBlocks *
+                       (1.0 + 0.01 * (mapping.vBlocks - 1)) +
+                   candidate.free + launch;
   if (candidate.spilled)
     candidate.cost *= 1.5 + 0.02 * candidate.spilled;
 }
@@ -362,8 +361,8 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
       work.operands = std::max<int64_t>(
           work.operands, gram.getRows().size() + gram.getCols().size());
   for (Operation *op : program.systems)
-    work.steps = std::max<int64_t>(work.steps,
-                                   cast<TriSolveOp>(op).getRhs().size());
+    work.steps =
+        std::max<int64_t>(work.steps, cast<TriSolveOp>(op).getRhs().size());
   work.saves = !program.signature.getArgs(ArgKind::Checkpoint).empty();
   SmallVector<Candidate> candidates;
   for (int64_t rows : {16, 32}) {
@@ -384,8 +383,7 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
             continue;
           // Two kernels are for few heads, whose number must be known.
           if (stages == 2 && window != 3 && options.kernels != 1 &&
-              options.kernels <= 2 &&
-              options.ksplit < 2 &&
+              options.kernels <= 2 && options.ksplit < 2 &&
               (options.kernels == 2 || options.free || options.sequences > 0)) {
             Candidate candidate;
             GpuMapping &mapping = candidate.mapping;
@@ -544,7 +542,8 @@ int64_t gpumap::countMmaFlops(const Program &program,
       bool anchored = gram.getScheme() == DecayScheme::Anchored &&
                       static_cast<int64_t>(gram.getLeaf()) >= C;
       flops += repeats *
-               (anchored ? static_cast<int64_t>(gram.getGrams().size()) * 2 * C * C * channels
+               (anchored ? static_cast<int64_t>(gram.getGrams().size()) * 2 *
+                               C * C * channels
                          : 4 * ((rows + 1) / 2) * cols * 2 * 16 * 8 * channels);
       for (unsigned row = 0; row < rows; ++row)
         for (unsigned col = 0; col < cols; ++col)

@@ -1,6 +1,7 @@
 //===- Mapping.h - How a chunk program is laid out on a GPU -----*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The decisions of the forward kernel, chosen in one place and only read by
@@ -41,10 +42,10 @@ struct GpuMapping {
   int64_t rowsPerWarp = 16; // columns of the state, rows of a warp's fragments
   int64_t vBlocks = 1;      // CTAs that share a head's columns
   int64_t blockCols = 0;    // columns of one of them
-  int64_t kSplit = 1; // warps that share a chunk's free slice, by channels
-  int64_t window = 1;       // chunks between two passes of the free slice
-  int64_t stages = 2;       // windows in shared memory; see isOverlapped
-  int64_t sharedBytes = 0;  // estimate the choice was made with
+  int64_t kSplit = 1;      // warps that share a chunk's free slice, by channels
+  int64_t window = 1;      // chunks between two passes of the free slice
+  int64_t stages = 2;      // windows in shared memory; see isOverlapped
+  int64_t sharedBytes = 0; // estimate the choice was made with
   /// Registers are short: addresses and masks are computed anew for each part
   /// of a window instead of being kept over all of them.
   bool tight = false;
@@ -78,16 +79,16 @@ struct GpuMapping {
 /// multiprocessor for one chunk of one head.
 struct Candidate {
   GpuMapping mapping;
-  int64_t registers = 0; // a thread
-  int64_t spilled = 0;   // registers that are missing
-  int64_t ctas = 0;      // on a multiprocessor; 0 does not fit
-  double issue = 0.0;    // of instructions, all warps of a CTA together
-  double shared = 0.0;   // of shared memory, the same
-  double latency = 0.0;  // of a CTA that is alone
-  double free = 0.0;     // of a first kernel and of what it writes
-  int64_t recordBytes = 0; // that it leaves of a chunk
+  int64_t registers = 0;       // a thread
+  int64_t spilled = 0;         // registers that are missing
+  int64_t ctas = 0;            // on a multiprocessor; 0 does not fit
+  double issue = 0.0;          // of instructions, all warps of a CTA together
+  double shared = 0.0;         // of shared memory, the same
+  double latency = 0.0;        // of a CTA that is alone
+  double free = 0.0;           // of a first kernel and of what it writes
+  int64_t recordBytes = 0;     // that it leaves of a chunk
   int64_t freeSharedBytes = 0; // of a CTA of it
-  double cost = 0.0;     // with others beside it, for one head
+  double cost = 0.0;           // with others beside it, for one head
 };
 
 /// All mappings that the options leave.
@@ -117,8 +118,8 @@ FailureOr<GpuMapping> chooseMapping(const Program &program,
 
 /// The shared array for `rows` x `cols` of `elementType` behind `lead` axes,
 /// swizzled or padded so that 8 rows at one column lie in different banks.
-warp::SharedType getTileType(ArrayRef<int64_t> lead, int64_t rows,
-                             int64_t cols, Type elementType);
+warp::SharedType getTileType(ArrayRef<int64_t> lead, int64_t rows, int64_t cols,
+                             Type elementType);
 
 /// Channels of a matrix, rounded up to whole slices.
 inline int64_t getPaddedChannels(int64_t channels) {

@@ -429,8 +429,8 @@ Value FragmentLowering::getSharedBase() {
   if (!sharedBase) {
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPoint(firstOp);
-    sharedBase = LLVM::PtrToIntOp::create(
-        b, i32Type, LLVM::AddressOfOp::create(b, shared));
+    sharedBase = LLVM::PtrToIntOp::create(b, i32Type,
+                                          LLVM::AddressOfOp::create(b, shared));
   }
   return sharedBase;
 }
@@ -452,12 +452,12 @@ Value FragmentLowering::atEntry(
 void FragmentLowering::lowerRenewLanes(RenewLanesOp op) {
   Value original = kernelThread ? kernelThread : getThread();
   kernelThread = original;
-  Value high = arith::ShRUIOp::create(b, toI64(op.getRound()),
-                                      i64(40 + renewals++ % 8));
+  Value high =
+      arith::ShRUIOp::create(b, toI64(op.getRound()), i64(40 + renewals++ % 8));
   own = LaneValues();
   own.first = op;
-  own.thread = arith::AddIOp::create(
-      b, original, arith::TruncIOp::create(b, i32Type, high));
+  own.thread = arith::AddIOp::create(b, original,
+                                     arith::TruncIOp::create(b, i32Type, high));
   replaceScalar(op.getResult(), getWarp());
 }
 

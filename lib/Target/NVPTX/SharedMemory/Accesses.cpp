@@ -1,6 +1,7 @@
 //===- Accesses.cpp - Who touches which shared array ----------------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Reads the operands of every operation of the warp dialect that touches
@@ -47,7 +48,8 @@ SmallVector<Access> sharedmemory::getAccesses(Operation *op) {
       })
       .Case<warp::SharedStoreOp>([&](warp::SharedStoreOp store) {
         result.push_back(make(op, store.getArray(), store.getIndices(), true));
-        result.back().extent = getExtent(store.getValue(), store.getTranspose());
+        result.back().extent =
+            getExtent(store.getValue(), store.getTranspose());
       })
       .Case<warp::StoreLevelOp>([&](warp::StoreLevelOp store) {
         result.push_back(make(op, store.getArray(), store.getIndices(), true));
@@ -87,8 +89,9 @@ static bool isWarpId(Value value) {
 /// warps' numbers: no two warps ever have the same one.
 static bool isWarpIteration(Value value) {
   auto argument = dyn_cast<BlockArgument>(value);
-  auto loop = argument ? dyn_cast<scf::ForOp>(argument.getOwner()->getParentOp())
-                       : scf::ForOp();
+  auto loop = argument
+                  ? dyn_cast<scf::ForOp>(argument.getOwner()->getParentOp())
+                  : scf::ForOp();
   if (!loop || loop.getInductionVar() != value)
     return false;
   auto first = loop.getLowerBound().getDefiningOp<arith::MulIOp>();
@@ -189,7 +192,8 @@ bool sharedmemory::isSameWarpNumber(Value a, Value b) {
   if ((a == b && isWarpNumber(a)) || (isWarpId(a) && isWarpId(b)))
     return true;
   // The same multiple of the number, renewed in between.
-  auto x = a.getDefiningOp<arith::MulIOp>(), y = b.getDefiningOp<arith::MulIOp>();
+  auto x = a.getDefiningOp<arith::MulIOp>(),
+       y = b.getDefiningOp<arith::MulIOp>();
   APInt p, q;
   return x && y && isWarpId(x.getLhs()) && isWarpId(y.getLhs()) &&
          matchPattern(x.getRhs(), m_ConstantInt(&p)) &&
@@ -199,9 +203,8 @@ bool sharedmemory::isSameWarpNumber(Value a, Value b) {
 bool sharedmemory::isWarpPrivate(warp::AllocSharedOp array) {
   for (Operation *user : array->getUsers())
     for (const Access &access : getAccesses(user))
-      if (access.array == array &&
-          (access.block || access.indices.empty() ||
-           !isWarpId(access.indices[0])))
+      if (access.array == array && (access.block || access.indices.empty() ||
+                                    !isWarpId(access.indices[0])))
         return false;
   return true;
 }

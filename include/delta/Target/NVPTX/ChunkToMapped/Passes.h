@@ -1,6 +1,7 @@
 //===- Passes.h - From the chunk program to a GPU kernel --------*- C++ -*-===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The mapping of the forward kernel. Shared memory and barriers come after it.
@@ -40,8 +41,8 @@ struct GpuMapOptions {
 /// be mapped, or does not fit, and leaves the module as it was.
 LogicalResult mapChunkToGpu(ModuleOp module, const GpuMapOptions &options);
 
-/// Writes the candidates for a module of stage `chunk` with their reckoning, and
-/// one line `mapping warps=… mma_flops_per_chunk=…` for the choice.
+/// Writes the candidates for a module of stage `chunk` with their reckoning,
+/// and one line `mapping warps=… mma_flops_per_chunk=…` for the choice.
 LogicalResult explainGpuMapping(ModuleOp module, const GpuMapOptions &options,
                                 raw_ostream &os);
 
