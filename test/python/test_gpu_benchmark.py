@@ -4,6 +4,7 @@
 
 import ctypes
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -248,3 +249,22 @@ def test_without_a_gpu_the_exit_status_says_so(capsys):
         pytest.skip("there is a GPU")
     assert bench.main([]) == 3
     assert "PyTorch sees no GPU" in capsys.readouterr().err
+
+
+def test_few_heads_are_compiled(tmp_path):
+    """One kernel beside two, for a shape with few heads."""
+    from conftest import BUILD
+    folder = tmp_path / "few"
+    done = subprocess.run(
+        [sys.executable, SOURCE / "benchmarks" / "gpu" / "few_heads.py",
+         "--build", BUILD, "--output", folder, "--recurrences=mamba2",
+         "--shapes=4"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    launches = {}
+    for path in folder.glob("*.delta"):
+        manifest, codes = kernels.read_bundle(path)
+        launches[path.stem.split(".")[2]] = len(kernels.launches_of(
+            manifest["kernels"][0]))
+        assert "ptx" in codes[0] and path.with_suffix(".txt").exists()
+    assert launches == {"one": 1, "two": 2, "auto": 2}
+    assert (folder / "gpubench" / "driver.py").exists()
