@@ -193,8 +193,10 @@ static void estimateTime(const Work &work, int64_t A,
   candidate.shared =
       warps * 1.7 *
       (4.0 * (A / 16) * static_cast<double>(work.products) + 24.0);
-  // Few heads: every CTA has a multiprocessor to itself.
+  // Few heads: every CTA has a multiprocessor to itself, and one head may have
+  // several.
   const bool alone = options.sequences > 0 &&
+                     2 * options.sequences <= target.getNumSMs() &&
                      options.sequences * mapping.vBlocks <= target.getNumSMs();
   double state = alone && mapping.isOverlapped()
                      ? 3.0 * chain + 0.5 * candidate.shared
@@ -303,6 +305,9 @@ static void estimateStateKernel(const Work &work, int64_t A, int64_t copied,
   candidate.latency =
       std::max(2.7 * chain + 0.5 * candidate.shared, copies * 2.0) +
       400.0 / (window * window) + 2.0 * window;
+  // Twice as many CTAs, of one warp each, were measured to be no faster.
+  if (mapping.warps == 1)
+    candidate.latency += 130.0;
   if (candidate.ctas == 0)
     return;
   const double multiprocessors = target.getNumSMs();
