@@ -48,6 +48,7 @@ static constexpr MappingKey kGpuBackward[] = {
     {"warps", "a positive number", "warps of a CTA, which works by tiles"},
     {"stages", "1 or 2", "chunks whose inputs have a place"},
     {"ctas", "a positive number", "CTAs that a multiprocessor shall hold"},
+    {"vsplit", "a positive number", "CTAs that share a head's columns"},
 };
 
 ArrayRef<MappingKey> getMappingKeys(StringRef target, Fn fn) {

@@ -7,6 +7,8 @@
 //===----------------------------------------------------------------------===//
 
 #include "MapBackward.h"
+#include "ColumnBlocks.h"
+#include "PartialSums.h"
 #include "Sliced/SlicedKernel.h"
 #include "Tiled/TiledKernel.h"
 #include "delta/Target/NVPTX/SharedMemory/Passes.h"
@@ -48,25 +50,36 @@ struct Start {
 
   /// Makes the kernel's module; `emit` fills it.
   void finish(ModuleOp module, StringRef form, int64_t warps, int64_t stages,
-              int64_t ctas, llvm::function_ref<void(GpuKernel)> emit) {
+              int64_t ctas, int64_t vBlocks,
+              llvm::function_ref<void(GpuKernel, const PartialSums &)> emit) {
     Builder builder(module.getContext());
     auto number = [&](StringRef name, int64_t value) {
       return builder.getNamedAttr(name, builder.getI64IntegerAttr(value));
     };
+    SmallVector<NamedAttribute> mapping{
+        builder.getNamedAttr("form", builder.getStringAttr(form)),
+        number("warps", warps), number("stages", stages), number("ctas", ctas)};
+    if (vBlocks > 1)
+      mapping.push_back(number("vsplit", vBlocks));
     signature =
-        signature
-            .withOption(
-                "mapping",
-                builder.getDictionaryAttr(
-                    {builder.getNamedAttr("form", builder.getStringAttr(form)),
-                     number("warps", warps), number("stages", stages),
-                     number("ctas", ctas)}))
+        signature.withOption("mapping", builder.getDictionaryAttr(mapping))
             .withOption("precision", builder.getStringAttr(precision));
     GpuKernelFacts facts;
     facts.name = getGpuEntryName(function.getName(), signature.getOption("fn"));
     facts.threads = 32 * warps;
     facts.minCtas = ctas;
-    emit(createGpuKernel(module, signature, function.getName(), facts, target));
+    facts.vBlocks = vBlocks;
+    GpuKernel kernel =
+        createGpuKernel(module, signature, function.getName(), facts, target);
+    PartialSums partials(signature, vBlocks);
+    partials.addWorkspace(module);
+    emit(kernel, partials);
+    if (!partials.empty()) {
+      GpuKernelFacts adding = PartialSums::getFacts(facts.name);
+      partials.emitAdding(createGpuKernel(module, signature, function.getName(),
+                                          adding, target),
+                          adding);
+    }
     function.erase();
     setSignature(module, signature);
     setStage(module, Stage::Mapped);
@@ -77,6 +90,10 @@ struct Start {
 };
 
 } // namespace
+
+//===----------------------------------------------------------------------===//
+// One form, one choice
+//===----------------------------------------------------------------------===//
 
 /// The mapping by tiles with one choice of what is kept.
 static LogicalResult mapTiled(ModuleOp module, const GpuMapOptions &options,
@@ -89,72 +106,11 @@ static LogicalResult mapTiled(ModuleOp module, const GpuMapOptions &options,
   if (failed(tiled))
     return failure();
   start->finish(module, "tiled", choice.warps, choice.stages, choice.ctas,
-                [&](GpuKernel kernel) { tiled->emit(kernel); });
+                choice.vBlocks,
+                [&](GpuKernel kernel, const PartialSums &partials) {
+                  tiled->emit(kernel, partials);
+                });
   return success();
-}
-
-/// Bytes of shared memory of a mapped module's kernel, its arrays placed.
-static FailureOr<int64_t> measureShared(ModuleOp module) {
-  OwningOpRef<ModuleOp> copy = module.clone();
-  PassManager pm(module.getContext());
-  pm.addPass(createDeltaPlaceShared());
-  // That it does not fit is what is to be found out.
-  ScopedDiagnosticHandler silent(module.getContext(),
-                                 [](Diagnostic &) { return success(); });
-  if (failed(pm.run(*copy)))
-    return failure();
-  for (Operation *op : getGpuKernels(*copy)) {
-    FailureOr<GpuKernelFacts> facts = GpuKernelFacts::get(op);
-    if (succeeded(facts))
-      return facts->sharedBytes;
-  }
-  return failure();
-}
-
-/// The mapping by tiles: as much is kept as the shared memory holds.
-static LogicalResult mapTiled(ModuleOp module, const GpuMapOptions &options) {
-  FailureOr<::delta::gpu::GpuTarget> target = getGpuTarget(module);
-  if (failed(target))
-    return failure();
-  auto functions = module.getOps<func::FuncOp>();
-  func::FuncOp function = *functions.begin();
-  if (function.getNumArguments() < 2)
-    return function.emitOpError("expects the state and the number of tokens as "
-                                "its last arguments");
-  auto state = dyn_cast<RankedTensorType>(
-      function.getArgumentTypes()[function.getNumArguments() - 2]);
-  if (!state || state.getRank() != 2)
-    return function.emitOpError("expects the state and the number of tokens as "
-                                "its last arguments");
-  TiledChoice choice;
-  choice.warps = options.warps ? options.warps
-                 : std::max(state.getDimSize(0), state.getDimSize(1)) > 64 ? 8
-                                                                           : 4;
-  if (32 * choice.warps > target->getThreadsPerCta())
-    return module.emitError()
-           << "warps=" << choice.warps << " is more than a CTA of "
-           << target->getName() << " has; expected 1 to "
-           << target->getThreadsPerCta() / 32;
-  // Small kernels wait for each other's steps: two of them fill the waits.
-  SmallVector<TiledChoice> choices;
-  for (int64_t ctas : {2, 1})
-    for (int step = 0; step < 4; ++step) {
-      choice.ctas = ctas;
-      choice.stages = step < 1 ? 2 : 1;
-      choice.keepsShared = step < 2;
-      choice.copiesCheckpoint = step < 3;
-      if (ctas == 1 || choice.warps <= 4)
-        choices.push_back(choice);
-    }
-  for (const TiledChoice &candidate : ArrayRef(choices).drop_back()) {
-    OwningOpRef<ModuleOp> attempt = module.clone();
-    if (failed(mapTiled(*attempt, options, candidate)))
-      return failure();
-    FailureOr<int64_t> bytes = measureShared(*attempt);
-    if (succeeded(bytes) && *bytes <= target->getSharedBudget(candidate.ctas))
-      return mapTiled(module, options, candidate);
-  }
-  return mapTiled(module, options, choices.back());
 }
 
 /// The mapping in slices with one choice; none, with the reason, where the
@@ -173,7 +129,10 @@ static std::optional<LogicalResult> mapSliced(ModuleOp module,
   if (!sliced)
     return std::nullopt;
   start->finish(module, "sliced", sliced->getWarps(), choice.stages,
-                choice.ctas, [&](GpuKernel kernel) { sliced->emit(kernel); });
+                choice.ctas, choice.vBlocks,
+                [&](GpuKernel kernel, const PartialSums &partials) {
+                  sliced->emit(kernel, partials);
+                });
   if (found) {
     found->doubled = sliced->getDoubled();
     found->read = sliced->getRead();
@@ -182,84 +141,350 @@ static std::optional<LogicalResult> mapSliced(ModuleOp module,
   return success();
 }
 
-/// Tries the choices for slices, those that hold more warps first. Success with
-/// `why` means that tiles are to be taken.
-static LogicalResult mapInSlices(ModuleOp module, const GpuMapOptions &options,
-                                 std::string &why) {
-  FailureOr<::delta::gpu::GpuTarget> target = getGpuTarget(module);
-  if (failed(target))
-    return failure();
+/// Bytes of shared memory of a mapped module's largest kernel, its arrays
+/// placed, whether they fit or not.
+static int64_t measureShared(ModuleOp module) {
+  OwningOpRef<ModuleOp> copy = module.clone();
+  PassManager pm(module.getContext());
+  pm.addPass(createDeltaPlaceShared());
+  // That it does not fit is what is to be found out.
+  ScopedDiagnosticHandler silent(module.getContext(),
+                                 [](Diagnostic &) { return success(); });
+  (void)pm.run(*copy);
+  int64_t bytes = 0;
+  for (Operation *op : getGpuKernels(*copy))
+    bytes = std::max(bytes, GpuKernelFacts::get(op)->sharedBytes);
+  return bytes;
+}
+
+//===----------------------------------------------------------------------===//
+// Choosing
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+/// How a backward program is mapped, and why.
+struct BackwardChoice {
+  bool inSlices = false;
+  SlicedChoice slices;
+  TiledChoice tiles;
+  int64_t sharedBytes = 0;
+  std::string whyTiles; // not slices
+  std::string whyWhole; // no fewer columns a CTA
+  /// What was looked at, for few heads: CTAs that share one, and the cost.
+  SmallVector<std::pair<int64_t, double>> costs;
+
+  int64_t getBlocks() const {
+    return inSlices ? slices.vBlocks : tiles.vBlocks;
+  }
+};
+
+class BackwardMapper {
+public:
+  BackwardMapper(ModuleOp module, const GpuMapOptions &options,
+                 ::delta::gpu::GpuTarget target)
+      : module(module), options(options), target(target) {}
+
+  FailureOr<BackwardChoice> choose();
+  static LogicalResult apply(ModuleOp module, const GpuMapOptions &options,
+                             const BackwardChoice &choice);
+
+private:
+  LogicalResult findCounts();
+  /// The program of one block; null where it is not to be had.
+  OwningOpRef<ModuleOp> split(int64_t count);
+  FailureOr<bool> trySlices(ModuleOp program, int64_t count, double &cost);
+  FailureOr<bool> tryTiles(ModuleOp program, int64_t count);
+  double estimate(ModuleOp mapped, int64_t count, int64_t ctas);
+  /// Does it fit as often as it shall?
+  bool fits(ModuleOp mapped, int64_t ctas);
+
+  ModuleOp module;
+  const GpuMapOptions &options;
+  ::delta::gpu::GpuTarget target;
+  int64_t stateRows = 0, stateCols = 0;
+  SmallVector<int64_t> counts;
+  BackwardChoice choice;
+  int64_t smallest = 0; // of what does not fit, in bytes; 0: nothing yet
+};
+
+} // namespace
+
+static func::FuncOp getProgram(ModuleOp module) {
+  return *module.getOps<func::FuncOp>().begin();
+}
+
+/// Numbers of blocks that divide the columns, of 16 columns at least.
+LogicalResult BackwardMapper::findCounts() {
+  func::FuncOp function = getProgram(module);
+  unsigned arguments = function.getNumArguments();
+  auto state = arguments < 2 ? RankedTensorType()
+                             : dyn_cast<RankedTensorType>(
+                                   function.getArgumentTypes()[arguments - 2]);
+  if (!state || state.getRank() != 2)
+    return function.emitOpError("expects the state and the number of tokens as "
+                                "its last arguments");
+  stateRows = state.getDimSize(0);
+  stateCols = state.getDimSize(1);
+  for (int64_t count = 1; count == 1 || count * 16 <= stateCols; ++count)
+    if (stateCols % count == 0 && (!options.vsplit || options.vsplit == count))
+      counts.push_back(count);
+  if (!counts.empty())
+    return success();
+  return module.emitError()
+         << "vsplit=" << options.vsplit << " does not divide the " << stateCols
+         << " columns of the state into blocks of 16 or more";
+}
+
+OwningOpRef<ModuleOp> BackwardMapper::split(int64_t count) {
+  OwningOpRef<ModuleOp> program = module.clone();
+  Location where = module.getLoc();
+  if (count == 1 ||
+      succeeded(splitColumns(getProgram(*program), getSignature(module), count,
+                             choice.whyWhole, where)))
+    return program;
+  if (options.vsplit)
+    emitError(where) << "vsplit=" << count
+                     << ": CTAs cannot share the columns of the state: "
+                     << choice.whyWhole;
+  return {};
+}
+
+/// Cycles in which as many heads as there are make a step, by the operations
+/// of the warp that has most: alone on a multiprocessor, CTAs wait for their
+/// own instructions. Sums over blocks cost a little more for each of them.
+double BackwardMapper::estimate(ModuleOp mapped, int64_t count, int64_t ctas) {
+  double common = 0, most = 0;
+  SmallVector<double> own(kMaxWarps, 0.0);
+  getGpuKernels(mapped).front()->walk([&](scf::ForOp loop) {
+    if (loop->getParentOfType<scf::ForOp>() || loop.getNumRegionIterArgs() == 0)
+      return;
+    for (Operation &op : loop.getBody()->without_terminator()) {
+      double work = 0;
+      op.walk(
+          [&](Operation *inner) { work += !isa<arith::ConstantOp>(inner); });
+      // One warp's work is dealt out in turn.
+      if (auto branch = dyn_cast<scf::IfOp>(op)) {
+        auto is = branch.getCondition().getDefiningOp<arith::CmpIOp>();
+        if (is && is.getPredicate() == arith::CmpIPredicate::eq) {
+          *llvm::min_element(own) += work;
+          continue;
+        }
+      }
+      common += work;
+    }
+  });
+  most = common + *llvm::max_element(own);
+  double resident = static_cast<double>(target.getNumSMs() * ctas);
+  double heads = static_cast<double>(options.sequences);
+  double rounds = std::ceil(heads * count / resident);
+  return rounds * most * (1.0 + 0.04 * (count - 1));
+}
+
+bool BackwardMapper::fits(ModuleOp mapped, int64_t ctas) {
+  int64_t bytes = measureShared(mapped);
+  choice.sharedBytes = bytes;
+  if (!smallest || bytes < smallest)
+    smallest = bytes;
+  return bytes <= target.getSharedBudget(ctas);
+}
+
+/// The choices for slices, those that hold more warps first.
+FailureOr<bool> BackwardMapper::trySlices(ModuleOp program, int64_t count,
+                                          double &cost) {
+  std::string &why = choice.whyTiles;
   if (options.warps) {
     why = "the number of warps is pinned, which slices do not leave open";
-    return success();
+    return false;
   }
   SmallVector<SlicedChoice> choices;
   for (int64_t ctas : {2, 1})
     for (int64_t stages : {2, 1}) {
-      SlicedChoice choice;
-      choice.ctas = options.ctas ? options.ctas : ctas;
-      choice.stages = options.stages ? options.stages : stages;
-      choices.push_back(choice);
+      SlicedChoice candidate;
+      candidate.ctas = options.ctas ? options.ctas : ctas;
+      candidate.stages = options.stages ? options.stages : stages;
+      candidate.vBlocks = count;
+      choices.push_back(candidate);
     }
-  for (const SlicedChoice &choice : choices) {
+  for (const SlicedChoice &candidate : choices) {
     // What is read behind the interval in which it is written ahead is known
     // once the kernel has been written down.
-    SlicedChoice found = choice;
-    OwningOpRef<ModuleOp> draft = module.clone();
+    SlicedChoice found = candidate;
+    OwningOpRef<ModuleOp> draft = program.clone();
     std::optional<LogicalResult> mapped =
-        mapSliced(*draft, options, choice, why, &found);
+        mapSliced(*draft, options, candidate, why, &found);
     if (!mapped)
-      return success();
-    OwningOpRef<ModuleOp> attempt = module.clone();
+      return false;
+    OwningOpRef<ModuleOp> attempt = program.clone();
     if (failed(*mapped) || failed(*mapSliced(*attempt, options, found, why)))
       return failure();
-    int64_t threads = 0;
-    for (Operation *op : getGpuKernels(*attempt))
-      threads = GpuKernelFacts::get(op)->threads;
+    int64_t threads =
+        GpuKernelFacts::get(getGpuKernels(*attempt).front())->threads;
     // A slice wants some 200 registers.
-    if (!options.ctas && choice.ctas > 1 &&
-        target->getRegisterBudget(threads, choice.ctas) < 192)
+    if (!options.ctas && candidate.ctas > 1 &&
+        target.getRegisterBudget(threads, candidate.ctas) < 192)
       continue;
-    FailureOr<int64_t> bytes = measureShared(*attempt);
-    if (failed(bytes) || *bytes > target->getSharedBudget(choice.ctas))
+    if (!fits(*attempt, candidate.ctas))
       continue;
-    return *mapSliced(module, options, found, why);
+    cost = options.sequences ? estimate(*attempt, count, candidate.ctas) : 0.0;
+    choice.slices = found;
+    return true;
   }
-  why = "they do not fit the shared memory of " + target->getName().str();
-  return success();
+  why = "they do not fit the shared memory of " + target.getName().str();
+  return false;
+}
+
+/// By tiles as much is kept as the shared memory holds.
+FailureOr<bool> BackwardMapper::tryTiles(ModuleOp program, int64_t count) {
+  TiledChoice tiles;
+  tiles.vBlocks = count;
+  tiles.warps = options.warps                                 ? options.warps
+                : std::max(stateRows, stateCols / count) > 64 ? 8
+                                                              : 4;
+  if (32 * tiles.warps > target.getThreadsPerCta())
+    return module.emitError()
+           << "warps=" << tiles.warps << " is more than a CTA of "
+           << target.getName() << " has; expected 1 to "
+           << target.getThreadsPerCta() / 32;
+  // Small kernels wait for each other's steps: two of them fill the waits.
+  for (int64_t ctas : {2, 1})
+    for (int step = 0; step < 4; ++step) {
+      tiles.ctas = ctas;
+      tiles.stages = step < 1 ? 2 : 1;
+      tiles.keepsShared = step < 2;
+      tiles.copiesCheckpoint = step < 3;
+      if (ctas == 2 && tiles.warps > 4)
+        continue;
+      choice.tiles = tiles;
+      OwningOpRef<ModuleOp> attempt = program.clone();
+      if (failed(mapTiled(*attempt, options, tiles)))
+        return failure();
+      if (fits(*attempt, ctas))
+        return true;
+    }
+  return false;
+}
+
+FailureOr<BackwardChoice> BackwardMapper::choose() {
+  if (failed(findCounts()))
+    return failure();
+  // The fewest CTAs that fit in slices, or the cheapest number of them.
+  std::optional<BackwardChoice> best;
+  double least = 0;
+  SmallVector<int64_t> splits;
+  std::string reason;
+  for (int64_t count : counts) {
+    OwningOpRef<ModuleOp> program = split(count);
+    if (!program) {
+      if (options.vsplit)
+        return failure();
+      break;
+    }
+    splits.push_back(count);
+    double cost = 0;
+    FailureOr<bool> fits = trySlices(*program, count, cost);
+    if (failed(fits))
+      return failure();
+    // The reason why the program as it is has no slices says most.
+    if (reason.empty())
+      reason = choice.whyTiles;
+    if (!*fits)
+      continue;
+    choice.costs.push_back({count, cost});
+    // Estimates are not that good: more CTAs have to be worth it.
+    if (!best || cost < 0.95 * least) {
+      best = choice;
+      best->inSlices = true;
+      least = cost;
+    }
+    if (!options.sequences)
+      break;
+  }
+  if (best) {
+    best->whyTiles.clear();
+    best->costs = choice.costs;
+    return *best;
+  }
+  choice.whyTiles = reason;
+  for (int64_t count : splits) {
+    OwningOpRef<ModuleOp> program = split(count);
+    FailureOr<bool> fits = tryTiles(*program, count);
+    if (failed(fits))
+      return failure();
+    if (*fits)
+      return choice;
+  }
+  auto error = getProgram(module).emitError()
+               << "no mapping of the backward of a " << stateRows << " x "
+               << stateCols << " state fits " << target.getName()
+               << ": the smallest needs " << smallest
+               << " bytes of shared memory a CTA, and there are "
+               << target.getSharedPerCta();
+  if (splits.size() == 1 && !choice.whyWhole.empty())
+    error << "; CTAs cannot share its columns: " << choice.whyWhole;
+  return error << "; use --target=cpu or smaller dims";
+}
+
+LogicalResult BackwardMapper::apply(ModuleOp module,
+                                    const GpuMapOptions &options,
+                                    const BackwardChoice &choice) {
+  std::string why;
+  Location where = module.getLoc();
+  if (choice.getBlocks() > 1 &&
+      failed(splitColumns(getProgram(module), getSignature(module),
+                          choice.getBlocks(), why, where)))
+    return emitError(where) << why;
+  if (choice.inSlices)
+    return *mapSliced(module, options, choice.slices, why);
+  return mapTiled(module, options, choice.tiles);
+}
+
+static FailureOr<BackwardChoice> choose(ModuleOp module,
+                                        const GpuMapOptions &options) {
+  FailureOr<::delta::gpu::GpuTarget> target = getGpuTarget(module);
+  if (failed(target))
+    return failure();
+  return BackwardMapper(module, options, *target).choose();
 }
 
 LogicalResult gpumap::mapBackward(ModuleOp module,
                                   const GpuMapOptions &options) {
-  std::string why;
-  if (failed(mapInSlices(module, options, why)))
+  FailureOr<BackwardChoice> choice = choose(module, options);
+  if (failed(choice))
     return failure();
-  return why.empty() ? success() : mapTiled(module, options);
+  return BackwardMapper::apply(module, options, *choice);
 }
 
 LogicalResult gpumap::explainBackward(ModuleOp module,
                                       const GpuMapOptions &options,
                                       raw_ostream &os) {
-  OwningOpRef<ModuleOp> mapped = module.clone();
-  std::string why;
-  if (failed(mapInSlices(*mapped, options, why)))
+  FailureOr<BackwardChoice> choice = choose(module, options);
+  if (failed(choice))
     return failure();
-  if (!why.empty()) {
-    os << "  by tiles, not in slices: " << why << "\n";
-    if (failed(mapTiled(*mapped, options)))
-      return failure();
+  OwningOpRef<ModuleOp> mapped = module.clone();
+  if (failed(BackwardMapper::apply(*mapped, options, *choice)))
+    return failure();
+  if (!choice->whyTiles.empty())
+    os << "  by tiles, not in slices: " << choice->whyTiles << "\n";
+  if (!choice->whyWhole.empty())
+    os << "  one CTA a head: " << choice->whyWhole << "\n";
+  if (options.sequences && choice->costs.size() > 1) {
+    os << "  CTAs that share a head, with estimated operations of a warp for a "
+          "chunk of "
+       << options.sequences << " heads:";
+    for (auto [count, cost] : choice->costs)
+      os << " vsplit=" << count << llvm::format(" %.0f", cost)
+         << (count == choice->costs.back().first ? "\n" : ",");
   }
   auto mapping =
       cast<DictionaryAttr>(getSignature(*mapped).getOptions().get("mapping"));
-  FailureOr<int64_t> bytes = measureShared(*mapped);
   auto number = [&](StringRef name) {
     return cast<IntegerAttr>(mapping.get(name)).getInt();
   };
   os << "mapping form=" << cast<StringAttr>(mapping.get("form")).getValue()
      << " warps=" << number("warps") << " stages=" << number("stages")
-     << " ctas=" << number("ctas");
-  if (succeeded(bytes))
-    os << " shared_bytes=" << *bytes;
-  os << " kernels=1\n";
+     << " ctas=" << number("ctas") << " shared_bytes=" << choice->sharedBytes
+     << " vsplit=" << choice->getBlocks()
+     << " kernels=" << getGpuKernels(*mapped).size() << "\n";
   return success();
 }

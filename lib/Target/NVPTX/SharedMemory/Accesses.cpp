@@ -87,7 +87,7 @@ static bool isWarpId(Value value) {
 
 /// The variable of a loop from a warp's own number, in steps that lead over all
 /// warps' numbers: no two warps ever have the same one.
-static bool isWarpIteration(Value value) {
+static bool isWarpIteration(Value value, int64_t *width = nullptr) {
   auto argument = dyn_cast<BlockArgument>(value);
   auto loop = argument
                   ? dyn_cast<scf::ForOp>(argument.getOwner()->getParentOp())
@@ -102,6 +102,8 @@ static bool isWarpIteration(Value value) {
       !matchPattern(loop.getStep(), m_ConstantInt(&step)))
     return false;
   FailureOr<GpuKernelFacts> facts = GpuKernelFacts::get(kernel);
+  if (width)
+    *width = factor.getSExtValue();
   return succeeded(facts) && factor.getSExtValue() > 0 &&
          step.getSExtValue() == factor.getSExtValue() * facts->threads / 32;
 }
@@ -112,6 +114,14 @@ bool sharedmemory::isWarpNumber(Value value) {
   if (auto difference = value.getDefiningOp<arith::SubIOp>())
     return matchPattern(difference.getRhs(), m_Constant()) &&
            isWarpNumber(difference.getLhs());
+  if (auto quotient = value.getDefiningOp<arith::DivUIOp>()) {
+    // The number of the iteration.
+    APInt divisor;
+    int64_t width;
+    return matchPattern(quotient.getRhs(), m_ConstantInt(&divisor)) &&
+           isWarpIteration(quotient.getLhs(), &width) &&
+           divisor.getSExtValue() == width;
+  }
   if (auto product = value.getDefiningOp<arith::MulIOp>()) {
     APInt factor;
     if (matchPattern(product.getRhs(), m_ConstantInt(&factor)))

@@ -1,6 +1,7 @@
 //===- PlaceShared.cpp - Give every shared array its place ----------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Liveness over the kernel's operations in order, with the loop's body as a
@@ -36,8 +37,7 @@ struct Array {
   int64_t offset = 0;
 
   int64_t getBytes() const {
-    int64_t bytes =
-        cast<warp::SharedType>(op.getResult().getType()).getBytes();
+    int64_t bytes = cast<warp::SharedType>(op.getResult().getType()).getBytes();
     return (bytes + kAlignment - 1) / kAlignment * kAlignment;
   }
 };
@@ -109,7 +109,8 @@ public:
     // what is wanted next.
     bool single =
         cast<warp::SharedType>(array.getResult().getType()).getShape()[0] == 1;
-    if (copy && single && lastPlain >= 0 && getSpan(copy->op, loop).first > lastPlain &&
+    if (copy && single && lastPlain >= 0 &&
+        getSpan(copy->op, loop).first > lastPlain &&
         last[accesses.back().op] <= last[loop])
       return {{begin, lastPlain}, {getSpan(copy->op, loop).first, end}};
     return {{begin, end}};
@@ -161,10 +162,11 @@ int64_t place(MutableArrayRef<Array> arrays, bool anyOverlap) {
         if (offset >= other.offset + other.getBytes() ||
             other.offset >= offset + array.getBytes())
           continue;
-        bool mayShare = !overlap(array.live, other.live) &&
-                        (anyOverlap || (offset == other.offset &&
-                                        array.warpPrivate && other.warpPrivate &&
-                                        array.op.getType() == other.op.getType()));
+        bool mayShare =
+            !overlap(array.live, other.live) &&
+            (anyOverlap ||
+             (offset == other.offset && array.warpPrivate &&
+              other.warpPrivate && array.op.getType() == other.op.getType()));
         if (mayShare)
           continue;
         offset = other.offset + other.getBytes();
@@ -214,6 +216,8 @@ struct PlaceShared : mlir::delta::impl::DeltaPlaceSharedBase<PlaceShared> {
     // What several CTAs share a multiprocessor for is worth some barriers.
     if (used > std::min(limit, target.getSharedBudget(facts->minCtas)))
       used = place(arrays, /*anyOverlap=*/true);
+    facts->sharedBytes = used;
+    kernel->setAttr(kKernelAttr, facts->getAttr(kernel.getContext()));
     if (used > limit)
       return kernel.emitError()
              << "needs " << used << " bytes of shared memory a CTA, and "
@@ -221,8 +225,6 @@ struct PlaceShared : mlir::delta::impl::DeltaPlaceSharedBase<PlaceShared> {
              << "; a smaller window, fewer stages or smaller dims would fit";
     for (Array &array : arrays)
       array.op.setOffset(array.offset);
-    facts->sharedBytes = used;
-    kernel->setAttr(kKernelAttr, facts->getAttr(kernel.getContext()));
     return success();
   }
 };

@@ -206,7 +206,7 @@ Value SlicedKernel::computeVector(Value value, Axis axis, int64_t first) {
     int64_t size = cast<RankedTensorType>(value.getType()).getDimSize(0);
     return w->extend(warp::GlobalLoadOp::create(
         w->b, type.clone(arg.getType()), kernel.getInput(signature, arg),
-        w->add(w->mul(head, size), start), ValueRange{w->index(1)},
+        w->add(getParamOffset(arg, size), start), ValueRange{w->index(1)},
         ValueRange{w->index(size - first)}));
   }
   Operation *op = value.getDefiningOp();

@@ -15,6 +15,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "../ColumnBlocks.h"
 #include "SlicedKernel.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 
@@ -195,8 +196,16 @@ std::pair<Value, Value> SlicedKernel::getTokenOffset(ArgAttr arg, int64_t micro,
   // [B, T, n, H, width]
   Value row = w->add(w->mul(batch, kernel.T), token);
   row = w->add(w->mul(row, steps), w->index(micro));
-  return {w->mul(w->add(w->mul(row, kernel.H), head), width),
-          w->mul(kernel.H, steps * width)};
+  Value offset = w->mul(w->add(w->mul(row, kernel.H), head), width);
+  if (block && hasColumns(signature, arg))
+    offset = w->add(offset, getFirstCol());
+  return {offset, w->mul(kernel.H, steps * width)};
+}
+
+Value SlicedKernel::getParamOffset(ArgAttr arg, int64_t size) {
+  if (block && hasColumns(signature, arg))
+    return w->add(w->mul(head, getAllCols()), getFirstCol());
+  return w->mul(head, size);
 }
 
 void SlicedKernel::emitLoads(Value step, Value place) {
@@ -221,8 +230,10 @@ void SlicedKernel::emitLoads(Value step, Value place) {
   }
   if (savedTile.array) {
     Value sequence = w->add(w->mul(batch, kernel.H), head);
-    Value offset =
-        w->mul(w->add(w->mul(sequence, chunks), number), stateRows * stateCols);
+    Value offset = w->mul(w->add(w->mul(sequence, chunks), number),
+                          stateRows * getAllCols());
+    if (block)
+      offset = w->add(offset, w->mul(getFirstCol(), stateRows));
     warp::AsyncLoadOp::create(
         w->b, kernel.checkpoints, offset, w->index(stateRows),
         w->select(exists, w->index(stateCols), w->index(0)), savedTile.array,
@@ -233,7 +244,7 @@ void SlicedKernel::emitLoads(Value step, Value place) {
 }
 
 SmallVector<Value> SlicedKernel::emitInitialState() {
-  const int64_t parts = countSlices(Rows), A = stateRows, B = stateCols;
+  const int64_t parts = countSlices(Rows), A = stateRows, B = getAllCols();
   RankedTensorType type = w->square();
   SmallVector<Type> types(parts, type);
   auto given = scf::IfOp::create(w->b, types, isNotNull(kernel.initialState),
@@ -243,6 +254,8 @@ SmallVector<Value> SlicedKernel::emitInitialState() {
   Value sequence = w->add(w->mul(batch, kernel.H), head);
   Value column = w->mul(kernelWarp, 16);
   Value base = w->add(w->mul(sequence, A * B), column);
+  if (block)
+    base = w->add(base, getFirstCol());
   Type element =
       cast<MemRefType>(kernel.initialState.getType()).getElementType();
   SmallVector<Value> loaded;
@@ -251,7 +264,7 @@ SmallVector<Value> SlicedKernel::emitInitialState() {
         w->b, type.clone(element), kernel.initialState,
         w->add(base, w->index(16 * part * B)),
         ValueRange{w->index(1), w->index(B)},
-        ValueRange{w->sub(w->index(B), column),
+        ValueRange{w->sub(w->index(stateCols), column),
                    w->index(std::min<int64_t>(16, A - 16 * part))})));
   scf::YieldOp::create(w->b, loaded);
   w->b.setInsertionPointToStart(given.elseBlock());
@@ -264,19 +277,21 @@ void SlicedKernel::emitFinalState(ValueRange final) {
                                   /*withElseRegion=*/false);
   OpBuilder::InsertionGuard guard(w->b);
   w->b.setInsertionPointToStart(wanted.thenBlock());
-  const int64_t A = stateRows, B = stateCols;
+  const int64_t A = stateRows, B = getAllCols();
   Value column = w->mul(kernelWarp, 16);
   Value base =
       w->add(w->mul(w->add(w->mul(batch, kernel.H), head), A * B), column);
+  if (block)
+    base = w->add(base, getFirstCol());
   Type element = cast<MemRefType>(kernel.finalState.getType()).getElementType();
   for (auto [part, value] : llvm::enumerate(final))
     warp::GlobalStoreOp::create(
         w->b, w->toElement(value, element), kernel.finalState,
         w->add(base, w->index(16 * part * B)),
         ValueRange{w->index(1), w->index(B)},
-        ValueRange{w->sub(w->index(B), column),
+        ValueRange{w->sub(w->index(stateCols), column),
                    w->index(std::min<int64_t>(16, A - 16 * part))},
-        std::gcd(B, int64_t(16)));
+        std::gcd(stateCols, int64_t(16)));
 }
 
 /// rhs[t, u] of products that sum over tokens u: for levels 1 to 3, the tokens
@@ -323,6 +338,11 @@ void SlicedKernel::emitPrologue() {
     scanArray = alloc(getTileType({6}, kTokens, kTokens, policy.type));
 
   Value id = gpu::BlockIdOp::create(w->b, gpu::Dimension::x);
+  if (choice.vBlocks > 1) {
+    Value count = w->index(choice.vBlocks);
+    block = arith::RemUIOp::create(w->b, id, count);
+    id = arith::DivUIOp::create(w->b, id, count);
+  }
   head = arith::RemUIOp::create(w->b, id, kernel.H);
   batch = arith::DivUIOp::create(w->b, id, kernel.H);
   warpId = kernelWarp = warp::WarpIdOp::create(w->b);
@@ -357,21 +377,31 @@ void SlicedKernel::emitSumStores() {
     for (StringAttr axis : arg.getAxes())
       size *= *signature.getDim(axis);
     Value array = sumArrays[number], target = kernel.sums[number];
-    inOneWarp(0, [&, type = arg.getType()] {
+    inOneWarp(0, [&, arg = arg, type = arg.getType()]() mutable {
+      Value base = w->mul(sequence, size);
+      if (auto [parts, start] = partials->getArray(w->b, kernel, arg, block);
+          parts) {
+        target = parts;
+        base = w->add(base, start);
+        type = w->b.getF32Type();
+      } else if (block) {
+        base = w->add(base, getFirstCol());
+        size = stateCols;
+      }
       for (int64_t first = 0; first < size; first += 16)
         warp::GlobalStoreOp::create(
             w->b,
             w->toElement(
                 w->load(array, {w->index(first)}, w->along(Axis::Cols)), type),
-            target, w->add(w->mul(sequence, size), w->index(first)),
-            ValueRange{w->index(1)},
+            target, w->add(base, w->index(first)), ValueRange{w->index(1)},
             ValueRange{w->index(std::min<int64_t>(16, size - first))}, 1);
     });
   }
 }
 
-void SlicedKernel::emit(GpuKernel built) {
+void SlicedKernel::emit(GpuKernel built, const PartialSums &sums) {
   kernel = built;
+  partials = &sums;
   w.emplace(kernel.function, policy, program.getLoc());
   w->b.setInsertionPoint(kernel.function.getBody().front().getTerminator());
   emitPrologue();

@@ -50,6 +50,21 @@ void SlicedKernel::inOneWarp(int64_t number, llvm::function_ref<void()> body) {
 void SlicedKernel::inSlices(Side which, llvm::function_ref<void()> body) {
   if (countSlices(which) == warps)
     return body();
+  if (countSlices(which) > warps) {
+    // A warp has several slices, one after the other.
+    Value ownWarp = warpId, ownRow = firstRow;
+    auto loop =
+        scf::ForOp::create(w->b, firstRow, w->index(16 * countSlices(which)),
+                           w->index(16 * warps));
+    OpBuilder::InsertionGuard guard(w->b);
+    w->b.setInsertionPointToStart(loop.getBody());
+    firstRow = loop.getInductionVar();
+    warpId = arith::DivUIOp::create(w->b, firstRow, w->index(16));
+    body();
+    warpId = ownWarp;
+    firstRow = ownRow;
+    return;
+  }
   Value mine = w->compare(arith::CmpIPredicate::ult, kernelWarp,
                           w->index(countSlices(which)));
   auto branch = scf::IfOp::create(w->b, mine, /*withElseRegion=*/false);
@@ -91,6 +106,12 @@ void SlicedKernel::emitOut(const Task &task) {
       getTokenOffset(task.arg, task.micro, w->mul(chunk, kTokens));
   Value target = kernel.outs[task.number];
   Type element = task.arg.getType();
+  if (auto [array, first] = partials->getArray(w->b, kernel, task.arg, block);
+      array) {
+    target = array;
+    offset = w->add(offset, first);
+    element = w->b.getF32Type();
+  }
   if (getRank(task.value) == 1) {
     warp::GlobalStoreOp::create(
         w->b, w->toElement(evalVector(task.value, Axis::Rows), element), target,

@@ -257,18 +257,22 @@ Value SlicedKernel::evalOwn(Value value) {
 Value SlicedKernel::computeOwn(Value value) {
   RankedTensorType type = w->along(Axis::Rows);
   if (auto argument = dyn_cast<BlockArgument>(value)) { // a param
+    auto load = [&](Value first) {
+      int64_t size = cast<RankedTensorType>(value.getType()).getDimSize(0);
+      ArgAttr arg = getArg(argument);
+      return w->extend(warp::GlobalLoadOp::create(
+          w->b, type.clone(arg.getType()), kernel.getInput(signature, arg),
+          w->add(getParamOffset(arg, size), first), ValueRange{w->index(1)},
+          ValueRange{w->sub(w->index(size), first)}));
+    };
+    if (countSlices(side) > warps)
+      return load(firstRow);
     Value &known = paramMemo[value];
     if (!known) {
       // A warp's slice is the same for all chunks.
       OpBuilder::InsertionGuard guard(w->b);
       w->b.setInsertionPoint(entry.getDefiningOp());
-      int64_t size = cast<RankedTensorType>(value.getType()).getDimSize(0);
-      ArgAttr arg = getArg(argument);
-      Value first = w->mul(kernelWarp, 16);
-      known = w->extend(warp::GlobalLoadOp::create(
-          w->b, type.clone(arg.getType()), kernel.getInput(signature, arg),
-          w->add(w->mul(head, size), first), ValueRange{w->index(1)},
-          ValueRange{w->sub(w->index(size), first)}));
+      known = load(w->mul(kernelWarp, 16));
     }
     return known;
   }

@@ -20,6 +20,7 @@
 #ifndef DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_SLICED_SLICEDKERNEL_H
 #define DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_SLICED_SLICEDKERNEL_H
 
+#include "../PartialSums.h"
 #include "../Program.h"
 #include "WarpBuilder.h"
 #include "delta/Target/NVPTX/Kernel.h"
@@ -32,6 +33,8 @@ namespace mlir::delta::gpumap {
 
 /// Tokens of a chunk.
 inline constexpr int64_t kTokens = 16;
+/// A slice wants the registers that eight warps leave each other.
+inline constexpr int64_t kMaxWarps = 8;
 
 struct SlicedChoice {
   /// CTAs that a multiprocessor shall hold.
@@ -39,6 +42,8 @@ struct SlicedChoice {
   /// Chunks whose inputs have a place: with 2, the next one's are on their way,
   /// and what does not depend on the state is computed for it already.
   int64_t stages = 2;
+  /// CTAs that share a head's columns; the program is that of one block.
+  int64_t vBlocks = 1;
   /// Which arrays have a place for this chunk and for the next, in the order of
   /// getDoubled(): those that are written ahead while they are still read.
   std::vector<bool> doubled;
@@ -65,7 +70,7 @@ public:
   int getLastInput() const { return lastInput; }
 
   /// Fills the kernel's body.
-  void emit(GpuKernel kernel);
+  void emit(GpuKernel kernel, const PartialSums &partials);
 
 private:
   SlicedKernel() = default;
@@ -317,6 +322,10 @@ private:
   Value getValidTokens(Value chunkNumber);
   std::pair<Value, Value> getTokenOffset(ArgAttr arg, int64_t micro,
                                          Value token);
+  /// Columns of the state that all blocks have, and the first of this one's.
+  int64_t getAllCols() const { return stateCols * choice.vBlocks; }
+  Value getFirstCol() { return w->mul(block, stateCols); }
+  Value getParamOffset(ArgAttr arg, int64_t size);
   Value isNotNull(Value array);
   Value getInputArray(Value argument, Value &stageIndex);
 
@@ -353,6 +362,8 @@ private:
   // While emitting.
   std::optional<WarpBuilder> w;
   GpuKernel kernel;
+  const PartialSums *partials = nullptr;
+  Value block;  // null with one
   Value warpId; // renewed with every pass
   Value kernelWarp, round;
   Value batch, head, chunks, chunk, stageIndex, tokens, scanArray;

@@ -9,6 +9,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "../ColumnBlocks.h"
 #include "SlicedKernel.h"
 
 using namespace mlir;
@@ -129,9 +130,11 @@ LogicalResult SlicedKernel::analyse() {
     return fail("the state of every chunk is wanted");
   if (getArg(state).getAxes()[0] == getArg(state).getAxes()[1])
     return fail("rows and columns of the state are one axis");
-  warps = std::max(countSlices(Rows), countSlices(Cols));
-  if (warps > 8)
-    return fail("more than 128 channels or columns");
+  if (countSlices(Cols) > kMaxWarps)
+    return fail("more than 128 columns of the state");
+  if (countSlices(Rows) > 2 * kMaxWarps)
+    return fail("more than 256 channels");
+  warps = std::min(std::max(countSlices(Rows), countSlices(Cols)), kMaxWarps);
 
   Operation *terminator = program.front().getTerminator();
   Value next = terminator->getOperand(0);
@@ -170,6 +173,8 @@ LogicalResult SlicedKernel::analyse() {
     int64_t size = 1;
     for (StringAttr axis : arg.getAxes())
       size *= *signature.getDim(axis);
+    if (hasColumns(signature, arg))
+      size /= choice.vBlocks;
     sumTypes.push_back(warp::SharedType::get(
         program.getContext(), {getPaddedChannels(size)},
         Float32Type::get(program.getContext()), false, 0));

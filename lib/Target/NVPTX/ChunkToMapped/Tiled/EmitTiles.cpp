@@ -1,6 +1,7 @@
 //===- EmitTiles.cpp - A chunk program's values at one tile ---------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Elementwise values are computed from what is stored, tile by tile; a scan
@@ -8,6 +9,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "../ColumnBlocks.h"
 #include "../Program.h"
 #include "TiledKernel.h"
 #include "delta/Dialect/Delta/Transforms/VectorBuilder.h"
@@ -51,9 +53,8 @@ RankedTensorType TiledKernel::along(Axis axis, Type type) {
 
 Value TiledKernel::constant(double value, RankedTensorType type) {
   return arith::ConstantOp::create(
-      *builder,
-      DenseElementsAttr::get(
-          type, builder->getFloatAttr(type.getElementType(), value)));
+      *builder, DenseElementsAttr::get(
+                    type, builder->getFloatAttr(type.getElementType(), value)));
 }
 
 Value TiledKernel::integers(int64_t value, RankedTensorType like) {
@@ -138,9 +139,8 @@ Value TiledKernel::shuffle(Value x, int64_t distance) {
 
 Value TiledKernel::rowHas(int64_t bit, RankedTensorType like) {
   RankedTensorType vector = along(Axis::Rows, builder->getI32Type());
-  Value bits =
-      arith::AndIOp::create(*builder, positions(Axis::Rows),
-                            integers(bit, vector));
+  Value bits = arith::AndIOp::create(*builder, positions(Axis::Rows),
+                                     integers(bit, vector));
   Value has = compare(arith::CmpIPredicate::ne, bits, integers(0, vector));
   return warp::isFragment(like) ? expand(has) : has;
 }
@@ -162,8 +162,8 @@ Value TiledKernel::maskColumns(Value tile, Value value, Value firstCol,
     return tile;
   RankedTensorType vector = along(Axis::Cols, builder->getI32Type());
   Value left = arith::SubIOp::create(*builder, index(cols), firstCol);
-  Value limit = arith::IndexCastOp::create(*builder, builder->getI32Type(),
-                                           left);
+  Value limit =
+      arith::IndexCastOp::create(*builder, builder->getI32Type(), left);
   Value inside = compare(arith::CmpIPredicate::slt, positions(Axis::Cols),
                          splat(limit, vector));
   auto type = cast<RankedTensorType>(tile.getType());
@@ -223,9 +223,8 @@ Value TiledKernel::computeStored(Value value, TileAt at) {
   }
   if (auto set = dyn_cast<SetDiagonalOp>(op)) {
     Value diagonal = evalVector(set.getDiagonal(), Axis::Rows, at.row);
-    return select(
-        compare(arith::CmpIPredicate::eq, rowNumbers(), colNumbers()),
-        expand(diagonal), evalMatrix(set.getInput(), at));
+    return select(compare(arith::CmpIPredicate::eq, rowNumbers(), colNumbers()),
+                  expand(diagonal), evalMatrix(set.getInput(), at));
   }
   if (auto prefix = dyn_cast<PrefixProductOp>(op))
     return emitScan(evalMatrix(prefix.getInput(), at), /*product=*/true,
@@ -246,10 +245,11 @@ Value TiledKernel::computeStored(Value value, TileAt at) {
 }
 
 Value TiledKernel::loadCheckpoint(Value row, Value col, bool transpose) {
-  int64_t size = stateRows * stateCols;
+  int64_t size = stateRows * getAllCols();
   Value sequence = add(mul(batch, kernel.H), head);
   Value number = add(mul(sequence, chunks), chunk);
-  Value offset = add(mul(number, size), add(mul(col, stateRows), row));
+  Value column = block ? add(getFirstCol(), col) : col;
+  Value offset = add(mul(number, size), add(mul(column, stateRows), row));
   SmallVector<Value> strides{index(1), index(stateRows)};
   SmallVector<Value> limits{
       arith::SubIOp::create(*builder, index(stateRows), row),
@@ -260,9 +260,8 @@ Value TiledKernel::loadCheckpoint(Value row, Value col, bool transpose) {
   }
   Type element =
       cast<MemRefType>(kernel.checkpoints.getType()).getElementType();
-  return warp::GlobalLoadOp::create(*builder, fragment(element),
-                                    kernel.checkpoints, offset, strides,
-                                    limits);
+  return warp::GlobalLoadOp::create(
+      *builder, fragment(element), kernel.checkpoints, offset, strides, limits);
 }
 
 Value TiledKernel::loadOperand(Value value, Value row, Value col,
@@ -285,8 +284,8 @@ Value TiledKernel::loadOperand(Value value, Value row, Value col,
 }
 
 Value TiledKernel::emitProduct(MatmulOp op, TileAt at) {
-  Value sum = op.getAcc() ? evalMatrix(op.getAcc(), at)
-                          : constant(0.0, fragment());
+  Value sum =
+      op.getAcc() ? evalMatrix(op.getAcc(), at) : constant(0.0, fragment());
   auto shape = cast<RankedTensorType>(op.getLhs().getType()).getShape();
   int64_t length = getPaddedChannels(shape[op.getTransposeLhs() ? 0 : 1]);
   for (int64_t k = 0; k < length; k += 16) {
@@ -306,7 +305,9 @@ Value TiledKernel::emitProduct(MatmulOp op, TileAt at) {
 Value TiledKernel::emitScan(Value x, bool product, bool exclusive,
                             bool reverse) {
   auto type = cast<RankedTensorType>(x.getType());
-  auto join = [&](Value a, Value b) { return product ? mulf(a, b) : addf(a, b); };
+  auto join = [&](Value a, Value b) {
+    return product ? mulf(a, b) : addf(a, b);
+  };
   Value side = constant(product ? 1.0 : 0.0, type), all = x;
   for (int64_t distance = 1; distance < 16; distance *= 2) {
     Value other = shuffle(all, distance);
@@ -331,15 +332,13 @@ Value TiledKernel::emitDecayMask(DecayMaskOp op) {
     Value behind = levels.behind[level] ? levels.behind[level] : one;
     if (op.getCol() == Position::Before)
       behind = mulf(behind, w);
-    Value turned =
-        warp::ConvertOp::create(*builder, along(Axis::Cols), behind);
+    Value turned = warp::ConvertOp::create(*builder, along(Axis::Cols), behind);
     result = select(getLevelMask(level, /*turned=*/false),
                     mulf(expand(before), expand(turned)), result);
   }
   if (!op.getDiagonal())
     return result;
-  bool own =
-      op.getRow() == Position::After && op.getCol() == Position::Before;
+  bool own = op.getRow() == Position::After && op.getCol() == Position::Before;
   return select(compare(arith::CmpIPredicate::eq, rowNumbers(), colNumbers()),
                 expand(own ? w : one), result);
 }
@@ -368,9 +367,12 @@ Value TiledKernel::computeVector(Value value, Axis axis, Value first) {
     int64_t size = cast<RankedTensorType>(value.getType()).getDimSize(0);
     ArgAttr arg = getArg(argument);
     Value left = arith::SubIOp::create(*builder, index(size), first);
+    Value offset = mul(head, size);
+    if (block && hasColumns(signature, arg))
+      offset = add(mul(head, getAllCols()), getFirstCol());
     return extend(warp::GlobalLoadOp::create(
         *builder, type.clone(arg.getType()), kernel.getInput(signature, arg),
-        add(mul(head, size), first), ValueRange{index(1)}, ValueRange{left}));
+        add(offset, first), ValueRange{index(1)}, ValueRange{left}));
   }
   Operation *op = value.getDefiningOp();
   if (std::optional<double> number = VectorBuilder::getConstant(value))
@@ -409,8 +411,8 @@ Value TiledKernel::evalScalar(Value value) {
   Value result;
   if (auto stored = arrays.find(value); stored != arrays.end()) {
     Value vector = load(stored->second.array, {index(0)}, along(Axis::Cols));
-    result = warp::ElementOp::create(*builder, builder->getF32Type(), vector,
-                                     0);
+    result =
+        warp::ElementOp::create(*builder, builder->getF32Type(), vector, 0);
   } else if (auto argument = dyn_cast<BlockArgument>(value)) {
     ArgAttr arg = getArg(argument);
     result = arg.getKind() == ArgKind::Attr

@@ -14,6 +14,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "../ColumnBlocks.h"
 #include "../Program.h"
 #include "TiledKernel.h"
 #include "delta/Dialect/Delta/Transforms/VectorBuilder.h"
@@ -219,26 +220,34 @@ std::pair<Value, Value> TiledKernel::getTokenOffset(ArgAttr arg, int64_t micro,
   // [B, T, n, H, width]
   Value row = add(mul(batch, kernel.T), token);
   row = add(mul(row, steps), index(micro));
-  return {mul(add(mul(row, kernel.H), head), width),
-          mul(kernel.H, steps * width)};
+  Value offset = mul(add(mul(row, kernel.H), head), width);
+  if (block && hasColumns(signature, arg))
+    offset = add(offset, getFirstCol());
+  return {offset, mul(kernel.H, steps * width)};
 }
 
 void TiledKernel::emitOut(unsigned number, ArgAttr arg, int64_t micro,
                           Value value) {
   auto [offset, stride] = getTokenOffset(arg, micro, mul(chunk, kTokens));
   Value target = kernel.outs[number];
+  Type element = arg.getType();
+  if (auto [array, first] = partials->getArray(*builder, kernel, arg, block);
+      array) {
+    target = array;
+    offset = add(offset, first);
+    element = builder->getF32Type();
+  }
   if (getRank(value) == 1)
     return inOneWarp([&, offset = offset, stride = stride] {
       warp::GlobalStoreOp::create(
-          *builder,
-          toElement(evalVector(value, Axis::Rows, index(0)), arg.getType()),
+          *builder, toElement(evalVector(value, Axis::Rows, index(0)), element),
           target, offset, ValueRange{stride}, ValueRange{tokens}, 1);
     });
   int64_t cols = getShape(value).second;
   forTiles(kTokens, cols, [&, offset = offset, stride = stride](TileAt at) {
     Value left = arith::SubIOp::create(*builder, index(cols), at.col);
     warp::GlobalStoreOp::create(
-        *builder, toElement(evalMatrix(value, at), arg.getType()), target,
+        *builder, toElement(evalMatrix(value, at), element), target,
         add(offset, at.col), ValueRange{stride, index(1)},
         ValueRange{tokens, left}, cols % 16 ? 1 : 16);
   });
@@ -302,7 +311,9 @@ void TiledKernel::emitLoads(Value step, Value place) {
   if (auto copy = arrays.find(checkpoint); copy != arrays.end()) {
     Value sequence = add(mul(batch, kernel.H), head);
     Value offset =
-        mul(add(mul(sequence, chunks), number), stateRows * stateCols);
+        mul(add(mul(sequence, chunks), number), stateRows * getAllCols());
+    if (block)
+      offset = add(offset, mul(getFirstCol(), stateRows));
     warp::AsyncLoadOp::create(
         *builder, kernel.checkpoints, offset, index(stateRows),
         select(exists, index(stateCols), index(0)), copy->second.array,
@@ -316,17 +327,19 @@ void TiledKernel::emitState(bool loads) {
   Value array = loads ? kernel.initialState : kernel.finalState;
   Type element = cast<MemRefType>(array.getType()).getElementType();
   Value sequence = add(mul(batch, kernel.H), head);
-  Value base = mul(sequence, stateRows * stateCols);
+  Value base = mul(sequence, stateRows * getAllCols());
+  if (block)
+    base = add(base, getFirstCol());
   auto forAll =
       [&](llvm::function_ref<void(TileAt, Value, ValueRange, ValueRange)>
               body) {
         forTiles(stateRows, stateCols, [&](TileAt at) {
-          Value offset = add(base, add(mul(at.row, stateCols), at.col));
+          Value offset = add(base, add(mul(at.row, getAllCols()), at.col));
           Value rows =
               arith::SubIOp::create(*builder, index(stateRows), at.row);
           Value cols =
               arith::SubIOp::create(*builder, index(stateCols), at.col);
-          body(at, offset, {index(stateCols), index(1)}, {rows, cols});
+          body(at, offset, {index(getAllCols()), index(1)}, {rows, cols});
         });
       };
   auto branch = scf::IfOp::create(*builder, isNotNull(array), loads);
@@ -374,6 +387,11 @@ void TiledKernel::emitPrologue() {
   if (scratchType)
     scratch = alloc(scratchType);
   Value id = gpu::BlockIdOp::create(*builder, gpu::Dimension::x);
+  if (choice.vBlocks > 1) {
+    Value count = index(choice.vBlocks);
+    block = arith::RemUIOp::create(*builder, id, count);
+    id = arith::DivUIOp::create(*builder, id, count);
+  }
   head = arith::RemUIOp::create(*builder, id, kernel.H);
   batch = arith::DivUIOp::create(*builder, id, kernel.H);
   warpId = warp::WarpIdOp::create(*builder);
@@ -420,20 +438,31 @@ void TiledKernel::emitSumStores() {
     for (StringAttr axis : arg.getAxes())
       size *= *signature.getDim(axis);
     Value array = sumArrays[number], target = kernel.sums[number];
-    inOneWarp([&, type = arg.getType()] {
+    inOneWarp([&, arg = arg, type = arg.getType()]() mutable {
+      Value base = mul(sequence, size);
+      if (auto [parts, start] =
+              partials->getArray(*builder, kernel, arg, block);
+          parts) {
+        target = parts;
+        base = add(base, start);
+        type = builder->getF32Type();
+      } else if (block) {
+        base = add(base, getFirstCol());
+        size = stateCols;
+      }
       for (int64_t first = 0; first < size; first += 16)
         warp::GlobalStoreOp::create(
             *builder,
             toElement(load(array, {index(first)}, along(Axis::Cols)), type),
-            target, add(mul(sequence, size), index(first)),
-            ValueRange{index(1)},
+            target, add(base, index(first)), ValueRange{index(1)},
             ValueRange{index(std::min<int64_t>(16, size - first))}, 1);
     });
   }
 }
 
-void TiledKernel::emit(GpuKernel built) {
+void TiledKernel::emit(GpuKernel built, const PartialSums &sums) {
   kernel = built;
+  partials = &sums;
   builder.emplace(program.getLoc(), program.getContext());
   builder->setInsertionPoint(kernel.function.getBody().front().getTerminator());
   emitPrologue();

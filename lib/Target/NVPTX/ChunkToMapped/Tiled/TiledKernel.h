@@ -16,6 +16,7 @@
 #define DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_TILED_TILEDKERNEL_H
 
 #include "../Mapping.h"
+#include "../PartialSums.h"
 #include "delta/Dialect/Warp/IR/Warp.h"
 #include "delta/Target/NVPTX/Kernel.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -39,6 +40,8 @@ struct TiledChoice {
   int64_t ctas = 1;
   /// Chunks whose inputs have a place: with 2, the next one's are on their way.
   int64_t stages = 2;
+  /// CTAs that share a head's columns; the program is that of one block.
+  int64_t vBlocks = 1;
   /// Are scans and functions with several readers stored?
   bool keepsShared = true;
   /// Is the saved state copied, with the inputs?
@@ -54,7 +57,7 @@ public:
                                       const TiledChoice &choice);
 
   /// Fills the kernel's body.
-  void emit(GpuKernel kernel);
+  void emit(GpuKernel kernel, const PartialSums &partials);
 
 private:
   TiledKernel() = default;
@@ -141,6 +144,9 @@ private:
   Value getValidTokens(Value chunkNumber);
   std::pair<Value, Value> getTokenOffset(ArgAttr arg, int64_t micro,
                                          Value token);
+  /// Columns of the state that all blocks have, and the first of this one's.
+  int64_t getAllCols() const { return stateCols * choice.vBlocks; }
+  Value getFirstCol() { return mul(block, stateCols); }
 
   //===--------------------------------------------------------------------===//
   // Small change (EmitTiles.cpp)
@@ -208,6 +214,8 @@ private:
   // While emitting.
   std::optional<ImplicitLocOpBuilder> builder;
   GpuKernel kernel;
+  const PartialSums *partials = nullptr;
+  Value block; // null with one
   Value warpId, batch, head, chunks, chunk, stage, tokens, stateArray, scratch;
   SmallVector<Value> sumArrays;
   llvm::DenseMap<int64_t, Value> indices;

@@ -9,6 +9,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "../ColumnBlocks.h"
 #include "../Program.h"
 #include "TiledKernel.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -194,6 +195,8 @@ void TiledKernel::findStored() {
     int64_t size = 1;
     for (StringAttr axis : sum.getAxes())
       size *= *signature.getDim(axis);
+    if (hasColumns(signature, sum))
+      size /= choice.vBlocks;
     sumTypes.push_back(warp::SharedType::get(
         program.getContext(), {getPaddedChannels(size)},
         Float32Type::get(program.getContext()), false, 0));

@@ -1,0 +1,138 @@
+# Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Backward kernels whose CTAs share a head's columns, run by the PTX simulator.
+
+Each CTA leaves its part of a gradient without an index along the columns in the
+workspace, and a second kernel adds the parts: no atomics, so the same bits in
+every run and wherever in the batch a head stands.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+from test_gpu_backward import LIBRARY, SUMS, check, errors, run, save_random
+
+WIDE = {"gdn2", "kda", "gla", "rwkv6", "dplr", "rwkv7"}
+
+
+@pytest.mark.parametrize("spec", LIBRARY)
+@pytest.mark.parametrize("warps", [0, 2], ids=["slices", "tiles"])
+def test_library(tool, spec, warps):
+    """Tails, blocks that are no multiple of 16, two batches and heads."""
+    more = f",warps={warps}" if warps else ""
+    target = "sm_80" if spec in ("gla", "kda") else "sm_90a"
+    check(tool, spec, "B=2,T=37,H=2,K=24,V=40", "--dtype=bf16",
+          f"--target={target}", f"--mapping=vsplit=2{more}", limit=2e-2)
+
+
+@pytest.mark.parametrize("sizes", ["K=64,V=256", "K=256,V=64", "K=200,V=144"])
+@pytest.mark.parametrize("spec", ["dplr", "kda", "gated_delta_rule", "rwkv6"])
+def test_more_than_slices_have_at_once(tool, spec, sizes):
+    check(tool, spec, f"B=1,T=20,H=2,{sizes}", "--dtype=bf16",
+          "--target=sm_90a", limit=2e-2)
+
+
+@pytest.mark.parametrize("spec", LIBRARY)
+def test_all_sizes_fit(tool, spec):
+    """On sm_80 too, but for the two with four operands and a decay per channel
+    and 256 channels."""
+    steps = ["-D", "n=2"] if spec == "gated_delta_product" else []
+    for target in ("sm_80", "sm_90a"):
+        for K, V in ((256, 256), (128, 256), (256, 128), (192, 136)):
+            refused = target == "sm_80" and K == 256 and spec in ("dplr",
+                                                                  "rwkv7")
+            done = tool("delta-compile", spec, "-D", f"K={K}", "-D", f"V={V}",
+                        *steps, "--dtype=bf16", f"--target={target}",
+                        "--fn=backward", "--emit=mapped", "--explain", "-o",
+                        "/dev/null", expect=int(refused))
+            assert ("form=sliced" in done.stderr) != refused
+            assert ("bytes of shared memory a CTA, and there are 166912"
+                    in done.stderr) == refused
+
+
+@pytest.mark.parametrize("dtype,limit", [("f32", 2e-4), ("f16", 4e-3)])
+def test_precisions(tool, dtype, limit):
+    check(tool, "dplr", "B=1,T=35,H=1,K=32,V=32", f"--dtype={dtype}",
+          "--target=sm_80", "--mapping=vsplit=2", limit=limit)
+
+
+@pytest.mark.parametrize("spec", ["dplr", "gated_delta_product", "mamba2"])
+def test_errors_of_the_same_precision(tool, spec):
+    """Parts in f32 that are rounded once cost no accuracy."""
+    args = ("B=1,T=41,H=2,K=32,V=64", "--dtype=bf16", "--target=sm_90a",
+            "--check", "--tolerance=1e9")
+    emulation = errors(tool("delta-run", spec, "--random=" + args[0] + (
+        ",n=2" if spec == "gated_delta_product" else ""), "--grad",
+        "--emulate", *args[1:]))
+    kernel = errors(run(tool, spec, *args, "--mapping=vsplit=4"))
+    sums = SUMS | {"d_A_log", "d_D", "d_dt_bias"}
+    for name, (relative, _) in kernel.items():
+        limit = 5e-2 if name in sums else 3 * emulation[name][0]
+        assert relative <= limit, name
+
+
+@pytest.mark.parametrize("spec", ["dplr", "mamba2"])
+def test_bits_do_not_depend_on_place_or_run(tool, tmp_path, spec):
+    rng = np.random.default_rng(2)
+    if spec == "dplr":
+        arrays = dict(np.load(save_random(tool, tmp_path, spec)))
+    else:
+        arrays = {name: rng.standard_normal((1, 40, 2, 32), dtype=np.float32)
+                  for name in ("x", "B", "C", "do")}
+        arrays["dt"] = rng.standard_normal((1, 40, 2), dtype=np.float32)
+        arrays |= {name: np.ones(2, np.float32)
+                   for name in ("A_log", "D", "dt_bias")}
+    heads = {name: x for name, x in arrays.items() if x.ndim > 1}
+    # The same head everywhere.
+    same = {name: np.repeat(x[..., :1, :] if x.ndim == 4 and name not in
+                            ("dht", "initial_state") else x[:, :1]
+                            if x.ndim == 4 else x[..., :1], 2,
+                            axis=1 if name in ("dht", "initial_state") else 2)
+            for name, x in heads.items()}
+    same = {name: np.repeat(x, 2, axis=0) for name, x in same.items()}
+    path = tmp_path / "same.npz"
+    np.savez(path, **(arrays | same))
+    results = []
+    for number in range(2):
+        out = tmp_path / f"{number}.npz"
+        tool("delta-run", spec, f"--input={path}", f"--output={out}", "--grad",
+             "--dtype=bf16", "--device=sim", "--target=sm_90a",
+             "--mapping=vsplit=2")
+        results.append(dict(np.load(out)))
+    for name, x in results[0].items():
+        np.testing.assert_array_equal(x, results[1][name])
+        if x.ndim < 2:
+            continue
+        axis = 1 if name == "d_initial_state" else 2
+        for i in range(2):
+            for j in range(2):
+                np.testing.assert_array_equal(
+                    np.take(x[i], j, axis - 1), np.take(x[0], 0, axis - 1),
+                    err_msg=name)
+
+
+def test_second_kernel_and_workspace(tool, tmp_path):
+    """The parts are written once and read once."""
+    path = tmp_path / "stats.json"
+    B, T, H, K, V = 1, 64, 2, 64, 64
+    run(tool, "kda", f"B={B},T={T},H={H},K={K},V={V}", "--dtype=bf16",
+        "--target=sm_90a", "--mapping=vsplit=2", f"--stats={path}",
+        f"--output={tmp_path / 'o.npz'}")
+    _, first, second = json.loads(path.read_text())
+    assert first["kernel"] == "delta_kda_backward"
+    assert second["kernel"] == "delta_kda_backward_sum"
+    parts = 2 * 4 * B * H * (T * (3 * K + 1) + 1)
+    assert second["global_load_bytes"] == parts
+    rounded = B * H * (T * ((2 * K) * 2 + (K + 1) * 4) + 4)
+    assert second["global_store_bytes"] == rounded
+    own = B * H * (T * V * 2 + K * V * 4)
+    assert first["global_store_bytes"] == parts + own
+
+
+def test_nothing(tool):
+    """No tokens, no heads."""
+    for sizes in ("B=1,T=0,H=2", "B=0,T=5,H=2"):
+        run(tool, "dplr", f"{sizes},K=32,V=32", "--dtype=bf16",
+            "--target=sm_90a", "--mapping=vsplit=2", "--check")
