@@ -46,12 +46,11 @@ static SavePlan makePlan(SignatureAttr signature, int64_t tokens,
       bytes *= signature.getDim(arg.getFamily()).value_or(1);
     plan.inputBytes += static_cast<double>(bytes);
   }
-  plan.elementBytes =
-      wide ? 8
-      : signature.getOption("target", "cpu") == "cpu"
-          ? 4
-          : mlir::delta::getGpuSavedBytes(signature,
-                                          options.precision.value_or(""));
+  plan.elementBytes = wide ? 8
+                      : signature.getOption("target", "cpu") == "cpu"
+                          ? 4
+                          : mlir::delta::getGpuSavedBytes(
+                                signature, options.precision.value_or(""));
   plan.budget = options.saveBudget ? static_cast<double>(*options.saveBudget)
                                    : std::max(plan.inputBytes, 1.0);
   return plan;
@@ -60,10 +59,6 @@ static SavePlan makePlan(SignatureAttr signature, int64_t tokens,
 /// The distance that the budget asks for.
 static int64_t getDistance(const SavePlan &plan) {
   return std::max<int64_t>(1, std::ceil(plan.bytesPerToken() / plan.budget));
-}
-
-int64_t getMaxSaveEvery(SignatureAttr signature) {
-  return signature.getOption("target", "cpu") == "cpu" ? 64 : 1;
 }
 
 bool fitsBudget(SignatureAttr signature, int64_t tokens,
@@ -76,15 +71,12 @@ FailureOr<SavePlan> planSaves(SignatureAttr signature,
                               Reporter &reporter) {
   SavePlan plan =
       makePlan(signature, signature.getIntOption("chunk").value_or(1), options);
-  int64_t most = getMaxSaveEvery(signature);
+  const int64_t most = kMaxSaveEvery;
   if (options.saveEvery) {
     if (*options.saveEvery > most)
-      return reporter.error(
-          "--save-every=" + Twine(*options.saveEvery) + " is not available; " +
-          (most == 1 ? "on a GPU the state of every chunk is saved, which is "
-                       "--save-every=1"
-                     : "states are saved every " + Twine(most) +
-                           " chunks at most"));
+      return reporter.error("--save-every=" + Twine(*options.saveEvery) +
+                            " is not available; states are saved every " +
+                            Twine(most) + " chunks at most");
     plan.every = *options.saveEvery;
     return plan;
   }

@@ -21,9 +21,8 @@
 namespace delta::driver {
 
 /// The largest distance between two saved states, in chunks, that backward
-/// kernels are made for: those of the CPU keep the states between in their
-/// workspace, those of a GPU read every chunk's.
-int64_t getMaxSaveEvery(mlir::delta::SignatureAttr signature);
+/// kernels are made for: they keep the states between in their workspace.
+inline constexpr int64_t kMaxSaveEvery = 64;
 
 /// What is saved, and what that costs.
 struct SavePlan {

@@ -371,7 +371,9 @@ Emitter::emitChannelLoop(int64_t channels, ArrayRef<Operation *> sums,
       slice = add(loop.getInductionVar(), index(16 * number));
       emitSlice(channels, sums, carried, stores, wideOuts, parts, values);
     }
-    scf::YieldOp::create(b, values);
+    // A loop that sums nothing has its terminator.
+    if (!values.empty())
+      scf::YieldOp::create(b, values);
   }
   slice = Value();
   ChannelSums results;

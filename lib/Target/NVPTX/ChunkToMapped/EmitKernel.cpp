@@ -26,6 +26,7 @@ Emitter::Emitter(const Program &program, const GpuMapping &mapping,
     : program(program), mapping(mapping), policy(policy), arrays(arrays),
       kernel(kernel), b(loc, loc.getContext()) {
   slices = getPaddedChannels(program.stateRows) / 16;
+  saveEvery = program.signature.getIntOption("save_every").value_or(1);
 }
 
 //===----------------------------------------------------------------------===//
@@ -235,6 +236,8 @@ std::pair<Value, Value> Emitter::getTokenOffset(ArgAttr arg, int64_t micro,
   if (arg.getFamily())
     steps = *program.signature.getDim(arg.getFamily());
   // [B, T, n, H, width]
+  if (firstToken)
+    token = add(firstToken, token);
   Value tokens = add(mul(batch, kernel.T), token);
   Value rows = add(mul(tokens, steps), index(micro));
   Value offset = mul(add(mul(rows, kernel.H), head), width);
@@ -243,7 +246,7 @@ std::pair<Value, Value> Emitter::getTokenOffset(ArgAttr arg, int64_t micro,
 }
 
 Value Emitter::getValidTokens(Value first, int64_t tokens) {
-  Value left = arith::SubIOp::create(b, kernel.T, first);
+  Value left = arith::SubIOp::create(b, length, first);
   left = arith::MaxSIOp::create(b, left, index(0));
   return arith::MinSIOp::create(b, left,
                                 index(tokens ? tokens : program.chunk));
@@ -301,6 +304,16 @@ void Emitter::emitPrologue() {
   }
   block = b.createOrFold<arith::RemUIOp>(id, index(mapping.vBlocks));
   Value sequence = b.createOrFold<arith::DivUIOp>(id, index(mapping.vBlocks));
+  length = kernel.T;
+  if (savedStates) {
+    const int64_t tokens = partChunks * program.chunk;
+    Value parts = arith::CeilDivUIOp::create(b, kernel.T, index(tokens));
+    Value part = arith::RemUIOp::create(b, sequence, parts);
+    sequence = arith::DivUIOp::create(b, sequence, parts);
+    firstToken = mul(part, tokens);
+    length = arith::MinSIOp::create(
+        b, arith::SubIOp::create(b, kernel.T, firstToken), index(tokens));
+  }
   head = arith::RemUIOp::create(b, sequence, kernel.H);
   batch = arith::DivUIOp::create(b, sequence, kernel.H);
   warpId = kernelWarp = warp::WarpIdOp::create(b);
@@ -311,7 +324,7 @@ void Emitter::emitPrologue() {
   if (mapping.hasCopier())
     prepares = compare(arith::CmpIPredicate::uge, warpId, index(mapping.warps));
   warpColumn = getWarpColumn(warpId);
-  windows = arith::CeilDivUIOp::create(b, kernel.T,
+  windows = arith::CeilDivUIOp::create(b, length,
                                        index(program.chunk * mapping.window));
 
   // Padding channels are never copied: they are zero from the start.
@@ -393,7 +406,26 @@ Value Emitter::getOwnColumns(Value column) {
                                column);
 }
 
+SmallVector<Value> Emitter::loadSavedState() {
+  const int64_t A = program.stateRows;
+  RankedTensorType type = fragment(mapping.rowsPerWarp, 16);
+  Type element = cast<MemRefType>(savedStates.getType()).getElementType();
+  Value number =
+      arith::DivUIOp::create(b, firstToken, index(partChunks * program.chunk));
+  Value base = getCheckpointBase(number, partChunks);
+  SmallVector<Value> loaded;
+  for (int64_t s = 0; s < slices; ++s)
+    loaded.push_back(extend(warp::GlobalLoadOp::create(
+        b, type.clone(element), savedStates, add(base, index(16 * s)),
+        ValueRange{index(A), index(1)},
+        ValueRange{getOwnColumns(add(firstColumn, warpColumn)),
+                   index(std::min<int64_t>(16, A - 16 * s))})));
+  return loaded;
+}
+
 SmallVector<Value> Emitter::emitInitialState() {
+  if (savedStates)
+    return loadSavedState();
   RankedTensorType type = fragment(mapping.rowsPerWarp, 16);
   SmallVector<Type> types(slices, type);
   const int64_t A = program.stateRows, B = program.stateCols;
@@ -427,6 +459,8 @@ SmallVector<Value> Emitter::emitInitialState() {
 }
 
 void Emitter::emitFinalState(ValueRange state) {
+  if (savedStates)
+    return;
   Value asked = isNotNull(kernel.finalState);
   if (prepares)
     asked = select(prepares, arith::ConstantIntOp::create(b, 0, 1), asked);
@@ -449,22 +483,35 @@ void Emitter::emitFinalState(ValueRange state) {
 SmallVector<Value> Emitter::emitChunks(ValueRange state,
                                        llvm::function_ref<void()> refill) {
   Value left = arith::SubIOp::create(
-      b, arith::CeilDivUIOp::create(b, kernel.T, index(program.chunk)),
+      b, arith::CeilDivUIOp::create(b, length, index(program.chunk)),
       mul(window, mapping.window));
   Value count = arith::MinSIOp::create(b, left, index(mapping.window));
   SmallVector<Value> initial(state);
   // Goes from chunk to chunk: it takes fewer registers than what it is made of.
   const bool saves = static_cast<bool>(kernel.checkpoints);
-  if (saves)
-    initial.push_back(getCheckpointBase(mul(window, mapping.window)));
+  if (saves && saveEvery == 1) {
+    Value first = mul(window, mapping.window);
+    if (firstToken)
+      first = add(arith::DivUIOp::create(b, firstToken, index(program.chunk)),
+                  first);
+    initial.push_back(getCheckpointBase(first));
+  }
   // One chunk; `carried` is what it begins with.
   auto emitChunk = [&](Value number, ValueRange carried) {
     chunk = number;
-    if (saves)
+    if (saves && saveEvery == 1) {
       checkpointBase = carried.back();
+    } else if (saves) {
+      Value at = add(mul(window, mapping.window), chunk);
+      Value every = index(saveEvery);
+      checkpointBase =
+          getCheckpointBase(arith::DivUIOp::create(b, at, every), saveEvery);
+      savesNow = compare(arith::CmpIPredicate::eq,
+                         arith::RemUIOp::create(b, at, every), index(0));
+    }
     SmallVector<Value> next = emitStateSlice(carried.take_front(state.size()));
     refill();
-    if (saves)
+    if (saves && saveEvery == 1)
       next.push_back(
           add(carried.back(), index(program.stateRows * program.stateCols)));
     return next;
@@ -575,6 +622,13 @@ SmallVector<Value> Emitter::emitOverlapped(Value number, ValueRange state) {
   }
   scf::YieldOp::create(b, started.getResults());
   return role.getResults();
+}
+
+void Emitter::emitStates(Value from, int64_t every) {
+  savedStates = from;
+  partChunks = every;
+  saveEvery = 1;
+  emitKernel();
 }
 
 void Emitter::emitKernel() {

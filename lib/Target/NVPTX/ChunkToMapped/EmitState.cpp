@@ -279,13 +279,13 @@ void Emitter::emitOuts() {
   }
 }
 
-Value Emitter::getCheckpointBase(Value chunkNumber) {
+Value Emitter::getCheckpointBase(Value number, int64_t every) {
   // [B, H, chunks, columns, rows]: as the fragments lie.
   const int64_t A = program.stateRows, B = program.stateCols;
   Value count =
-      arith::CeilDivUIOp::create(b, kernel.T, index(program.chunk));
+      arith::CeilDivUIOp::create(b, kernel.T, index(program.chunk * every));
   Value sequence = add(mul(batch, kernel.H), head);
-  return add(mul(add(mul(sequence, count), chunkNumber), A * B),
+  return add(mul(add(mul(sequence, count), number), A * B),
              mul(add(firstColumn, warpColumn), A));
 }
 
@@ -294,6 +294,11 @@ void Emitter::saveSlice(int64_t part) {
     return;
   saved.set(part);
   const int64_t A = program.stateRows, first = 16 * part;
+  OpBuilder::InsertionGuard guard(b);
+  if (savesNow) {
+    auto some = scf::IfOp::create(b, savesNow, /*withElseRegion=*/false);
+    b.setInsertionPointToStart(some.thenBlock());
+  }
   warp::GlobalStoreOp::create(
       b, toOperand(currentState[part]), kernel.checkpoints,
       add(checkpointBase, index(first)), ValueRange{index(A), index(1)},

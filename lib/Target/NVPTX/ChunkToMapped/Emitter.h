@@ -54,6 +54,9 @@ public:
 
   /// Fills the kernel's body.
   void emitKernel();
+  /// Instead: each CTA begins with a state saved every `every` chunks, in
+  /// `from`, and stores that of each chunk up to the next one.
+  void emitStates(Value from, int64_t every);
 
 private:
   // The frame (EmitKernel.cpp).
@@ -79,6 +82,7 @@ private:
   /// Starts the copies of what a head's params are.
   void emitParamLoads();
   SmallVector<Value> emitInitialState();
+  SmallVector<Value> loadSavedState();
   void emitFinalState(ValueRange state);
   /// Tokens from `first` on that exist, of a chunk's or of `tokens`.
   Value getValidTokens(Value first, int64_t tokens = 0);
@@ -238,8 +242,9 @@ private:
 
   // The state slice (EmitState.cpp).
   SmallVector<Value> emitStateSlice(ValueRange state);
-  /// First element of the warp's part of a chunk's checkpoint.
-  Value getCheckpointBase(Value chunkNumber);
+  /// First element of the warp's part of checkpoint `number`, one of which
+  /// there is for `every` chunks.
+  Value getCheckpointBase(Value number, int64_t every = 1);
   /// Stores a slice of the state as it is before the chunk's update, at its
   /// first use as an operand.
   void saveSlice(int64_t part);
@@ -302,6 +307,14 @@ private:
   // are stored.
   Value checkpointBase;
   llvm::SmallBitVector saved;
+  /// States are saved every so many chunks.
+  int64_t saveEvery = 1;
+  // Of the CTA's part of a sequence: its tokens, the first of them (null: 0),
+  // and the saved states that it begins with (null: the initial state).
+  Value length, firstToken, savedStates;
+  /// Is the chunk's state saved? Null: all are.
+  Value savesNow;
+  int64_t partChunks = 0;
 };
 
 } // namespace mlir::delta::gpumap

@@ -10,6 +10,7 @@
 #include "ColumnBlocks.h"
 #include "PartialSums.h"
 #include "Sliced/SlicedKernel.h"
+#include "StatesKernel.h"
 #include "Tiled/TiledKernel.h"
 #include "delta/Target/NVPTX/SharedMemory/Passes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -49,9 +50,10 @@ struct Start {
   }
 
   /// Makes the kernel's module; `emit` fills it.
-  void finish(ModuleOp module, StringRef form, int64_t warps, int64_t stages,
-              int64_t ctas, int64_t vBlocks,
-              llvm::function_ref<void(GpuKernel, const PartialSums &)> emit) {
+  LogicalResult
+  finish(ModuleOp module, StringRef form, int64_t warps, int64_t stages,
+         int64_t ctas, int64_t vBlocks,
+         llvm::function_ref<void(GpuKernel, const PartialSums &)> emit) {
     Builder builder(module.getContext());
     auto number = [&](StringRef name, int64_t value) {
       return builder.getNamedAttr(name, builder.getI64IntegerAttr(value));
@@ -64,28 +66,44 @@ struct Start {
     signature =
         signature.withOption("mapping", builder.getDictionaryAttr(mapping))
             .withOption("precision", builder.getStringAttr(precision));
+    const std::string name =
+        getGpuEntryName(function.getName(), signature.getOption("fn"));
+    std::optional<StatesKernel> states;
+    func::FuncOp statesProgram = getStatesProgram(module);
+    if (statesProgram) {
+      FailureOr<StatesKernel> made = StatesKernel::add(
+          module, statesProgram, signature, policy, target, name + "_states");
+      if (failed(made))
+        return failure();
+      states = *made;
+    }
     GpuKernelFacts facts;
-    facts.name = getGpuEntryName(function.getName(), signature.getOption("fn"));
+    facts.name = name;
     facts.threads = 32 * warps;
     facts.minCtas = ctas;
     facts.vBlocks = vBlocks;
     GpuKernel kernel =
         createGpuKernel(module, signature, function.getName(), facts, target);
+    if (states)
+      kernel.checkpoints = states->getStates(kernel);
     PartialSums partials(signature, vBlocks);
     partials.addWorkspace(module);
     emit(kernel, partials);
     if (!partials.empty()) {
-      GpuKernelFacts adding = PartialSums::getFacts(facts.name);
+      GpuKernelFacts adding = PartialSums::getFacts(name);
       partials.emitAdding(createGpuKernel(module, signature, function.getName(),
                                           adding, target),
                           adding);
     }
+    if (statesProgram)
+      statesProgram.erase();
     function.erase();
     setSignature(module, signature);
     setStage(module, Stage::Mapped);
     IRRewriter rewriter(module.getContext());
     DominanceInfo dominance;
     eliminateCommonSubExpressions(rewriter, dominance, module);
+    return success();
   }
 };
 
@@ -105,12 +123,11 @@ static LogicalResult mapTiled(ModuleOp module, const GpuMapOptions &options,
       start->function, start->signature, start->policy, choice);
   if (failed(tiled))
     return failure();
-  start->finish(module, "tiled", choice.warps, choice.stages, choice.ctas,
-                choice.vBlocks,
-                [&](GpuKernel kernel, const PartialSums &partials) {
-                  tiled->emit(kernel, partials);
-                });
-  return success();
+  return start->finish(module, "tiled", choice.warps, choice.stages,
+                       choice.ctas, choice.vBlocks,
+                       [&](GpuKernel kernel, const PartialSums &partials) {
+                         tiled->emit(kernel, partials);
+                       });
 }
 
 /// The mapping in slices with one choice; none, with the reason, where the
@@ -128,11 +145,12 @@ static std::optional<LogicalResult> mapSliced(ModuleOp module,
       start->function, start->signature, start->policy, choice, why);
   if (!sliced)
     return std::nullopt;
-  start->finish(module, "sliced", sliced->getWarps(), choice.stages,
-                choice.ctas, choice.vBlocks,
-                [&](GpuKernel kernel, const PartialSums &partials) {
-                  sliced->emit(kernel, partials);
-                });
+  if (failed(start->finish(module, "sliced", sliced->getWarps(), choice.stages,
+                           choice.ctas, choice.vBlocks,
+                           [&](GpuKernel kernel, const PartialSums &partials) {
+                             sliced->emit(kernel, partials);
+                           })))
+    return failure();
   if (found) {
     found->doubled = sliced->getDoubled();
     found->read = sliced->getRead();
@@ -141,8 +159,17 @@ static std::optional<LogicalResult> mapSliced(ModuleOp module,
   return success();
 }
 
-/// Bytes of shared memory of a mapped module's largest kernel, its arrays
-/// placed, whether they fit or not.
+/// The kernel of a mapped module that walks the chunks backwards.
+static Operation *getMainKernel(ModuleOp mapped) {
+  StringRef name = (*mapped.getOps<gpu::GPUModuleOp>().begin()).getName();
+  std::string entry = getGpuEntryName(name, "backward");
+  for (Operation *op : getGpuKernels(mapped))
+    if (SymbolTable::getSymbolName(op) == entry)
+      return op;
+  llvm_unreachable("a backward module has one");
+}
+
+/// Bytes of shared memory of its arrays, placed, whether they fit or not.
 static int64_t measureShared(ModuleOp module) {
   OwningOpRef<ModuleOp> copy = module.clone();
   PassManager pm(module.getContext());
@@ -151,10 +178,7 @@ static int64_t measureShared(ModuleOp module) {
   ScopedDiagnosticHandler silent(module.getContext(),
                                  [](Diagnostic &) { return success(); });
   (void)pm.run(*copy);
-  int64_t bytes = 0;
-  for (Operation *op : getGpuKernels(*copy))
-    bytes = std::max(bytes, GpuKernelFacts::get(op)->sharedBytes);
-  return bytes;
+  return GpuKernelFacts::get(getMainKernel(*copy))->sharedBytes;
 }
 
 //===----------------------------------------------------------------------===//
@@ -256,7 +280,7 @@ OwningOpRef<ModuleOp> BackwardMapper::split(int64_t count) {
 double BackwardMapper::estimate(ModuleOp mapped, int64_t count, int64_t ctas) {
   double common = 0, most = 0;
   SmallVector<double> own(kMaxWarps, 0.0);
-  getGpuKernels(mapped).front()->walk([&](scf::ForOp loop) {
+  getMainKernel(mapped)->walk([&](scf::ForOp loop) {
     if (loop->getParentOfType<scf::ForOp>() || loop.getNumRegionIterArgs() == 0)
       return;
     for (Operation &op : loop.getBody()->without_terminator()) {
@@ -318,8 +342,7 @@ FailureOr<bool> BackwardMapper::trySlices(ModuleOp program, int64_t count,
     OwningOpRef<ModuleOp> attempt = program.clone();
     if (failed(*mapped) || failed(*mapSliced(*attempt, options, found, why)))
       return failure();
-    int64_t threads =
-        GpuKernelFacts::get(getGpuKernels(*attempt).front())->threads;
+    int64_t threads = GpuKernelFacts::get(getMainKernel(*attempt))->threads;
     // A slice wants some 200 registers.
     if (!options.ctas && candidate.ctas > 1 &&
         target.getRegisterBudget(threads, candidate.ctas) < 192)
@@ -439,6 +462,16 @@ LogicalResult BackwardMapper::apply(ModuleOp module,
   return mapTiled(module, options, choice.tiles);
 }
 
+/// Bytes of a saved state.
+static int64_t getSavedBytes(ModuleOp mapped) {
+  SignatureAttr signature = getSignature(mapped);
+  ArgAttr saved = signature.getArgs(ArgKind::Checkpoint).front();
+  int64_t bytes = saved.getType().getIntOrFloatBitWidth() / 8;
+  for (StringAttr axis : saved.getAxes())
+    bytes *= *signature.getDim(axis);
+  return bytes;
+}
+
 static FailureOr<BackwardChoice> choose(ModuleOp module,
                                         const GpuMapOptions &options) {
   FailureOr<::delta::gpu::GpuTarget> target = getGpuTarget(module);
@@ -481,6 +514,13 @@ LogicalResult gpumap::explainBackward(ModuleOp module,
   auto number = [&](StringRef name) {
     return cast<IntegerAttr>(mapping.get(name)).getInt();
   };
+  if (getStatesProgram(module))
+    os << "  the states between saved ones are computed again by a kernel "
+          "before it, a CTA for "
+       << 16 * getSignature(module).getIntOption("save_every").value_or(1)
+       << " tokens, and lie in the workspace ("
+       << llvm::format("%g", static_cast<double>(getSavedBytes(*mapped)) / 16)
+       << " bytes for every token and head)\n";
   os << "mapping form=" << cast<StringAttr>(mapping.get("form")).getValue()
      << " warps=" << number("warps") << " stages=" << number("stages")
      << " ctas=" << number("ctas") << " shared_bytes=" << choice->sharedBytes

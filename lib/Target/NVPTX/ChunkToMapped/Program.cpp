@@ -79,12 +79,6 @@ LogicalResult Program::checkShapes() {
   auto type = cast<RankedTensorType>(state.getType());
   stateRows = type.getDimSize(0);
   stateCols = type.getDimSize(1);
-  if (int64_t every = signature.getIntOption("save_every").value_or(1);
-      every != 1)
-    return function.emitError()
-           << "on a GPU the state of every chunk is saved, but this program "
-              "has save_every = "
-           << every << "; use --save-every=1";
   if (!type.getElementType().isF32())
     return function.emitError() << "the GPU mapping computes in f32, but got "
                                 << type.getElementType();

@@ -126,8 +126,6 @@ LogicalResult SlicedKernel::analyse() {
   stateCols = shape[1];
   if (signature.getIntOption("chunk") != kTokens)
     return fail("chunks are not of 16 tokens");
-  if (signature.getIntOption("save_every").value_or(1) != 1)
-    return fail("the state of every chunk is wanted");
   if (getArg(state).getAxes()[0] == getArg(state).getAxes()[1])
     return fail("rows and columns of the state are one axis");
   if (countSlices(Cols) > kMaxWarps)

@@ -105,10 +105,6 @@ LogicalResult TiledKernel::checkProgram() {
   if (signature.getIntOption("chunk") != kTokens)
     return program.emitError("the GPU mapping takes chunks of 16 tokens; "
                              "compile with --chunk=16");
-  if (backward && signature.getIntOption("save_every").value_or(1) != 1)
-    return program.emitError(
-        "a backward kernel on a GPU reads the state of every chunk; compile "
-        "with a larger --save-budget");
   for (Operation &op : program.front().without_terminator()) {
     bool known =
         isPointwise(&op) ||
