@@ -195,23 +195,6 @@ def test_traffic(tool, tmp_path):
     assert backward["global_store_bytes"] <= 1.01 * written
 
 
-def test_other_decays_are_refused(tool, tmp_path):
-    """A decay that is no exponential has no GPU gradient yet: said so."""
-    spec = tmp_path / "plain.delta"
-    spec.write_text("""recurrence plain {
-  in q: K, k: K, v: V
-  in w: K in [0, 1]
-  state S: K x V
-  S = diag(w) * S + k * v^T
-  out o = S^T * q
-}
-""")
-    done = tool("delta-compile", spec, "-D", "K=16", "-D", "V=16",
-                "--target=sm_90a", "--fn=backward", "--emit=ptx", expect=1)
-    assert "a GPU kernel differentiates decays that are exponentials" \
-        in done.stderr
-
-
 def test_states_that_do_not_fit_are_refused(tool):
     done = tool("delta-compile", "dplr", "-D", "K=512", "-D", "V=256",
                 "--dtype=bf16", "--target=sm_90a", "--fn=backward",

@@ -24,6 +24,14 @@ def test_library(tool, spec, every):
           f"--target={target}", f"--save-every={every}", limit=2e-2)
 
 
+@pytest.mark.parametrize("spec", ["dplr", "kda"])
+def test_with_128_channels(tool, spec):
+    """Where two warps share a chunk's channels, and most of the Gram's pairs
+    are the outs', which are not computed again."""
+    check(tool, spec, "B=1,T=70,H=1,K=128,V=128", "--dtype=bf16",
+          "--target=sm_90a", "--save-every=3", limit=2e-2)
+
+
 @pytest.mark.parametrize("mapping", ["warps=2", "vsplit=2", "warps=2,vsplit=2"])
 def test_all_forms(tool, mapping):
     check(tool, "dplr", "B=1,T=70,H=2,K=32,V=64", "--dtype=bf16",

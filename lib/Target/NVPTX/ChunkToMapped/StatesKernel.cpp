@@ -26,6 +26,56 @@ func::FuncOp gpumap::getStatesProgram(ModuleOp module) {
   return {};
 }
 
+/// Without outs, what they read is nobody's: pairs of decay-Grams, rows of
+/// them.
+static void dropUnusedPairs(func::FuncOp states) {
+  for (auto gram :
+       llvm::make_early_inc_range(states.front().getOps<DecayGramOp>())) {
+    OpBuilder builder(gram);
+    unsigned rows = gram.getRows().size(), cols = gram.getCols().size();
+    auto isUsed = [&](unsigned a, unsigned b) {
+      Value result = gram.getGram(a, b);
+      return result && !result.use_empty();
+    };
+    SmallVector<unsigned> keptRows, keptCols;
+    for (unsigned a = 0; a < rows; ++a)
+      if (llvm::any_of(llvm::seq(cols),
+                       [&](unsigned b) { return isUsed(a, b); }))
+        keptRows.push_back(a);
+    for (unsigned b = 0; b < cols; ++b)
+      if (llvm::any_of(llvm::seq(rows),
+                       [&](unsigned a) { return isUsed(a, b); }))
+        keptCols.push_back(b);
+    if (keptRows.empty()) {
+      gram.erase();
+      continue;
+    }
+    SmallVector<Value> x, y, results;
+    SmallVector<int32_t> xAt, yAt;
+    SmallVector<StringRef> masks;
+    for (unsigned a : keptRows) {
+      x.push_back(gram.getRows()[a]);
+      xAt.push_back(gram.getRowPositions()[a]);
+      for (unsigned b : keptCols) {
+        masks.push_back(isUsed(a, b) ? gram.getMask(a, b) : "none");
+        if (isUsed(a, b))
+          results.push_back(gram.getGram(a, b));
+      }
+    }
+    for (unsigned b : keptCols) {
+      y.push_back(gram.getCols()[b]);
+      yAt.push_back(gram.getColPositions()[b]);
+    }
+    auto smaller = DecayGramOp::create(
+        builder, gram.getLoc(), ValueRange(results).getTypes(), x, y,
+        gram.getDecay(), xAt, yAt, builder.getStrArrayAttr(masks),
+        gram.getLeaf(), gram.getScheme());
+    for (auto [from, to] : llvm::zip_equal(results, smaller.getGrams()))
+      from.replaceAllUsesWith(to);
+    gram.erase();
+  }
+}
+
 FailureOr<StatesKernel> StatesKernel::add(ModuleOp module, func::FuncOp states,
                                           SignatureAttr signature,
                                           const OperandPolicy &policy,
@@ -36,6 +86,7 @@ FailureOr<StatesKernel> StatesKernel::add(ModuleOp module, func::FuncOp states,
   for (ArgAttr arg : signature.getAllArgs())
     if (arg.getKind() != ArgKind::Out && arg.getKind() != ArgKind::Sum)
       args.push_back(arg);
+  dropUnusedPairs(states);
   FailureOr<Program> program = Program::build(states, signature.withArgs(args));
   if (failed(program))
     return failure();

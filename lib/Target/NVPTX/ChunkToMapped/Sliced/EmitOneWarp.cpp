@@ -9,6 +9,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "../RowScan.h"
 #include "SlicedKernel.h"
 #include "delta/Dialect/Delta/Transforms/VectorBuilder.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -71,6 +72,9 @@ Value SlicedKernel::computeSquare(Value value) {
   if (auto prefix = dyn_cast<PrefixSumOp>(op))
     return emitRowScan(evalSquare(prefix.getInput()), false,
                        prefix.getExclusive(), prefix.getReverse());
+  if (auto scan = dyn_cast<LinearScanOp>(op))
+    return emitLinearScan(scan, evalSquare(scan.getInput()),
+                          evalSquare(scan.getFactors()));
   if (auto matmul = dyn_cast<MatmulOp>(op)) {
     Value sum =
         matmul.getAcc() ? evalSquare(matmul.getAcc()) : w->constant(0.0, type);
@@ -111,6 +115,13 @@ Value SlicedKernel::emitRowScan(Value x, bool product, bool exclusive,
       all = join(all, other);
   }
   return exclusive ? side : join(x, side);
+}
+
+Value SlicedKernel::emitLinearScan(LinearScanOp op, Value x, Value factors) {
+  return gpumap::emitLinearScan(w->b, op, x, factors,
+                                [&](int64_t bit, RankedTensorType like) {
+                                  return w->has(bit, Axis::Rows, like);
+                                });
 }
 
 Value SlicedKernel::emitDecayMask(DecayMaskOp op) {
@@ -224,6 +235,12 @@ Value SlicedKernel::computeVector(Value value, Axis axis, int64_t first) {
       return turn(evalVector(value, Axis::Rows, first));
     return emitRowScan(evalVector(op->getOperand(0), axis, first), product,
                        exclusive, reverse);
+  }
+  if (auto scan = dyn_cast<LinearScanOp>(op)) {
+    if (axis == Axis::Cols)
+      return turn(evalVector(value, Axis::Rows, first));
+    return emitLinearScan(scan, evalVector(scan.getInput(), axis, first),
+                          evalVector(scan.getFactors(), axis, first));
   }
   if (auto rows = dyn_cast<IdentityRowsOp>(op)) {
     Value inside = hasToken(axis);

@@ -266,6 +266,7 @@ private:
   Value evalSquare(Value value);
   Value computeSquare(Value value);
   Value emitDecayMask(DecayMaskOp op);
+  Value emitLinearScan(LinearScanOp op, Value x, Value factors);
   /// Running products or sums over 16 rows.
   Value emitRowScan(Value x, bool product, bool exclusive, bool reverse);
   Value evalVector(Value value, warp::Axis axis, int64_t first = 0);

@@ -399,6 +399,9 @@ int SlicedKernel::computeLevelInSlice(Value value, bool asState, Side side) {
       level = std::max(level, of(operand));
     return std::max(level, of(adjoint.getDecay()));
   }
+  if (isa<LinearScanOp>(op))
+    return (void)fail("a decay that is no exponential is differentiated"),
+           getFirst();
   return (void)fail("'" + op->getName().getStringRef() +
                     "' has no counterpart in slices"),
          getFirst();
@@ -437,7 +440,8 @@ int SlicedKernel::levelOfVector(Value value, bool inOne) {
   if (isa<arith::ConstantOp>(op))
     return getFirst();
   bool ofTokens = isa<TotalProductOp>(op) && getRank(op->getOperand(0)) == 1;
-  if (isa<BroadcastOp, IdentityRowsOp, PrefixProductOp, PrefixSumOp>(op) ||
+  if (isa<BroadcastOp, IdentityRowsOp, PrefixProductOp, PrefixSumOp,
+          LinearScanOp>(op) ||
       ofTokens || isPointwise(op)) {
     int level = getFirst();
     for (Value operand : op->getOperands())
@@ -485,7 +489,8 @@ int SlicedKernel::computeLevelInOne(Value value) {
     return matmul.getAcc() ? std::max(level, levelInOne(matmul.getAcc()))
                            : level;
   }
-  if (isa<CausalMaskOp, PrefixSumOp, PrefixProductOp, IdentityRowsOp>(op) ||
+  if (isa<CausalMaskOp, PrefixSumOp, PrefixProductOp, IdentityRowsOp,
+          LinearScanOp>(op) ||
       isPointwise(op)) {
     int level = getFirst();
     for (Value operand : op->getOperands())

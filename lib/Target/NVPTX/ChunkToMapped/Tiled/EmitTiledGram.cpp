@@ -1,6 +1,7 @@
 //===- EmitTiledGram.cpp - Decay-Grams and their cotangents by tiles ------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The dyadic factorisation (chunk_math 3.2, 4.1): a pair of tokens belongs to
@@ -10,6 +11,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "../RowScan.h"
 #include "TiledKernel.h"
 
 using namespace mlir;
@@ -42,8 +44,8 @@ Value TiledKernel::getLevelMask(int level, bool turned) {
     std::swap(row, col);
   auto type = cast<RankedTensorType>(row.getType());
   Value different = arith::XOrIOp::create(*builder, row, col);
-  Value high = arith::ShRUIOp::create(*builder, different,
-                                      integers(level, type));
+  Value high =
+      arith::ShRUIOp::create(*builder, different, integers(level, type));
   Value here = compare(arith::CmpIPredicate::eq, high, integers(1, type));
   Value below = compare(arith::CmpIPredicate::slt, col, row);
   return arith::AndIOp::create(*builder, here, below);
@@ -90,8 +92,8 @@ void TiledKernel::emitGram(DecayGramOp op) {
         }
         Value result = constant(0.0, fragment());
         for (int level = 0; level < 4; ++level)
-          result = select(getLevelMask(level, false), loop.getResult(level),
-                          result);
+          result =
+              select(getLevelMask(level, false), loop.getResult(level), result);
         if (diagonal) {
           Value sum = warp::SumOp::create(*builder, along(Axis::Rows),
                                           loop.getResult(4));
@@ -183,30 +185,49 @@ void TiledKernel::emitGramAdjoint(DecayGramAdjointOp op) {
       addProducts(/*toRows=*/true, turn(scaledY));
       addProducts(/*toRows=*/false, turn(scaledX));
       // A row's pairs span the tokens before it in its half, a column's those
-      // behind it.
+      // behind it. The cotangent of a decay that is no exponential has the
+      // products without the token's own factor: those on both sides of it.
+      const bool log = op.getLog();
       Value spanning[2], own;
       for (unsigned a = 0; a < rows; ++a) {
         if (!gx[a])
           continue;
         dx[a] = addf(dx[a], mulf(gx[a], factorX[a]));
-        Value term = mulf(scaledX[a], gx[a]);
+        bool after = op.getRowPosition(a) == Position::After;
+        Value term = log     ? mulf(scaledX[a], gx[a])
+                     : after ? mulf(mulf(x[a], w), gx[a])
+                             : mulf(x[a], gx[a]);
         spanning[1] = addf(spanning[1], term);
-        if (op.getRowPosition(a) == Position::After)
-          own = addf(own, term);
+        if (after)
+          own = addf(own, log ? term
+                              : mulf(mulf(x[a], gx[a]), levels.before[level]));
       }
       for (unsigned b = 0; b < cols; ++b) {
         if (!gy[b])
           continue;
         dy[b] = addf(dy[b], mulf(gy[b], factorY[b]));
-        Value term = mulf(scaledY[b], gy[b]);
+        bool before = op.getColPosition(b) == Position::Before;
+        Value term = log      ? mulf(scaledY[b], gy[b])
+                     : before ? mulf(mulf(y[b], w), gy[b])
+                              : mulf(y[b], gy[b]);
         spanning[0] = addf(spanning[0], term);
-        if (op.getColPosition(b) == Position::Before)
-          own = addf(own, term);
+        if (before)
+          own = addf(own, log ? term
+                              : mulf(mulf(y[b], gy[b]), levels.behind[level]));
       }
       dw = addf(dw, own);
-      for (bool behind : {false, true})
-        if (spanning[behind] && level > 0)
-          dw = addf(dw, sumInBlock(spanning[behind], level, behind));
+      for (bool behind : {false, true}) {
+        if (!spanning[behind] || level == 0)
+          continue;
+        Value sum =
+            log ? sumInBlock(spanning[behind], level, behind)
+                : mulf(scanInBlock(*builder, spanning[behind], w, level, behind,
+                                   [&](int64_t bit, RankedTensorType like) {
+                                     return rowHas(bit, like);
+                                   }),
+                       behind ? levels.before[level] : levels.behind[level]);
+        dw = addf(dw, sum);
+      }
     }
 
     for (unsigned a = 0; a < rows; ++a)
@@ -216,14 +237,15 @@ void TiledKernel::emitGramAdjoint(DecayGramAdjointOp op) {
         Value h = select(
             compare(arith::CmpIPredicate::eq, rowNumbers(), colNumbers()),
             evalMatrix(op.getCotangent(a, b), {index(0), index(0)}), zero);
-        Value diagonal = expand(
-            warp::SumOp::create(*builder, along(Axis::Rows), h));
+        Value diagonal =
+            expand(warp::SumOp::create(*builder, along(Axis::Rows), h));
         bool own = rowFactor[a] && colFactor[b];
         Value factor = own ? mulf(diagonal, w) : diagonal;
         dx[a] = addf(dx[a], mulf(factor, y[b]));
         dy[b] = addf(dy[b], mulf(factor, x[a]));
         if (own)
-          dw = addf(dw, mulf(factor, mulf(x[a], y[b])));
+          dw =
+              addf(dw, mulf(op.getLog() ? factor : diagonal, mulf(x[a], y[b])));
       }
     for (unsigned a = 0; a < rows; ++a)
       storeTile(dx[a], op.getRowGradient(a), at);

@@ -11,6 +11,7 @@
 
 #include "../ColumnBlocks.h"
 #include "../Program.h"
+#include "../RowScan.h"
 #include "TiledKernel.h"
 #include "delta/Dialect/Delta/Transforms/VectorBuilder.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -232,6 +233,9 @@ Value TiledKernel::computeStored(Value value, TileAt at) {
   if (auto prefix = dyn_cast<PrefixSumOp>(op))
     return emitScan(evalMatrix(prefix.getInput(), at), /*product=*/false,
                     prefix.getExclusive(), prefix.getReverse());
+  if (auto scan = dyn_cast<LinearScanOp>(op))
+    return emitLinearScan(scan, evalMatrix(scan.getInput(), at),
+                          evalMatrix(scan.getFactors(), at));
   if (auto mask = dyn_cast<DecayMaskOp>(op))
     return emitDecayMask(mask);
   if (auto matmul = dyn_cast<MatmulOp>(op))
@@ -320,6 +324,12 @@ Value TiledKernel::emitScan(Value x, bool product, bool exclusive,
   return exclusive ? side : join(x, side);
 }
 
+Value TiledKernel::emitLinearScan(LinearScanOp op, Value x, Value factors) {
+  return gpumap::emitLinearScan(
+      *builder, op, x, factors,
+      [&](int64_t bit, RankedTensorType like) { return rowHas(bit, like); });
+}
+
 Value TiledKernel::emitDecayMask(DecayMaskOp op) {
   Value w = evalVector(op.getW(), Axis::Rows, index(0));
   Levels levels = getLevels(w);
@@ -379,7 +389,7 @@ Value TiledKernel::computeVector(Value value, Axis axis, Value first) {
     return constant(*number, type);
   if (auto broadcast = dyn_cast<BroadcastOp>(op))
     return splat(evalScalar(broadcast.getInput()), type);
-  if (isa<PrefixProductOp, PrefixSumOp>(op) && axis == Axis::Cols)
+  if (isa<PrefixProductOp, PrefixSumOp, LinearScanOp>(op) && axis == Axis::Cols)
     return warp::ConvertOp::create(*builder, type,
                                    evalVector(value, Axis::Rows, first));
   if (auto prefix = dyn_cast<PrefixProductOp>(op))
@@ -388,6 +398,9 @@ Value TiledKernel::computeVector(Value value, Axis axis, Value first) {
   if (auto prefix = dyn_cast<PrefixSumOp>(op))
     return emitScan(evalVector(prefix.getInput(), axis, first), false,
                     prefix.getExclusive(), prefix.getReverse());
+  if (auto scan = dyn_cast<LinearScanOp>(op))
+    return emitLinearScan(scan, evalVector(scan.getInput(), axis, first),
+                          evalVector(scan.getFactors(), axis, first));
   if (auto rows = dyn_cast<IdentityRowsOp>(op)) {
     Value limit =
         arith::IndexCastOp::create(*builder, builder->getI32Type(), tokens);

@@ -98,6 +98,7 @@ private:
   /// Inclusive or exclusive running products or sums over the 16 rows, of a
   /// fragment or a vector along rows.
   Value emitScan(Value x, bool product, bool exclusive, bool reverse);
+  Value emitLinearScan(LinearScanOp op, Value x, Value factors);
   Value emitDecayMask(DecayMaskOp op);
 
   //===--------------------------------------------------------------------===//

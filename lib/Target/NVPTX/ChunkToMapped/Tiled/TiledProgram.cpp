@@ -110,13 +110,8 @@ LogicalResult TiledKernel::checkProgram() {
         isPointwise(&op) ||
         isa<arith::ConstantOp, BroadcastOp, IdentityRowsOp, CausalMaskOp,
             SetDiagonalOp, DiagonalOp, DecayMaskOp, PrefixProductOp,
-            PrefixSumOp, TotalProductOp, SumOp, TokenSumOp, DecayGramOp,
-            DecayGramAdjointOp, TriSolveOp, MatmulOp>(op);
-    auto gram = dyn_cast<DecayGramAdjointOp>(op);
-    if (isa<LinearScanOp>(op) || (gram && !gram.getLog()))
-      return op.emitError("a GPU kernel differentiates decays that are "
-                          "exponentials, such as exp(g) or sigmoid(x); this "
-                          "one is not, and runs with --target=cpu");
+            PrefixSumOp, LinearScanOp, TotalProductOp, SumOp, TokenSumOp,
+            DecayGramOp, DecayGramAdjointOp, TriSolveOp, MatmulOp>(op);
     if (!known)
       return op.emitError()
              << "'" << op.getName() << "' has no counterpart on the GPU";
@@ -156,7 +151,7 @@ void TiledKernel::findStored() {
       // Costs more to compute again than to read back.
       bool shared = choice.keepsShared && getRank(result) == 2 &&
                     !result.hasOneUse() &&
-                    (isa<PrefixProductOp, PrefixSumOp>(op) ||
+                    (isa<PrefixProductOp, PrefixSumOp, LinearScanOp>(op) ||
                      isa<math::MathDialect>(op.getDialect()) ||
                      isa<SigmoidOp, SoftplusOp, arith::DivFOp>(op));
       if (produces || shared || isOperand(result))
