@@ -11,6 +11,7 @@
 #include "PartialSums.h"
 #include "Sliced/SlicedKernel.h"
 #include "StatesKernel.h"
+#include "delta/Dialect/Delta/Transforms/Adjoint.h"
 #include "Tiled/TiledKernel.h"
 #include "delta/Target/NVPTX/SharedMemory/Passes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -26,6 +27,10 @@ using namespace mlir::delta::gpumap;
 bool gpumap::isBackward(ModuleOp module) {
   return getStage(module) == Stage::Chunk &&
          getSignature(module).getOption("fn") == "backward";
+}
+
+static func::FuncOp getProgram(ModuleOp module) {
+  return *module.getOps<func::FuncOp>().begin();
 }
 
 namespace {
@@ -44,7 +49,14 @@ struct Start {
         getPrecision(module, options);
     if (failed(target) || failed(precision))
       return failure();
-    return Start{withSavedStates(getSignature(module), precision->second),
+    SignatureAttr signature = getSignature(module);
+    int64_t every = signature.getIntOption("save_every").value_or(1);
+    if (every > 1 && !getStatesProgram(module))
+      return module.emitError()
+             << "expects the program that computes states again, '"
+             << getProgram(module).getSymName() << kStatesSuffix
+             << "', as states are saved every " << every << " chunks";
+    return Start{withSavedStates(signature, precision->second),
                  *target, precision->first, precision->second,
                  *module.getOps<func::FuncOp>().begin()};
   }
@@ -233,10 +245,6 @@ private:
 };
 
 } // namespace
-
-static func::FuncOp getProgram(ModuleOp module) {
-  return *module.getOps<func::FuncOp>().begin();
-}
 
 /// Numbers of blocks that divide the columns, of 16 columns at least.
 LogicalResult BackwardMapper::findCounts() {

@@ -90,8 +90,11 @@ FailureOr<StatesKernel> StatesKernel::add(ModuleOp module, func::FuncOp states,
   FailureOr<Program> program = Program::build(states, signature.withArgs(args));
   if (failed(program))
     return failure();
+  // Its parts are many: one kernel makes them all at once.
+  GpuMapOptions options;
+  options.kernels = 1;
   FailureOr<GpuMapping> mapping =
-      chooseMapping(*program, policy, target, GpuMapOptions());
+      chooseMapping(*program, policy, target, options);
   if (failed(mapping))
     return failure();
 
