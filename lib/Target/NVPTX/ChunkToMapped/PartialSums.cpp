@@ -12,6 +12,8 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 
+#include <numeric>
+
 using namespace mlir;
 using namespace mlir::delta;
 using namespace mlir::delta::gpumap;
@@ -32,50 +34,80 @@ PartialSums::PartialSums(SignatureAttr signature, int64_t blocks)
       part.result = number;
       part.ofTokens = kind == ArgKind::Out;
       for (StringAttr axis : arg.getAxes())
-        part.elements *= *signature.getDim(axis);
+        part.width *= *signature.getDim(axis);
       if (arg.getFamily())
-        part.elements *= *signature.getDim(arg.getFamily());
+        part.family = *signature.getDim(arg.getFamily());
+      // Stores are as wide as the channels allow.
+      Record &record = records[part.ofTokens];
+      part.slot = llvm::alignTo(record.size, std::gcd(part.width, int64_t(16)));
+      record.size = part.slot + part.family * part.width;
       parts.push_back(part);
     }
+  int64_t alignment = 1;
+  for (const Part &part : parts)
+    if (part.ofTokens)
+      alignment = std::max(alignment, std::gcd(part.width, int64_t(16)));
+  records[1].size = llvm::alignTo(records[1].size, alignment);
 }
 
 void PartialSums::addWorkspace(ModuleOp module) {
-  for (Part &part : parts) {
+  for (bool ofTokens : {true, false}) {
+    Record &record = records[ofTokens];
+    if (!record.size)
+      continue;
     GpuWorkspacePart space;
-    space.tokens = part.ofTokens ? kTokens : 0;
-    space.bytes = llvm::alignTo(
-        4 * blocks * part.elements * (part.ofTokens ? kTokens : 1), 16);
-    part.number = addGpuWorkspacePart(module, space);
+    space.tokens = ofTokens ? kTokens : 0;
+    space.bytes =
+        llvm::alignTo(4 * blocks * record.size * (ofTokens ? kTokens : 1), 16);
+    record.number = addGpuWorkspacePart(module, space);
   }
 }
 
-Value PartialSums::getSize(ImplicitLocOpBuilder &b, const GpuKernel &kernel,
-                           const Part &part) {
-  Value size = arith::ConstantIndexOp::create(b, part.elements);
-  size = arith::MulIOp::create(b, size, kernel.B);
-  size = arith::MulIOp::create(b, size, kernel.H);
-  return part.ofTokens ? Value(arith::MulIOp::create(b, size, kernel.T)) : size;
+Value PartialSums::countRows(ImplicitLocOpBuilder &b, const GpuKernel &kernel,
+                             const Part &part) {
+  Value rows = arith::MulIOp::create(b, kernel.B, kernel.H);
+  return part.ofTokens ? Value(arith::MulIOp::create(b, rows, kernel.T)) : rows;
 }
 
 Value PartialSums::getView(ImplicitLocOpBuilder &b, const GpuKernel &kernel,
-                           const Part &part, Value size) const {
-  Value all =
-      arith::MulIOp::create(b, size, arith::ConstantIndexOp::create(b, blocks));
+                           const Part &part, Value block) const {
+  auto index = [&](int64_t value) -> Value {
+    return arith::ConstantIndexOp::create(b, value);
+  };
+  const Record &record = getRecord(part);
+  Value size =
+      arith::MulIOp::create(b, countRows(b, kernel, part), index(record.size));
+  Value first = kernel.getWorkspaceOffset(b, record.number);
+  if (block)
+    first = arith::AddIOp::create(
+        b, first,
+        arith::MulIOp::create(b, arith::MulIOp::create(b, block, size),
+                              index(4)));
+  else
+    size = arith::MulIOp::create(b, size, index(blocks));
   return memref::ViewOp::create(
       b, MemRefType::get({ShapedType::kDynamic}, b.getF32Type()),
-      kernel.workspace, kernel.getWorkspaceOffset(b, part.number), all);
+      kernel.workspace, first, size);
 }
 
-std::pair<Value, Value> PartialSums::getArray(ImplicitLocOpBuilder &b,
-                                              const GpuKernel &kernel,
-                                              ArgAttr arg, Value block) const {
+std::optional<PartialPlace> PartialSums::getPlace(ImplicitLocOpBuilder &b,
+                                                  const GpuKernel &kernel,
+                                                  ArgAttr arg, int64_t micro,
+                                                  Value block,
+                                                  Value row) const {
   for (const Part &part : parts)
     if (part.arg == arg) {
-      Value size = getSize(b, kernel, part);
-      return {getView(b, kernel, part, size),
-              arith::MulIOp::create(b, block, size)};
+      auto index = [&](int64_t value) -> Value {
+        return arith::ConstantIndexOp::create(b, value);
+      };
+      int64_t size = getRecord(part).size;
+      Value offset =
+          arith::AddIOp::create(b, arith::MulIOp::create(b, row, index(size)),
+                                index(part.slot + micro * part.width));
+      return PartialPlace{getView(b, kernel, part, block), offset,
+                          arith::MulIOp::create(b, kernel.H, index(size))};
     }
-  return {};
+  return std::nullopt;
 }
 
 GpuKernelFacts PartialSums::getFacts(StringRef name) {
@@ -104,22 +136,45 @@ void PartialSums::emitAdding(GpuKernel kernel,
   Value heads = arith::MulIOp::create(b, kernel.B, kernel.H);
   Value step =
       arith::MulIOp::create(b, heads, index(facts.vBlocks * facts.threads));
+  auto remainder = [&](Value &value, Value divisor) -> Value {
+    Value rest = arith::RemUIOp::create(b, value, divisor);
+    value = arith::DivUIOp::create(b, value, divisor);
+    return rest;
+  };
   for (const Part &part : parts) {
-    Value size = getSize(b, kernel, part);
-    Value view = getView(b, kernel, part, size);
-    auto loop = scf::ForOp::create(b, first, size, step);
+    const int64_t size = getRecord(part).size;
+    Value rows = countRows(b, kernel, part);
+    Value all = getView(b, kernel, part, /*block=*/Value());
+    Value count =
+        arith::MulIOp::create(b, rows, index(part.family * part.width));
+    auto loop = scf::ForOp::create(b, first, count, step);
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(loop.getBody());
-    Value at = loop.getInductionVar(), sum;
+    // [B, T, n, H, width] here, [B, T, H, n, width] there.
+    Value row = loop.getInductionVar();
+    Value at = remainder(row, index(part.width));
+    if (part.family > 1) {
+      Value head = remainder(row, kernel.H);
+      at = arith::AddIOp::create(
+          b, at,
+          arith::MulIOp::create(b, remainder(row, index(part.family)),
+                                index(part.width)));
+      row = arith::AddIOp::create(b, arith::MulIOp::create(b, row, kernel.H),
+                                  head);
+    }
+    at = arith::AddIOp::create(b, at, index(part.slot));
+    at = arith::AddIOp::create(b, at,
+                               arith::MulIOp::create(b, row, index(size)));
+    Value blockSize = arith::MulIOp::create(b, rows, index(size)), sum;
     for (int64_t block = 0; block < blocks; ++block) {
       Value from = arith::AddIOp::create(
-          b, at, arith::MulIOp::create(b, size, index(block)));
-      Value addend = memref::LoadOp::create(b, view, from);
+          b, at, arith::MulIOp::create(b, blockSize, index(block)));
+      Value addend = memref::LoadOp::create(b, all, from);
       sum = sum ? Value(arith::AddFOp::create(b, sum, addend)) : addend;
     }
     Value target = (part.ofTokens ? kernel.outs : kernel.sums)[part.result];
     if (!part.arg.getType().isF32())
       sum = arith::TruncFOp::create(b, part.arg.getType(), sum);
-    memref::StoreOp::create(b, sum, target, at);
+    memref::StoreOp::create(b, sum, target, loop.getInductionVar());
   }
 }

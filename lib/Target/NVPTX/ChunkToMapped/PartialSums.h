@@ -5,9 +5,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // CTAs that share a head's columns leave their parts of gradients that are sums
-// over all columns in the workspace, in f32, block by block, each laid out as
-// the array it belongs to. A second kernel adds them in order and rounds once:
-// no atomics, the same bits in every run.
+// over all columns in the workspace, in f32, block by block, what belongs to a
+// token side by side. A second kernel adds them in order and rounds once: no
+// atomics, the same bits in every run.
 //
 //===----------------------------------------------------------------------===//
 #ifndef DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_PARTIALSUMS_H
@@ -16,7 +16,15 @@
 #include "delta/Target/NVPTX/Kernel.h"
 #include "mlir/IR/ImplicitLocOpBuilder.h"
 
+#include <optional>
+
 namespace mlir::delta::gpumap {
+
+/// Where a block's part of a result lies: f32, its first element, and from a
+/// token to the next.
+struct PartialPlace {
+  Value array, offset, stride;
+};
 
 class PartialSums {
 public:
@@ -26,11 +34,12 @@ public:
   bool empty() const { return parts.empty(); }
   /// Adds its parts to the workspace of a module in which a kernel was made.
   void addWorkspace(ModuleOp module);
-  /// The array for an out or sum of `block`, f32, and its first element; null
-  /// for one that is written as it is.
-  std::pair<Value, Value> getArray(ImplicitLocOpBuilder &b,
-                                   const GpuKernel &kernel, ArgAttr arg,
-                                   Value block) const;
+  /// That of an out or sum of `block`, for a micro-step and `row`: (b * T + t)
+  /// * H + h, or b * H + h for a sum. None for one that is written as it is.
+  std::optional<PartialPlace> getPlace(ImplicitLocOpBuilder &b,
+                                       const GpuKernel &kernel, ArgAttr arg,
+                                       int64_t micro, Value block,
+                                       Value row) const;
   /// Fills the kernel that adds: see getFacts.
   void emitAdding(GpuKernel kernel, const GpuKernelFacts &facts) const;
   /// How that kernel is launched, `name` being that of the kernel before it.
@@ -39,18 +48,29 @@ public:
 private:
   struct Part {
     ArgAttr arg;
-    unsigned result = 0;  // among the outs, or among the sums
-    int64_t elements = 1; // for each token and head, or for each head
+    unsigned result = 0; // among the outs, or among the sums
+    int64_t width = 1, family = 1;
     bool ofTokens = false;
+    int64_t slot = 0; // in the record
+  };
+  /// What a block leaves for each token and head, or for each head: results
+  /// side by side, so that one address leads to all of them.
+  struct Record {
+    int64_t size = 0;
     unsigned number = 0; // in the workspace
   };
-  /// Elements of the part's array.
-  static Value getSize(ImplicitLocOpBuilder &b, const GpuKernel &kernel,
-                       const Part &part);
+  const Record &getRecord(const Part &part) const {
+    return records[part.ofTokens];
+  }
+  /// Rows that the result's array has.
+  static Value countRows(ImplicitLocOpBuilder &b, const GpuKernel &kernel,
+                         const Part &part);
+  /// The array of a block, or (without one) of all.
   Value getView(ImplicitLocOpBuilder &b, const GpuKernel &kernel,
-                const Part &part, Value size) const;
+                const Part &part, Value block) const;
 
   SmallVector<Part> parts;
+  Record records[2];
   int64_t blocks;
 };
 

@@ -379,10 +379,10 @@ void SlicedKernel::emitSumStores() {
     Value array = sumArrays[number], target = kernel.sums[number];
     inOneWarp(0, [&, arg = arg, type = arg.getType()]() mutable {
       Value base = w->mul(sequence, size);
-      if (auto [parts, start] = partials->getArray(w->b, kernel, arg, block);
-          parts) {
-        target = parts;
-        base = w->add(base, start);
+      if (std::optional<PartialPlace> place =
+              partials->getPlace(w->b, kernel, arg, 0, block, sequence)) {
+        target = place->array;
+        base = place->offset;
         type = w->b.getF32Type();
       } else if (block) {
         base = w->add(base, getFirstCol());

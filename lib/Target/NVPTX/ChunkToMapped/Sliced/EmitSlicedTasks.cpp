@@ -106,11 +106,16 @@ void SlicedKernel::emitOut(const Task &task) {
       getTokenOffset(task.arg, task.micro, w->mul(chunk, kTokens));
   Value target = kernel.outs[task.number];
   Type element = task.arg.getType();
-  if (auto [array, first] = partials->getArray(w->b, kernel, task.arg, block);
-      array) {
-    target = array;
-    offset = w->add(offset, first);
-    element = w->b.getF32Type();
+  if (!partials->empty()) {
+    Value token = w->add(w->mul(batch, kernel.T), w->mul(chunk, kTokens));
+    Value row = w->add(w->mul(token, kernel.H), head);
+    if (std::optional<PartialPlace> place = partials->getPlace(
+            w->b, kernel, task.arg, task.micro, block, row)) {
+      target = place->array;
+      offset = place->offset;
+      stride = place->stride;
+      element = w->b.getF32Type();
+    }
   }
   if (getRank(task.value) == 1) {
     warp::GlobalStoreOp::create(

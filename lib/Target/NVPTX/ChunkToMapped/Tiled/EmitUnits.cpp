@@ -231,11 +231,16 @@ void TiledKernel::emitOut(unsigned number, ArgAttr arg, int64_t micro,
   auto [offset, stride] = getTokenOffset(arg, micro, mul(chunk, kTokens));
   Value target = kernel.outs[number];
   Type element = arg.getType();
-  if (auto [array, first] = partials->getArray(*builder, kernel, arg, block);
-      array) {
-    target = array;
-    offset = add(offset, first);
-    element = builder->getF32Type();
+  if (!partials->empty()) {
+    Value token = add(mul(batch, kernel.T), mul(chunk, kTokens));
+    Value row = add(mul(token, kernel.H), head);
+    if (std::optional<PartialPlace> place =
+            partials->getPlace(*builder, kernel, arg, micro, block, row)) {
+      target = place->array;
+      offset = place->offset;
+      stride = place->stride;
+      element = builder->getF32Type();
+    }
   }
   if (getRank(value) == 1)
     return inOneWarp([&, offset = offset, stride = stride] {
@@ -440,11 +445,10 @@ void TiledKernel::emitSumStores() {
     Value array = sumArrays[number], target = kernel.sums[number];
     inOneWarp([&, arg = arg, type = arg.getType()]() mutable {
       Value base = mul(sequence, size);
-      if (auto [parts, start] =
-              partials->getArray(*builder, kernel, arg, block);
-          parts) {
-        target = parts;
-        base = add(base, start);
+      if (std::optional<PartialPlace> place =
+              partials->getPlace(*builder, kernel, arg, 0, block, sequence)) {
+        target = place->array;
+        base = place->offset;
         type = builder->getF32Type();
       } else if (block) {
         base = add(base, getFirstCol());
