@@ -10,12 +10,14 @@ and a GPU, neither delta nor LLVM. A training step is two launches: the forward
 that saves the state of every chunk, and the backward. Errors are relative to
 autograd through the token loop in float64, on a small problem. `--variant
 TAG=MAPPING` (with --build) compiles the backward once more, with that
-`--mapping`. `--peers` times fla's operators too, where it is installed: forward,
+`--mapping`. `--save-every N` (with --build) saves fewer states. `--sizes
+B=1,T=8192,H=8` (both times) takes other sizes. `--peers` times fla's operators too, where it is installed: forward,
 and forward and backward by autograd, without graphs.
 """
 
 import argparse
 import ctypes
+import dataclasses
 import pathlib
 import shutil
 import subprocess
@@ -26,6 +28,13 @@ sys.path.insert(0, str(HERE))
 from gpubench.problems import TARGETS, INPUTS  # noqa: E402
 
 
+def problems(options):
+    """Those asked for, in the sizes asked for."""
+    sizes = {name: int(size) for name, size in
+             (text.split("=") for text in options.sizes.split(",") if text)}
+    return [dataclasses.replace(problem, **sizes) for problem in TARGETS]
+
+
 def build(options):
     options.output.mkdir(parents=True, exist_ok=True)
     shutil.copytree(HERE / "gpubench", options.output / "gpubench",
@@ -33,13 +42,15 @@ def build(options):
     shutil.copy(__file__, options.output / "gradients.py")
     failed = 0
     variants = dict(text.split("=", 1) for text in options.variant)
-    for problem in TARGETS:
+    every = f"--save-every={options.save_every}"
+    for problem in problems(options):
         if (options.recurrences and
                 problem.recurrence not in options.recurrences.split(",")):
             continue
-        works = [("forward", "forward", ["--save-every=1"]),
-                 ("backward", "backward", [])]
-        works += [("backward", f"backward@{tag}", [f"--mapping={mapping}"])
+        works = [("forward", "forward", [every]),
+                 ("backward", "backward", [every])]
+        works += [("backward", f"backward@{tag}",
+                   [every, f"--mapping={mapping}"])
                   for tag, mapping in variants.items()]
         for fn, name, more in works:
             path = options.output / f"{problem.recurrence}-{name}.delta"
@@ -108,10 +119,11 @@ class Step:
         arrays = dict(inputs)
         for kernel in self.kernels.values():
             dims = kernel.manifest["dims"]
+            every = 16 * int(kernel.facts["options"]["save_every"])
             for a in kernel.manifest["args"]:
                 sizes = [dims[axis] for axis in a.get("axes", [])]
                 lead = {"in": [B, T, H], "out": [B, T, H], "sum": [B, H],
-                        "checkpoint": [B, H, -(-T // 16)]}.get(a["kind"])
+                        "checkpoint": [B, H, -(-T // every)]}.get(a["kind"])
                 if lead is None or a["name"] in arrays:
                     continue
                 make = (torch.randn if a["kind"] == "in" else
@@ -123,7 +135,6 @@ class Step:
 
 def errors(step, gates):
     """Relative errors of the gradients on a small problem."""
-    import dataclasses
     import torch
     from gpubench.problems import make_inputs
     from gpubench.reference import token_loop
@@ -236,7 +247,7 @@ def measure(options):
           "medians of CUDA graph replays\n")
     print("| problem | forward ms | backward ms | together ms | bytes, GB | "
           "floor ms | worst error |\n| --- | --: | --: | --: | --: | --: | --- |")
-    chosen = [problem for problem in TARGETS
+    chosen = [problem for problem in problems(options)
               if (HERE / f"{problem.recurrence}-backward.delta").exists()]
     for problem in chosen:
         for path in sorted(HERE.glob(f"{problem.recurrence}-backward*.delta")):
@@ -272,6 +283,11 @@ def main():
                         help="comma list (with --build; default: all)")
     parser.add_argument("--variant", action="append", default=[],
                         help="TAG=MAPPING (with --build)")
+    parser.add_argument("--save-every", default="1",
+                        help="chunks from a saved state to the next "
+                             "(with --build)")
+    parser.add_argument("--sizes", default="",
+                        help="other sizes than the problems': B=1,T=8192,H=8")
     parser.add_argument("--peers", action="store_true",
                         help="time fla's operators too")
     parser.add_argument("--only", default="",

@@ -93,8 +93,8 @@ def test_decay_gradients_element_by_element(tool, tmp_path, name, decay):
         assert percentile(kernel[key] - wanted[key], own) <= limit, key
 
 
-# Seeds with decays that are exponentials.
-@pytest.mark.parametrize("seed", [1, 2, 4, 5, 13, 14, 16, 19, 22])
+# Seeds with decays that are exponentials, and others.
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5, 6, 7, 9, 13, 14, 16, 19, 22])
 def test_random_specs(tool, tmp_path, seed):
     """In f32: operands are split for three bf16 products."""
     spec = generate(seed)
@@ -107,3 +107,20 @@ def test_random_specs(tool, tmp_path, seed):
     run_npz(tool, tmp_path, file, arrays, "--grad", "--device=sim",
             f"--target={['sm_80', 'sm_90a'][seed % 2]}", "--dtype=f32",
             "--check", "--tolerance=1e-3")
+
+
+@pytest.mark.parametrize("seed", [1, 4, 5, 9, 12, 14, 20, 28])
+def test_random_specs_in_blocks_of_columns(tool, tmp_path, seed):
+    """Where CTAs can share a head, they do so right."""
+    spec = generate(seed)
+    sizes = [24] + [32] * len(spec.dims)
+    spec.dims = dict(zip(spec.dims, sizes if len(spec.dims) > 1 else [32]))
+    file = tmp_path / f"random_{seed}.delta"
+    file.write_text(spec.text())
+    T = [21, 16, 5, 33][seed % 4]
+    arrays = spec.draw(1, T, 2)
+    arrays = add_cotangents(arrays, spec.evaluate(arrays, 1, T, 2))
+    run_npz(tool, tmp_path, file, arrays, "--grad", "--device=sim",
+            f"--target={['sm_80', 'sm_90a'][seed % 2]}", "--dtype=f32",
+            "--mapping=vsplit=2", "--save-every=2", "--check",
+            "--tolerance=1e-3")
