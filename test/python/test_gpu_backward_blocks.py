@@ -136,3 +136,24 @@ def test_nothing(tool):
     for sizes in ("B=1,T=0,H=2", "B=0,T=5,H=2"):
         run(tool, "dplr", f"{sizes},K=32,V=32", "--dtype=bf16",
             "--target=sm_90a", "--mapping=vsplit=2", "--check")
+
+
+@pytest.mark.parametrize("more", ["", ",warps=2"], ids=["slices", "tiles"])
+def test_params(tool, tmp_path, more):
+    """Params with an index along the columns are written by their own CTA."""
+    spec = tmp_path / "params.delta"
+    spec.write_text("""recurrence params {
+  in q: K, k: K, v: V
+  in g: K in [-inf, 0]
+  param u: K
+  param p: V
+  param s: scalar
+  state S: K x V
+  S = diag(exp(g)) * S + (u .* k) * (p .* v)^T
+  out o = S^T * q + s * (p .* v)
+}
+""")
+    done = tool("delta-run", spec, "--random=B=2,T=37,H=2,K=24,V=40", "--grad",
+                "--device=sim", "--dtype=bf16", "--target=sm_90a", "--check",
+                f"--mapping=vsplit=2{more}")
+    assert {"d_u", "d_p", "d_s"} <= errors(done).keys()
