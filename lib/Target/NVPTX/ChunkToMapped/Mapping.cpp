@@ -143,8 +143,20 @@ struct Work {
   int64_t operands = 0; // of the largest decay-Gram
   int64_t steps = 1;    // of the largest system
   bool saves = false;   // states
+  int64_t beside = 0;   // registers of the state slice beside the state
 };
 } // namespace
+
+/// Registers of a lane that a warp's part of the state takes.
+static int64_t getStateRegisters(int64_t A, int64_t rows) {
+  return rows * A / 32;
+}
+
+/// What the state slice needs beside the state: an accumulator, both operands
+/// of an instruction and their addresses. Without them nothing can be computed.
+static int64_t getSliceRegisters(const OperandPolicy &policy) {
+  return policy.type.isF32() ? 28 : 24;
+}
 
 /// Registers: the state, and what the slices take beside it, addresses kept or
 /// (where the candidate is tight) computed anew. Read off the assembler's
@@ -153,7 +165,7 @@ static void estimateRegisters(const Work &work, int64_t A,
                               const ::delta::gpu::GpuTarget &target,
                               Candidate &candidate) {
   GpuMapping &mapping = candidate.mapping;
-  int64_t state = mapping.rowsPerWarp * A / 32;
+  int64_t state = getStateRegisters(A, mapping.rowsPerWarp);
   int64_t most = std::min<int64_t>(
       255, target.getRegisterBudget(mapping.getThreads(), 1) + 7);
   int64_t kept =
@@ -169,6 +181,8 @@ static void estimateRegisters(const Work &work, int64_t A,
                    : mapping.tight        ? renewed + state
                                           : kept + state;
   candidate.spilled = std::max<int64_t>(0, needed - most);
+  candidate.registerLimit = most;
+  candidate.holdsState = state + work.beside <= most;
   int64_t wanted = mapping.tight ? most : needed + 40;
   candidate.registers = std::min(wanted, most) / 8 * 8;
 }
@@ -181,9 +195,10 @@ static void estimateTime(const Work &work, int64_t A,
                          const ::delta::gpu::GpuTarget &target,
                          const GpuMapOptions &options, Candidate &candidate) {
   const GpuMapping &mapping = candidate.mapping;
-  if (mapping.sharedBytes <= target.getSharedPerCta())
-    candidate.ctas = target.getOccupancy(
-        mapping.getThreads(), candidate.registers, mapping.sharedBytes);
+  if (mapping.sharedBytes <= target.getSharedPerCta() && candidate.holdsState)
+    candidate.ctas = target.getOccupancy(mapping.getThreads(),
+                                         candidate.registers,
+                                         mapping.sharedBytes);
   const double window = mapping.window, warps = mapping.warps;
   double loop = work.slice * A / 16, free = loop + 250.0;
   // Of one warp.
@@ -286,15 +301,18 @@ static void estimateStateKernel(const Work &work, int64_t A, int64_t copied,
                                 const GpuMapOptions &options,
                                 Candidate &candidate) {
   GpuMapping &mapping = candidate.mapping;
-  int64_t state = mapping.rowsPerWarp * A / 32;
+  int64_t state = getStateRegisters(A, mapping.rowsPerWarp);
   int64_t most = std::min<int64_t>(
       255, target.getRegisterBudget(mapping.getThreads(), 1) + 7);
   int64_t needed = state + 90 + (work.saves ? 12 : 0);
   mapping.tight = needed > most;
   candidate.spilled = std::max<int64_t>(0, state + 60 - most);
+  candidate.registerLimit = most;
+  candidate.holdsState = state + work.beside <= most;
   candidate.registers = std::min(needed + 20, most) / 8 * 8;
-  candidate.ctas = target.getOccupancy(
-      mapping.getThreads(), candidate.registers, mapping.sharedBytes);
+  if (candidate.holdsState)
+    candidate.ctas = target.getOccupancy(
+        mapping.getThreads(), candidate.registers, mapping.sharedBytes);
   const double warps = mapping.warps, window = mapping.window;
   double chain = (work.state * A / 16 + 60.0) * mapping.rowsPerWarp / 16;
   double copies = 5.0 * static_cast<double>(copied) / 512.0; // instructions
@@ -366,8 +384,9 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
       work.operands = std::max<int64_t>(
           work.operands, gram.getRows().size() + gram.getCols().size());
   for (Operation *op : program.systems)
-    work.steps =
-        std::max<int64_t>(work.steps, cast<TriSolveOp>(op).getRhs().size());
+    work.steps = std::max<int64_t>(work.steps,
+                                   cast<TriSolveOp>(op).getRhs().size());
+  work.beside = getSliceRegisters(policy);
   work.saves = !program.signature.getArgs(ArgKind::Checkpoint).empty();
   SmallVector<Candidate> candidates;
   for (int64_t rows : {16, 32}) {
@@ -449,30 +468,61 @@ static const Candidate *findBest(ArrayRef<Candidate> candidates) {
   return best;
 }
 
+bool gpumap::hasMapping(const Program &program, const OperandPolicy &policy,
+                        const ::delta::gpu::GpuTarget &target,
+                        const GpuMapOptions &options) {
+  return findBest(enumerateMappings(program, policy, target, options));
+}
+
+bool gpumap::isPinned(const GpuMapOptions &options) {
+  return options.warps || options.rows || options.vsplit || options.ksplit ||
+         options.window || options.stages || options.kernels || options.free;
+}
+
 /// Says why none of `candidates` fits, and what does.
 static void explainFailure(const Program &program, const OperandPolicy &policy,
                            const ::delta::gpu::GpuTarget &target,
                            const GpuMapOptions &options,
                            ArrayRef<Candidate> candidates) {
-  const bool pinned = options.warps || options.rows || options.vsplit ||
-                      options.ksplit || options.window || options.stages ||
-                      options.kernels || options.free;
+  const bool pinned = isPinned(options);
   auto error = program.function.emitError()
                << "no mapping of a " << program.stateRows << " x "
                << program.stateCols << " state "
                << (pinned ? "with the pinned choices " : "") << "fits "
                << target.getName() << ": ";
-  if (!candidates.empty()) {
-    // Of two kernels the one that needs more.
-    auto getBytes = [](const Candidate &candidate) {
-      return std::max(candidate.mapping.sharedBytes, candidate.freeSharedBytes);
-    };
-    int64_t smallest = getBytes(candidates.front());
-    for (const Candidate &candidate : candidates)
-      smallest = std::min(smallest, getBytes(candidate));
-    error << "the smallest needs " << smallest
+  // Of two kernels the one that needs more.
+  auto getBytes = [](const Candidate &candidate) {
+    return std::max(candidate.mapping.sharedBytes, candidate.freeSharedBytes);
+  };
+  std::optional<int64_t> smallest;
+  const Candidate *roomiest = nullptr; // by registers for the state
+  auto getRoom = [](const Candidate &candidate) {
+    return candidate.registerLimit * 32 / candidate.mapping.rowsPerWarp;
+  };
+  for (const Candidate &candidate : candidates) {
+    if (!roomiest || getRoom(candidate) > getRoom(*roomiest))
+      roomiest = &candidate;
+    if (candidate.holdsState)
+      smallest = std::min(smallest.value_or(getBytes(candidate)),
+                          getBytes(candidate));
+  }
+  if (roomiest && !smallest) {
+    int64_t rows = roomiest->mapping.rowsPerWarp;
+    int64_t beside = getSliceRegisters(policy);
+    int64_t most = (roomiest->registerLimit - beside) * 32 / rows;
+    error << "with rows=" << rows << " a lane holds "
+          << getStateRegisters(getPaddedChannels(program.stateRows), rows)
+          << " registers of the state and takes " << beside
+          << " for operands and sums, and there are " << roomiest->registerLimit
+          << "; at most " << most / 16 * 16 << " rows of the state fit";
+  } else if (smallest) {
+    error << "the smallest needs " << *smallest
           << " bytes of shared memory a CTA, and there are "
           << target.getSharedPerCta();
+    // What is copied and prepared grows with the state's rows.
+    int64_t most = program.stateRows * target.getSharedPerCta() / *smallest;
+    if (!pinned && most >= 16)
+      error << "; about " << most / 16 * 16 << " rows of the state fit";
   } else if (options.kernels > 2) {
     error << "kernels is 1 or 2";
   } else if (options.free && options.kernels == 1) {
@@ -509,7 +559,7 @@ static void explainFailure(const Program &program, const OperandPolicy &policy,
       return;
     }
   }
-  error << "; use --fn=decode or smaller dims";
+  error << "; use --fn=decode, --target=cpu or smaller dims";
 }
 
 FailureOr<GpuMapping>

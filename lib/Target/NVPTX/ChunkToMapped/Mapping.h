@@ -80,6 +80,8 @@ struct GpuMapping {
 struct Candidate {
   GpuMapping mapping;
   int64_t registers = 0;       // a thread
+  int64_t registerLimit = 0;   // that a thread can have
+  bool holdsState = true;      // does that suffice for the state slice?
   int64_t spilled = 0;         // registers that are missing
   int64_t ctas = 0;            // on a multiprocessor; 0 does not fit
   double issue = 0.0;          // of instructions, all warps of a CTA together
@@ -109,6 +111,14 @@ int64_t countMmaFlops(const Program &program, const OperandPolicy &policy,
 /// product of both as they are? Otherwise it is summed in f32.
 bool isDiagonalOfProduct(const Program &program, const OperandPolicy &policy,
                          DecayGramOp op, unsigned row, unsigned col);
+
+/// Can a mapping be chosen?
+bool hasMapping(const Program &program, const OperandPolicy &policy,
+                const ::delta::gpu::GpuTarget &target,
+                const GpuMapOptions &options);
+
+/// Are there choices that the options pin?
+bool isPinned(const GpuMapOptions &options);
 
 /// Chooses the mapping; reports, with the bytes, a program that cannot fit.
 FailureOr<GpuMapping> chooseMapping(const Program &program,
