@@ -415,7 +415,9 @@ static Status launchOnGpu(delta_kernel &kernel,
   Status status;
   auto place = [&](const ArrayView *view, const std::string &name) {
     runtime::ArrayPointer pointer{view ? toAddress(view->data) : 0, name};
-    if (pointer.data && status.ok())
+    // What has no elements may be anywhere.
+    bool empty = view && runtime::numElementsOf(view->shape) == 0;
+    if (pointer.data && !empty && status.ok())
       status = device.checkPointer(pointer.data, name);
     return pointer;
   };
@@ -453,6 +455,10 @@ static Status launchOnGpu(delta_kernel &kernel,
                          " bytes, but got ",
                          launch.workspace ? launch.workspace_bytes : 0);
   arguments.workspace = toAddress(launch.workspace);
+  if (*needed > 0)
+    status = device.checkPointer(arguments.workspace, "workspace");
+  if (!status.ok())
+    return status;
   return runtime::launchGpuKernel(*kernel.gpuKernel, *kernel.kernel, arguments,
                                   launch.stream);
 }

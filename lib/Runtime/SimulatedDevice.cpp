@@ -94,6 +94,15 @@ public:
     return Status::error("the simulator found a fault");
   }
 
+  Status checkPointer(DevicePointer pointer, const std::string &name) override {
+    const sim::Memory::Allocation *allocation = memory.find(pointer);
+    if (allocation && pointer - allocation->base <= allocation->bytes)
+      return {};
+    return Status::error("array '", name,
+                         "' is not in the memory of the simulator that the "
+                         "kernel runs in");
+  }
+
   Expected<std::unique_ptr<DeviceKernel>>
   load(const BundleKernel &kernel) override {
     const KernelImage *ptx = kernel.find(KernelImage::Ptx);
