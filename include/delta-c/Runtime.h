@@ -163,6 +163,19 @@ delta_status delta_bundle_get_launch(const delta_bundle *bundle, size_t kernel,
 const char *delta_bundle_get_kernel_option(const delta_bundle *bundle,
                                            size_t index, const char *name);
 
+/* Gradients. A bundle that was made for the backward beside other functions
+ * has, for every target, two bundles in it: one with the forward that saves
+ * states, one with the backward that reads them. */
+size_t delta_bundle_num_gradients(const delta_bundle *bundle);
+/* The target of one of these pairs; NULL when there is none of that number. */
+const char *delta_bundle_get_gradient_target(const delta_bundle *bundle,
+                                             size_t index);
+/* Opens one of the two, "forward" or "backward"; it is closed as others are,
+ * and does not need the bundle that it was in. */
+delta_status delta_bundle_open_gradient(const delta_bundle *bundle,
+                                        size_t index, const char *fn,
+                                        delta_bundle **part, char **error);
+
 /*===--- Devices ----------------------------------------------------------===*/
 
 /* Opens "cpu", "cuda" or "sim". `index` is the number of a CUDA device,

@@ -151,6 +151,35 @@ delta_status delta_bundle_get_launch(const delta_bundle *bundle, size_t kernel,
   });
 }
 
+size_t delta_bundle_num_gradients(const delta_bundle *bundle) {
+  return bundle->loaded->bundle.gradients.size();
+}
+
+const char *delta_bundle_get_gradient_target(const delta_bundle *bundle,
+                                             size_t index) {
+  const auto &gradients = bundle->loaded->bundle.gradients;
+  return index < gradients.size() ? gradients[index].target.c_str() : nullptr;
+}
+
+delta_status delta_bundle_open_gradient(const delta_bundle *bundle,
+                                        size_t index, const char *fn,
+                                        delta_bundle **part, char **error) {
+  return guarded(error, [&] {
+    const auto &gradients = bundle->loaded->bundle.gradients;
+    if (index >= gradients.size())
+      return outOfRange("pair of gradients", index, gradients.size(), error);
+    std::string name = fn ? fn : "";
+    if (name != "forward" && name != "backward")
+      return fail(error, "gradients have no function '" + name +
+                             "'; expected forward or backward");
+    return takeBundle(runtime::readBundle(name == "forward"
+                                              ? gradients[index].forward
+                                              : gradients[index].backward,
+                                          "gradients"),
+                      part, error);
+  });
+}
+
 const char *delta_bundle_get_kernel_option(const delta_bundle *bundle,
                                            size_t index, const char *name) {
   const auto &kernels = bundle->loaded->bundle.kernels;

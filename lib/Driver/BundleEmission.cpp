@@ -178,16 +178,80 @@ makeBundleKernel(Compilation &compilation, bool withCubin, Reporter &reporter) {
   return kernel;
 }
 
-FailureOr<std::string> emitBundle(const CompilerOptions &options,
-                                  Reporter &reporter) {
-  if (options.fns.size() > 1 && is_contained(options.fns, Fn::Backward))
-    return reporter.error("--fn: the backward has other arguments than the "
-                          "other functions, so it has a bundle of its own; "
-                          "give --fn=backward alone, and --save-every=1 for "
-                          "the bundle of its forward");
+/// Compiles one function for one target, and adds it to the bundle.
+static LogicalResult addKernel(Compilation &compilation,
+                               runtime::Bundle &bundle, Reporter &reporter) {
+  if (failed(compilation.load()))
+    return failure();
+  FailureOr<runtime::BundleKernel> kernel =
+      makeBundleKernel(compilation, /*withCubin=*/true, reporter);
+  if (failed(kernel))
+    return failure();
+  FailureOr<runtime::Signature> signature =
+      finishSignature(compilation, reporter);
+  if (failed(signature))
+    return failure();
+  if (bundle.kernels.empty())
+    bundle.signature = std::move(*signature);
+  else if (describeInterface(bundle.signature) != describeInterface(*signature))
+    return reporter.error("the kernels of a bundle must have the same "
+                          "arguments, types and sizes");
+  bundle.kernels.push_back(std::move(*kernel));
+  compilation.printTiming();
+  return success();
+}
+
+static FailureOr<std::string> write(const runtime::Bundle &bundle,
+                                    Reporter &reporter) {
+  runtime::Expected<std::string> bytes = runtime::writeBundle(bundle);
+  if (!bytes)
+    return reporter.error(bytes.message());
+  return std::move(*bytes);
+}
+
+static runtime::Bundle makeEmptyBundle() {
   runtime::Bundle bundle;
   bundle.compiler = DELTA_VERSION;
   bundle.llvm = LLVM_VERSION_STRING;
+  return bundle;
+}
+
+/// The two kernels of gradients for one target: the forward saves what the
+/// backward has been made to read.
+static FailureOr<runtime::GradientPair> makeGradients(CompilerOptions options,
+                                                      Reporter &reporter) {
+  runtime::GradientPair pair;
+  options.fn = Fn::Backward;
+  Compilation backward(options, reporter);
+  runtime::Bundle bundle = makeEmptyBundle();
+  if (failed(addKernel(backward, bundle, reporter)))
+    return failure();
+  FailureOr<std::string> bytes = write(bundle, reporter);
+  if (failed(bytes))
+    return failure();
+  pair.target = backward.getTarget().str();
+  pair.backward = std::move(*bytes);
+
+  SignatureAttr made = backward.getSignature();
+  options.fn = Fn::Forward;
+  options.repeated = true;
+  options.saveBudget = std::nullopt;
+  options.chunk = made.getIntOption("chunk");
+  options.saveEvery = made.getIntOption("save_every");
+  Compilation forward(options, reporter);
+  bundle = makeEmptyBundle();
+  if (failed(addKernel(forward, bundle, reporter)))
+    return failure();
+  bytes = write(bundle, reporter);
+  if (failed(bytes))
+    return failure();
+  pair.forward = std::move(*bytes);
+  return pair;
+}
+
+FailureOr<std::string> emitBundle(const CompilerOptions &options,
+                                  Reporter &reporter) {
+  runtime::Bundle bundle = makeEmptyBundle();
 
   CompilerOptions one = options;
   if (options.input == "-" && !options.standardInput) {
@@ -204,36 +268,37 @@ FailureOr<std::string> emitBundle(const CompilerOptions &options,
     targets.push_back(options.target);
   if (fns.empty())
     fns.push_back(options.fn);
+  // Beside other functions, the backward has a forward of its own.
+  bool gradients = fns.size() > 1 && is_contained(fns, Fn::Backward);
+  if (gradients)
+    erase(fns, Fn::Backward);
   for (const std::optional<std::string> &target : targets) {
+    one.target = target;
     for (const std::optional<Fn> &fn : fns) {
-      one.target = target;
       one.fn = fn;
+      one.saveEvery = gradients ? std::nullopt : options.saveEvery;
+      one.saveBudget = gradients ? std::nullopt : options.saveBudget;
+      // Chunks are the other functions'.
+      one.chunk = (fns.size() > 1 || gradients) && fn == Fn::Decode
+                      ? std::nullopt
+                      : options.chunk;
       Compilation compilation(one, reporter);
-      if (failed(compilation.load()))
+      if (failed(addKernel(compilation, bundle, reporter)))
         return failure();
       one.repeated = true;
-      FailureOr<runtime::BundleKernel> kernel =
-          makeBundleKernel(compilation, /*withCubin=*/true, reporter);
-      if (failed(kernel))
-        return failure();
-      FailureOr<runtime::Signature> signature =
-          finishSignature(compilation, reporter);
-      if (failed(signature))
-        return failure();
-      if (bundle.kernels.empty())
-        bundle.signature = std::move(*signature);
-      else if (describeInterface(bundle.signature) !=
-               describeInterface(*signature))
-        return reporter.error("the kernels of a bundle must have the same "
-                              "arguments, types and sizes");
-      bundle.kernels.push_back(std::move(*kernel));
-      compilation.printTiming();
     }
+    if (!gradients)
+      continue;
+    CompilerOptions training = one;
+    training.saveEvery = options.saveEvery;
+    training.saveBudget = options.saveBudget;
+    training.chunk = options.chunk;
+    FailureOr<runtime::GradientPair> pair = makeGradients(training, reporter);
+    if (failed(pair))
+      return failure();
+    bundle.gradients.push_back(std::move(*pair));
   }
-  runtime::Expected<std::string> bytes = runtime::writeBundle(bundle);
-  if (!bytes)
-    return reporter.error(bytes.message());
-  return std::move(*bytes);
+  return write(bundle, reporter);
 }
 
 } // namespace delta::driver

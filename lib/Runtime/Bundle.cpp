@@ -60,7 +60,12 @@ bool allZero(std::string_view bytes) {
   return std::all_of(bytes.begin(), bytes.end(), [](char c) { return c == 0; });
 }
 
-Expected<Bundle> read(std::string_view bytes) {
+/// Gradients are two whole bundles of the same recurrence.
+Status checkGradients(const Bundle &outer, const GradientPair &pair,
+                      std::string_view fn);
+
+/// A bundle within a bundle has none in it.
+Expected<Bundle> read(std::string_view bytes, bool inBundle = false) {
   if (!looksLikeBundle(bytes))
     return Status::error("it is not a bundle");
   if (bytes.size() < kHeaderSize)
@@ -98,6 +103,8 @@ Expected<Bundle> read(std::string_view bytes) {
   if (Status status = readManifest(manifest, bundle, images, blobs);
       !status.ok())
     return Status::error("manifest: ", status.message());
+  if (inBundle && !bundle.gradients.empty())
+    return Status::error("it is in a bundle, and has gradients itself");
 
   uint64_t end = kHeaderSize + manifestSize;
   std::vector<std::string_view> contents;
@@ -123,7 +130,32 @@ Expected<Bundle> read(std::string_view bytes) {
   for (size_t i = 0; i < bundle.kernels.size(); ++i)
     for (size_t j = 0; j < images[i].size(); ++j)
       bundle.kernels[i].images[j].bytes = contents[images[i][j]];
+  for (size_t i = 0; i < bundle.gradients.size(); ++i) {
+    GradientPair &pair = bundle.gradients[i];
+    pair.forward = contents[images[bundle.kernels.size() + i][0]];
+    pair.backward = contents[images[bundle.kernels.size() + i][1]];
+    for (const char *fn : {"forward", "backward"})
+      if (Status status = checkGradients(bundle, pair, fn); !status.ok())
+        return Status::error("gradients[", i, "].", fn, ": ", status.message());
+  }
   return bundle;
+}
+
+Status checkGradients(const Bundle &outer, const GradientPair &pair,
+                      std::string_view fn) {
+  std::string_view bytes = fn == "forward" ? pair.forward : pair.backward;
+  Expected<Bundle> inner = read(bytes, /*inBundle=*/true);
+  if (!inner)
+    return inner.error();
+  const Signature &signature = inner->signature;
+  if (signature.name != outer.signature.name ||
+      signature.dims != outer.signature.dims)
+    return Status::error("it is of '", signature.name,
+                         "', or of other sizes than the bundle around it");
+  if (!inner->find(pair.target, fn) || !signature.checkpoint())
+    return Status::error("it has no ", fn, " with saved states for ",
+                         pair.target);
+  return {};
 }
 
 } // namespace
@@ -152,6 +184,13 @@ const BundleKernel *Bundle::find(std::string_view target,
   for (const BundleKernel &kernel : kernels)
     if (kernel.target == target && kernel.fn == fn)
       return &kernel;
+  return nullptr;
+}
+
+const GradientPair *Bundle::findGradients(std::string_view target) const {
+  for (const GradientPair &pair : gradients)
+    if (pair.target == target)
+      return &pair;
   return nullptr;
 }
 
@@ -228,21 +267,28 @@ Expected<std::string> writeBundle(const Bundle &bundle) {
   std::vector<std::vector<size_t>> images;
   std::vector<BlobRecord> blobs;
   std::vector<const std::string *> contents;
+  auto addBlob = [&](const std::string &bytes) {
+    BlobRecord blob;
+    blob.size = bytes.size();
+    blob.sha256 = toHex(sha256(bytes));
+    size_t index = 0;
+    while (index < blobs.size() && blobs[index].sha256 != blob.sha256)
+      ++index;
+    if (index == blobs.size()) {
+      blobs.push_back(std::move(blob));
+      contents.push_back(&bytes);
+    }
+    images.back().push_back(index);
+  };
   for (const BundleKernel &kernel : bundle.kernels) {
     images.emplace_back();
-    for (const KernelImage &image : kernel.images) {
-      BlobRecord blob;
-      blob.size = image.bytes.size();
-      blob.sha256 = toHex(sha256(image.bytes));
-      size_t index = 0;
-      while (index < blobs.size() && blobs[index].sha256 != blob.sha256)
-        ++index;
-      if (index == blobs.size()) {
-        blobs.push_back(std::move(blob));
-        contents.push_back(&image.bytes);
-      }
-      images.back().push_back(index);
-    }
+    for (const KernelImage &image : kernel.images)
+      addBlob(image.bytes);
+  }
+  for (const GradientPair &pair : bundle.gradients) {
+    images.emplace_back();
+    addBlob(pair.forward);
+    addBlob(pair.backward);
   }
   // The offsets depend on the manifest's length, which depends on them: it
   // only grows, and no offset shrinks, so this ends.

@@ -332,6 +332,18 @@ BundleKernel readKernel(const Field &field, size_t numBlobs, int64_t abi,
   return kernel;
 }
 
+GradientPair readGradients(const Field &field, size_t numBlobs,
+                           std::vector<size_t> &images) {
+  GradientPair pair;
+  pair.target = field.get("target").text();
+  if (pair.target != "cpu" && !isGpuTarget(pair.target))
+    field.get("target").expected("cpu or sm_NN");
+  for (const char *fn : {"forward", "backward"})
+    images.push_back(
+        field.get(fn).integer(0, static_cast<int64_t>(numBlobs) - 1));
+  return pair;
+}
+
 void readRoot(const Field &root, Bundle &bundle,
               std::vector<std::vector<size_t>> &images,
               std::vector<BlobRecord> &blobs) {
@@ -361,6 +373,16 @@ void readRoot(const Field &root, Bundle &bundle,
       field.fail("a second kernel for ", kernel.target, ", ", kernel.fn);
     bundle.signature.backward |= kernel.fn == "backward";
     bundle.kernels.push_back(std::move(kernel));
+  }
+  std::optional<Field> gradients = root.find("gradients");
+  if (!gradients)
+    return;
+  for (const Field &field : gradients->list()) {
+    images.emplace_back();
+    GradientPair pair = readGradients(field, blobs.size(), images.back());
+    if (bundle.findGradients(pair.target))
+      field.fail("second gradients for ", pair.target);
+    bundle.gradients.push_back(std::move(pair));
   }
 }
 
@@ -477,6 +499,12 @@ std::string writeManifest(const Bundle &bundle,
   root["kernels"] = Json::array();
   for (size_t i = 0; i < bundle.kernels.size(); ++i)
     root["kernels"].push_back(toJson(bundle.kernels[i], images[i]));
+  for (size_t i = 0; i < bundle.gradients.size(); ++i) {
+    const std::vector<size_t> &pair = images[bundle.kernels.size() + i];
+    root["gradients"].push_back({{"target", bundle.gradients[i].target},
+                                 {"forward", pair[0]},
+                                 {"backward", pair[1]}});
+  }
   root["blobs"] = Json::array();
   for (const BlobRecord &blob : blobs)
     root["blobs"].push_back({{"offset", blob.offset},

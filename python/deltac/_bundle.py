@@ -2,61 +2,30 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Bundles as callables: what runs without the compiler.
 
-A file for training is a zip archive, not compressed, of bundles: the kernels of
-plain calls, and for every target the pair of a gradient, since a forward that
-saves states is another kernel than one that does not.
+A bundle for training has, for every target, the pair of a gradient beside the
+kernels of plain calls, since a forward that saves states is another kernel than
+one that does not.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from typing import Any
 
 from . import _cache, _runtime
 from ._callable import (DEVICES, LONG, Callable, check_choice, lock, registry)
-from ._errors import Error
 from ._spec import make_signature
-
-KERNELS = "kernels.bundle"
-TRAINING = "training-{}-{}.bundle"  # function, target
-
-
-def pack(members):
-    """The bytes of an archive; they depend on the members alone."""
-    import zipfile
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in members.items():
-            archive.writestr(zipfile.ZipInfo(name), data)
-    return buffer.getvalue()
-
-
-def unpack(data, path):
-    """The members of an archive; of a bundle itself, the one that it is."""
-    if not data.startswith(b"PK"):
-        return {KERNELS: data}
-    import zipfile
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = {name: archive.read(name) for name in archive.namelist()}
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise Error(f"'{path}': it is a damaged archive: {error}") from None
-    if KERNELS not in members:
-        raise Error(f"'{path}' is an archive without '{KERNELS}'; expected one "
-                    "that save(gradients=True) wrote")
-    return members
 
 
 class LoadedBundle(Callable):
     """A bundle as a callable: sizes and types are those it was made for."""
 
-    def __init__(self, members, path, fn=None, device=None):
+    def __init__(self, data, path, fn=None, device=None):
         check_choice("device", device, DEVICES)
-        bundle = _runtime.read_bundle(members[KERNELS], path)
+        bundle = _runtime.read_bundle(data, path)
         self._bundle, self.path, self.device = bundle, path, device
-        self._members = members
+        self._data = data
         fns = list(dict.fromkeys(kernel["fn"] for kernel in bundle.kernels))
         if fn is None:
             fn = "forward" if "forward" in fns else fns[0]
@@ -79,7 +48,7 @@ class LoadedBundle(Callable):
                 + ", ".join(f"{k}={v}" for k, v in self.dims.items()) + ">")
 
     def __reduce__(self):
-        return LoadedBundle, (self._members, self.path, self.fn, self.device)
+        return LoadedBundle, (self._data, self.path, self.fn, self.device)
 
     @property
     def kernels(self) -> list[dict[str, Any]]:
@@ -89,7 +58,7 @@ class LoadedBundle(Callable):
     @property
     def has_gradients(self) -> bool:
         """Whether the file has kernels for training."""
-        return len(self._members) > 1
+        return bool(self._bundle.gradients)
 
     def _check(self, dtypes, dims, kind):
         for name, size in dims.items():
@@ -122,14 +91,13 @@ class LoadedBundle(Callable):
                 f"'{self.path}' has no kernels for gradients; make it with "
                 "save(gradients=True), or call it under torch.no_grad()")
         targets = _targets(kind, index)
+        known = list(self._bundle.gradients)
         for target in targets:
-            names = [TRAINING.format(fn, target)
-                     for fn in ("forward", "backward")]
-            if all(name in self._members for name in names):
+            if target in known:
                 return [_runtime.Kernel(
-                    _runtime.read_bundle(self._members[name], self.path),
+                    self._bundle.open_gradient(known.index(target), fn),
                     _cache.device(kind, index), fn)
-                    for name, fn in zip(names, ("forward", "backward"))]
+                    for fn in ("forward", "backward")]
         raise NotImplementedError(
             f"'{self.path}' has no kernels for gradients on device '{kind}': "
             f"save it with targets=('{targets[0]}',)")
@@ -153,11 +121,10 @@ def load(path: str | os.PathLike[str], *, fn: str | None = None,
     """
     with open(path, "rb") as file:
         data = file.read()
-    path = os.fspath(path)
-    made = LoadedBundle(unpack(data, path), path, fn, device)
+    made = LoadedBundle(data, os.fspath(path), fn, device)
     with lock:
         registry[made.spec, made.options] = made
     return made
 
 
-__all__ = ["KERNELS", "LoadedBundle", "TRAINING", "load", "pack", "unpack"]
+__all__ = ["LoadedBundle", "load"]

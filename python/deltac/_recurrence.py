@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from . import _bundle, _cache, _facts, _runtime
+from . import _cache, _facts, _runtime
 from ._callable import (DEVICES, LONG, Callable, check_choice, dtype_name, lock,
                         registry)
 from ._errors import CompileError, Error, SpecError, nearest
@@ -191,14 +191,17 @@ class Recurrence(Callable):
         return _cache.kernel(self.spec, self.name, options, self.fn, kind,
                              index)
 
+    def _choose_saves(self):
+        """The option that says how often a state is saved."""
+        # Every chunk's state is the fastest to read again.
+        return (("save-budget", str(self.save_budget)) if self.save_budget
+                else ("save-every", "1"))
+
     def _compile_training(self, dtypes, dims, target):
         """Options of the two kernels of a gradient: a forward that saves
         states, and the backward that reads them."""
-        # Every chunk's state is the fastest to read again.
-        saves = (("save-budget", str(self.save_budget)) if self.save_budget
-                 else ("save-every", "1"))
         backward = self._make_options(dtypes, dims, target, fn="backward") + [
-            saves]
+            self._choose_saves()]
         # The forward saves what the backward has been made to read.
         _, bundle = _cache.bundle_bytes(self.spec, self.name, backward)
         (made,) = [kernel["options"] for kernel in bundle.kernels]
@@ -329,30 +332,20 @@ class Recurrence(Callable):
         """Write a bundle: kernels of several functions and targets in a file.
 
         `deltac.load`, `delta-run` and the C API run it without the compiler.
-        With `gradients` the file is a zip archive that also has the kernels for
-        training, which `deltac.load` reads.
+        With `gradients` it also has the kernels for training.
         """
         dims, dtypes = self._read_shapes(shapes)
         types = self._types(dtype, dtypes)
-
-        def compile(options):
-            with _cache.warming():
-                return _cache.bundle_bytes(self.spec, self.name, options)[0]
-
+        fns = list(fns or (self.fn,))
         options = [(key, value) for key, value in
                    self._make_options(types, dims, "cpu")
                    if key not in ("target", "fn")]
-        data = compile(options + [("target", ",".join(targets)),
-                                  ("fn", ",".join(fns or (self.fn,)))])
         if gradients:
-            members = {_bundle.KERNELS: data}
-            for target in targets:
-                with _cache.warming():
-                    pair = self._compile_training(types, dims, target)
-                for fn, chosen in zip(("forward", "backward"), pair):
-                    members[_bundle.TRAINING.format(fn, target)] = compile(
-                        chosen)
-            data = _bundle.pack(members)
+            fns.append("backward")
+            options.append(self._choose_saves())
+        options += [("target", ",".join(targets)), ("fn", ",".join(fns))]
+        with _cache.warming():
+            data, _ = _cache.bundle_bytes(self.spec, self.name, options)
         temporary = f"{os.fspath(path)}.{os.getpid()}"
         with open(temporary, "wb") as file:
             file.write(data)

@@ -28,6 +28,24 @@ std::shared_ptr<Bundle> readBundle(nb::bytes data, const std::string &name) {
   return std::make_shared<Bundle>(bundle);
 }
 
+/// The targets that there are gradients for.
+nb::list gradients(const Bundle &bundle) {
+  nb::list result;
+  for (size_t i = 0; i < delta_bundle_num_gradients(bundle.handle.get()); ++i)
+    result.append(delta_bundle_get_gradient_target(bundle.handle.get(), i));
+  return result;
+}
+
+std::shared_ptr<Bundle> openGradient(const Bundle &bundle, size_t index,
+                                     const std::string &fn) {
+  delta_bundle *part = nullptr;
+  char *error = nullptr;
+  check(delta_bundle_open_gradient(bundle.handle.get(), index, fn.c_str(),
+                                   &part, &error),
+        &error);
+  return std::make_shared<Bundle>(part);
+}
+
 nb::dict dims(const Bundle &bundle) {
   nb::dict result;
   for (size_t i = 0; i < delta_bundle_num_dims(bundle.handle.get()); ++i) {
@@ -121,7 +139,9 @@ NB_MODULE(_runtime, m) {
           [](const Bundle &b) { return delta_bundle_compiler(b.handle.get()); })
       .def_prop_ro("dims", &dims)
       .def_prop_ro("args", &args)
-      .def_prop_ro("kernels", &kernels);
+      .def_prop_ro("kernels", &kernels)
+      .def_prop_ro("gradients", &gradients)
+      .def("open_gradient", &openGradient, nb::arg("index"), nb::arg("fn"));
   m.def("read_bundle", &readBundle, nb::arg("data"), nb::arg("name"));
 
   nb::class_<Device>(m, "Device")

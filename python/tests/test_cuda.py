@@ -89,7 +89,7 @@ def find(name, fn="forward"):
     """The recurrence, compiled here or from the folder."""
     folder = os.environ.get("DELTA_CUDA_BUNDLES")
     if folder:
-        return deltac.load(pathlib.Path(folder) / f"{name}.zip", fn=fn)
+        return deltac.load(pathlib.Path(folder) / f"{name}.bundle", fn=fn)
     if name in OPERATORS:
         rule, _, options = OPERATORS[name]
         return deltac.recurrence(_specs._RULES[rule](**options), fn=fn)
@@ -104,10 +104,10 @@ def write(folder):
         _, _, K, V, dtype = CASES.get(name, (None, None, 64, 64, BF16))
         types = {arg.name: dtype for arg in made.signature.inputs
                  if arg.name in VECTORS}
-        made.save(folder / f"{name}.zip", K=K, V=V, dtype=types,
+        made.save(folder / f"{name}.bundle", K=K, V=V, dtype=types,
                   fns=("forward", "decode"), targets=("sm_90a",),
                   gradients=True)
-        print("wrote", folder / f"{name}.zip", flush=True)
+        print("wrote", folder / f"{name}.bundle", flush=True)
 
 
 def draw(name, B=2, T=200, H=3, seed=0):

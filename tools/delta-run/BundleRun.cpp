@@ -5,13 +5,13 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// The command line is that of the compiling half; options of the compiler are
-// refused, since a bundle is compiled already.
+// One function of a bundle, or the two of gradients, on the CPU or a device.
 //
 //===----------------------------------------------------------------------===//
 
 #include "BundleRun.h"
 
+#include "BundleRequest.h"
 #include "DeviceRun.h"
 #include "delta/Runtime/Bundle.h"
 #include "delta/Runtime/Check.h"
@@ -23,10 +23,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
-#include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 
 namespace delta::run {
@@ -46,220 +43,6 @@ int fail(const std::string &message, int status = kFailure) {
 }
 
 //===----------------------------------------------------------------------===//
-// The command line
-//===----------------------------------------------------------------------===//
-
-enum class OptionKind { Value, Flag };
-
-struct OptionInfo {
-  const char *name;
-  OptionKind kind;
-  /// Of the compiler only.
-  bool compiling;
-};
-
-constexpr OptionInfo kOptions[] = {
-    {"input", OptionKind::Value, false},
-    {"output", OptionKind::Value, false},
-    {"random", OptionKind::Value, false},
-    {"device", OptionKind::Value, false},
-    {"stats", OptionKind::Value, false},
-    {"tolerance", OptionKind::Value, false},
-    {"target", OptionKind::Value, false},
-    {"fn", OptionKind::Value, false},
-    {"attr", OptionKind::Value, false},
-    {"D", OptionKind::Value, false},
-    {"reference", OptionKind::Flag, false},
-    {"emulate", OptionKind::Flag, false},
-    {"check", OptionKind::Flag, false},
-    {"bench", OptionKind::Flag, false},
-    {"grad", OptionKind::Flag, false},
-    {"help", OptionKind::Flag, false},
-    {"version", OptionKind::Flag, false},
-    {"dtype", OptionKind::Value, true},
-    {"precision", OptionKind::Value, true},
-    {"chunk", OptionKind::Value, true},
-    {"mapping", OptionKind::Value, true},
-    {"assume", OptionKind::Value, true},
-    {"mcpu", OptionKind::Value, true},
-    {"save-budget", OptionKind::Value, true},
-    {"save-every", OptionKind::Value, true},
-    {"dump-dir", OptionKind::Value, true},
-    {"explain", OptionKind::Flag, true},
-    {"timing", OptionKind::Flag, true},
-};
-
-const OptionInfo *findOption(const std::string &name) {
-  for (const OptionInfo &option : kOptions)
-    if (name == option.name)
-      return &option;
-  return nullptr;
-}
-
-/// The arguments, taken apart as LLVM's command line does: -x and --x are one,
-/// a value follows '=' or is the next argument, -DK=64 is -D K=64.
-struct ParsedArguments {
-  struct Option {
-    std::string name;
-    std::optional<std::string> value;
-  };
-  std::vector<Option> options;
-  std::vector<std::string> positional;
-};
-
-ParsedArguments parseArguments(const std::vector<std::string> &arguments) {
-  ParsedArguments parsed;
-  for (size_t i = 0; i < arguments.size(); ++i) {
-    const std::string &argument = arguments[i];
-    if (argument == "--") {
-      parsed.positional.insert(parsed.positional.end(),
-                               arguments.begin() + i + 1, arguments.end());
-      break;
-    }
-    if (argument.size() < 2 || argument[0] != '-') {
-      parsed.positional.push_back(argument);
-      continue;
-    }
-    std::string text = argument.substr(argument[1] == '-' ? 2 : 1);
-    ParsedArguments::Option option;
-    size_t equals = text.find('=');
-    if (text.size() > 1 && text[0] == 'D' && !findOption(text)) {
-      option.name = "D";
-      option.value = text.substr(text[1] == '=' ? 2 : 1);
-    } else if (equals != std::string::npos) {
-      option.name = text.substr(0, equals);
-      option.value = text.substr(equals + 1);
-    } else {
-      option.name = text;
-      const OptionInfo *info = findOption(text);
-      if (info && info->kind == OptionKind::Value && i + 1 < arguments.size())
-        option.value = arguments[++i];
-    }
-    parsed.options.push_back(std::move(option));
-  }
-  return parsed;
-}
-
-/// What is to be run, and how.
-struct Request {
-  RunFlags flags;
-  RunOptions options;
-  std::vector<std::string> bundles;
-  std::optional<std::string> target, fn;
-  NamedValues<int64_t> dims;
-  NamedValues<double> attrs;
-};
-
-/// Splits "NAME=VALUE" into a name and a number.
-template <typename T>
-Status parsePair(const char *option, const std::string &text,
-                 std::pair<std::string, T> &pair) {
-  size_t equals = text.find('=');
-  if (equals == std::string::npos || equals == 0 || equals + 1 == text.size())
-    return Status::error(option, ": expected NAME=VALUE, but got '", text, "'");
-  pair.first = text.substr(0, equals);
-  const char *begin = text.data() + equals + 1,
-             *end = text.data() + text.size();
-  auto [rest, code] = std::from_chars(begin, end, pair.second);
-  bool finite = true;
-  if constexpr (std::is_floating_point_v<T>)
-    finite = std::isfinite(pair.second);
-  if (code != std::errc() || rest != end || !finite)
-    return Status::error(option, ": expected a number for '", pair.first,
-                         "', but got '", begin, "'");
-  return {};
-}
-
-Status readOption(const std::string &name,
-                  const std::optional<std::string> &value, Request &request) {
-  const OptionInfo *info = findOption(name);
-  if (!info) {
-    std::vector<std::string> known;
-    for (const OptionInfo &option : kOptions)
-      known.push_back(option.name);
-    return Status::error("unknown option '--", name, "'",
-                         runtime::didYouMean(name, known));
-  }
-  if (info->compiling)
-    return Status::error("--", name,
-                         " is an option of the compiler, and a bundle is "
-                         "compiled already");
-  if (info->kind == OptionKind::Value && !value)
-    return Status::error("--", name, " needs a value");
-  if (info->kind == OptionKind::Flag && value)
-    return Status::error("--", name, " has no value, but got '", *value, "'");
-  RunFlags &flags = request.flags;
-  for (auto [option, text] : {std::pair("input", &flags.input),
-                              {"output", &flags.output},
-                              {"random", &flags.random},
-                              {"device", &flags.device},
-                              {"stats", &flags.stats},
-                              {"tolerance", &flags.tolerance},
-                              {"target", &request.target},
-                              {"fn", &request.fn}})
-    if (name == option) {
-      *text = value;
-      return {};
-    }
-  for (auto [option, flag] : {std::pair("reference", &flags.reference),
-                              {"emulate", &flags.emulate},
-                              {"check", &flags.check},
-                              {"bench", &flags.bench},
-                              {"grad", &flags.grad}})
-    if (name == option) {
-      *flag = true;
-      return {};
-    }
-  if (name == "attr") {
-    std::pair<std::string, double> attr;
-    if (Status status = parsePair("--attr", *value, attr); !status.ok())
-      return status;
-    if (!request.attrs.insert(attr).second)
-      return Status::error("--attr: '", attr.first, "' is given twice");
-    return {};
-  }
-  std::pair<std::string, int64_t> dim;
-  if (Status status = parsePair("-D", *value, dim); !status.ok())
-    return status;
-  request.dims.insert(dim);
-  return {};
-}
-
-Expected<Request> readRequest(const ParsedArguments &arguments) {
-  Request request;
-  for (const ParsedArguments::Option &option : arguments.options)
-    if (Status status = readOption(option.name, option.value, request);
-        !status.ok())
-      return status;
-  request.bundles = arguments.positional;
-  if (!request.flags.grad && request.bundles.size() > 1)
-    return Status::error("more than one bundle is given: '", request.bundles[0],
-                         "' and '", request.bundles[1], "'");
-  Expected<RunOptions> options =
-      readRunOptions(request.flags, std::getenv("DELTA_NUM_THREADS"));
-  if (!options)
-    return options.error();
-  request.options = std::move(*options);
-  if (request.options.check || request.options.reference ||
-      request.options.emulate)
-    return Status::error(request.options.check       ? "--check"
-                         : request.options.reference ? "--reference"
-                                                     : "--emulate",
-                         " needs what the recurrence means, and a bundle does "
-                         "not say; give the spec");
-  size_t count = request.bundles.size();
-  if (request.options.grad && count != 2)
-    return Status::error("--grad runs two bundles, a forward that saves states "
-                         "(delta-compile --save-every=1) and the backward that "
-                         "reads them (--fn=backward), but ",
-                         count, count == 1 ? " is" : " are", " given");
-  if (request.options.grad && request.fn)
-    return Status::error("--fn means nothing with --grad, which runs forward "
-                         "and backward");
-  return request;
-}
-
-//===----------------------------------------------------------------------===//
 // Running
 //===----------------------------------------------------------------------===//
 
@@ -271,7 +54,8 @@ std::string join(const std::vector<std::string> &words) {
 }
 
 /// The target whose kernel is run: --target, or what suits the device best.
-Expected<std::string> chooseTarget(const Bundle &bundle, const Request &request,
+Expected<std::string> chooseTarget(const std::vector<std::string> &targets,
+                                   const Request &request,
                                    const runtime::Device *device) {
   if (request.target) {
     if ((*request.target == "cpu") == !device)
@@ -282,7 +66,7 @@ Expected<std::string> chooseTarget(const Bundle &bundle, const Request &request,
   }
   if (!device)
     return std::string("cpu");
-  return device->chooseTarget(bundle.targets());
+  return device->chooseTarget(targets);
 }
 
 /// The kernel to run: --fn, by default forward or the only one there is.
@@ -460,42 +244,23 @@ Status checkPair(const Bundle &forward, const Bundle &backward) {
 
 } // namespace
 
-std::string findSpec(const std::vector<std::string> &arguments) {
-  ParsedArguments parsed = parseArguments(arguments);
-  // Help is the compiling half's to give.
-  for (const ParsedArguments::Option &option : parsed.options)
-    if (option.name.compare(0, 4, "help") == 0 || option.name == "version" ||
-        option.name == "h")
-      return "";
-  return parsed.positional.empty() ? "" : parsed.positional.front();
-}
-
 /// What a run needs before its kernels.
 struct Setup {
-  std::unique_ptr<runtime::Device> device;
+  runtime::Device *device = nullptr; // null: the CPU
   std::string target;
   std::vector<double> attrs;
   runtime::BoundArrays arrays;
 };
 
-/// Everything is about `bundle`. Nothing after an error, which was reported:
-/// `status` is what to exit with.
+/// Everything is about `bundle`. Nothing after an error, which was reported.
 static std::optional<Setup> setUp(const Bundle &bundle, const Request &request,
-                                  int &status) {
+                                  runtime::Device *device) {
   Setup setup;
-  status = kFailure;
+  setup.device = device;
   if (Status dims = checkDims(bundle, request.dims); !dims.ok())
     return fail(dims.message()), std::nullopt;
-  if (request.options.device != DeviceKind::Cpu) {
-    Outcome outcome;
-    setup.device = openDevice(request.options, outcome);
-    if (!setup.device) {
-      status = fail(outcome.message, outcome.status);
-      return std::nullopt;
-    }
-  }
   Expected<std::string> target =
-      chooseTarget(bundle, request, setup.device.get());
+      chooseTarget(bundle.targets(), request, device);
   if (!target)
     return fail(target.message()), std::nullopt;
   setup.target = *target;
@@ -535,21 +300,20 @@ runFunction(const Bundle &bundle, const Request &request, Setup &setup,
     outcome.message = invocation.message();
     return std::nullopt;
   }
-  outcome = runKernel(setup.device.get(), bundle.signature, **kernel, name,
-                      request, setup.arrays, *invocation);
+  outcome = runKernel(setup.device, bundle.signature, **kernel, name, request,
+                      setup.arrays, *invocation);
   if (outcome.status != 0)
     return std::nullopt;
   return invocation->takeResults();
 }
 
 static int runGradients(const Bundle &forward, const Bundle &backward,
-                        const Request &request) {
+                        const Request &request, runtime::Device *device) {
   if (Status status = checkPair(forward, backward); !status.ok())
     return fail(status.message());
-  int status;
-  std::optional<Setup> setup = setUp(forward, request, status);
+  std::optional<Setup> setup = setUp(forward, request, device);
   if (!setup)
-    return status;
+    return kFailure;
   Expected<runtime::NdArray> checkpoints =
       runtime::makeCheckpoints(forward.signature, setup->arrays);
   if (!checkpoints)
@@ -572,8 +336,36 @@ static int runGradients(const Bundle &forward, const Bundle &backward,
   return written.ok() ? 0 : fail(written.message());
 }
 
+/// The forward and the backward that are in one bundle.
+static Expected<std::pair<Bundle, Bundle>>
+openGradients(const Bundle &bundle, const Request &request,
+              const runtime::Device *device) {
+  std::vector<std::string> targets;
+  for (const runtime::GradientPair &pair : bundle.gradients)
+    targets.push_back(pair.target);
+  if (targets.empty())
+    return Status::error(
+        "--grad: the bundle has no gradients; make it with delta-compile "
+        "--fn=forward,backward, or give the bundles of a forward that saves "
+        "states (--save-every=1) and of its backward (--fn=backward)");
+  Expected<std::string> target = chooseTarget(targets, request, device);
+  if (!target)
+    return target.error();
+  const runtime::GradientPair *pair = bundle.findGradients(*target);
+  if (!pair)
+    return Status::error("the bundle has no gradients for target '", *target,
+                         "'; it has gradients for ", join(targets));
+  Expected<Bundle> forward = runtime::readBundle(pair->forward, "forward");
+  if (!forward)
+    return forward.error();
+  Expected<Bundle> backward = runtime::readBundle(pair->backward, "backward");
+  if (!backward)
+    return backward.error();
+  return std::pair(std::move(*forward), std::move(*backward));
+}
+
 int runBundle(const std::vector<std::string> &arguments) {
-  Expected<Request> request = readRequest(parseArguments(arguments));
+  Expected<Request> request = readRequest(arguments);
   if (!request)
     return fail(request.message());
   std::vector<Bundle> bundles;
@@ -583,16 +375,29 @@ int runBundle(const std::vector<std::string> &arguments) {
       return fail(bundle.message());
     bundles.push_back(std::move(*bundle));
   }
+  std::unique_ptr<runtime::Device> device;
+  if (request->options.device != DeviceKind::Cpu) {
+    Outcome outcome;
+    device = openDevice(request->options, outcome);
+    if (!device)
+      return fail(outcome.message, outcome.status);
+  }
+  if (request->options.grad && bundles.size() == 1) {
+    Expected<std::pair<Bundle, Bundle>> pair =
+        openGradients(bundles.front(), *request, device.get());
+    if (!pair)
+      return fail(pair.message());
+    return runGradients(pair->first, pair->second, *request, device.get());
+  }
   if (request->options.grad) {
     // In either order.
     if (bundles[0].signature.backward)
       std::swap(bundles[0], bundles[1]);
-    return runGradients(bundles[0], bundles[1], *request);
+    return runGradients(bundles[0], bundles[1], *request, device.get());
   }
-  int status;
-  std::optional<Setup> setup = setUp(bundles[0], *request, status);
+  std::optional<Setup> setup = setUp(bundles[0], *request, device.get());
   if (!setup)
-    return status;
+    return kFailure;
   Outcome outcome;
   std::optional<runtime::Results> results =
       runFunction(bundles[0], *request, *setup, bundles[0].signature.name,

@@ -18,10 +18,6 @@
 
 namespace delta::run {
 
-/// The argument of delta-run that is its SPEC; empty when there is none. Knows
-/// which options have a value as the next argument.
-std::string findSpec(const std::vector<std::string> &arguments);
-
 /// Runs the bundle that the arguments name, or for gradients the two. Returns
 /// the status to exit with: 0, 1 after an error, 2 for a finding of the
 /// simulator, 3 when a device is absent; errors go to stderr.

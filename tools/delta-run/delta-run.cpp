@@ -10,6 +10,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "BundleRequest.h"
 #include "BundleRun.h"
 #include "delta/Runtime/Bundle.h"
 

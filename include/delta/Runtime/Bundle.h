@@ -94,17 +94,28 @@ struct BundleKernel {
   const KernelImage *find(KernelImage::Format format) const;
 };
 
+/// The two kernels of gradients for one target. Each is a bundle of its own,
+/// since their arguments are not those of the other functions.
+struct GradientPair {
+  std::string target;
+  std::string forward;  ///< also saves states
+  std::string backward; ///< reads them
+};
+
 struct Bundle {
   Signature signature;  ///< all dims and defaults are known
   std::string compiler; ///< version of delta that made it
   std::string llvm;     ///< version of LLVM it was made with
   std::vector<BundleKernel> kernels;
+  std::vector<GradientPair> gradients; ///< at most one for a target
   /// SHA-256 of the manifest in hexadecimal, which covers everything; filled in
   /// by readBundle.
   std::string id;
 
   /// The kernel for that target and function; null when there is none.
   const BundleKernel *find(std::string_view target, std::string_view fn) const;
+  /// The gradients for that target; null when there are none.
+  const GradientPair *findGradients(std::string_view target) const;
   /// The targets, or functions, in order of first use.
   std::vector<std::string> targets() const;
   std::vector<std::string> fns() const;
@@ -134,6 +145,8 @@ struct BlobRecord {
 };
 
 /// The manifest of a bundle whose kernel i has images[i], as indices of blobs.
+/// Behind the kernels' come the gradients': of each the forward and the
+/// backward.
 std::string writeManifest(const Bundle &bundle,
                           const std::vector<std::vector<size_t>> &images,
                           const std::vector<BlobRecord> &blobs);

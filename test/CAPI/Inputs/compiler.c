@@ -84,9 +84,13 @@ static void emit(const char *artefact, const delta_option *options,
 
 int main(int argc, char **argv) {
   delta_option options[] = {
-      {"D", "K=16"}, {"D", "V=8"}, {"dtype", "bf16"}, {"fn", "forward,decode"}};
+      {"D", "K=16"},
+      {"D", "V=8"},
+      {"dtype", "bf16"},
+      {"fn", "forward,decode,backward"}};
   delta_option unknown = {"dtypes", "bf16"}, empty = {"fn", NULL};
-  delta_bundle *bundle;
+  delta_bundle *bundle, *part;
+  const char *fns[] = {"forward", "backward", "decode"};
   delta_arg_info arg = {0};
   void *bytes = NULL;
   size_t size = 0, i;
@@ -107,6 +111,20 @@ int main(int argc, char **argv) {
     if (!delta_bundle_get_arg(bundle, i, &arg, NULL) && arg.kind == DELTA_ATTR)
       printf("attr %s range %d [%g, %g] default %d\n", arg.name, arg.has_range,
              arg.lo, arg.hi, arg.has_default);
+  printf("%d gradients, for %s, and %s\n",
+         (int)delta_bundle_num_gradients(bundle),
+         delta_bundle_get_gradient_target(bundle, 0),
+         delta_bundle_get_gradient_target(bundle, 1) ? "more" : "no more");
+  for (i = 0; i < 4; ++i) {
+    if (delta_bundle_open_gradient(bundle, i / 3, fns[i % 3], &part, &error)) {
+      printf("no gradient: %s\n", error);
+      delta_free(error);
+      continue;
+    }
+    printf("gradient %s with %d arguments\n", fns[i],
+           (int)delta_bundle_num_args(part));
+    delta_bundle_close(part);
+  }
   delta_bundle_close(bundle);
   file = fopen(argv[1], "wb");
   if (!file || fwrite(bytes, 1, size, file) != size || fclose(file))

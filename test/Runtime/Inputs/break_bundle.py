@@ -73,6 +73,22 @@ edit("feature", lambda m: m[kernel][0]["cpu"].update(
 edit("symbol", lambda m: m[kernel][0].update(entry="delta_other"))
 edit("elf", lambda m: None, b"\x7fELF")
 
+# One blob serves as anything: what it must be is checked.
+edit("pair-target", lambda m: m.update(gradients=[
+    {"target": "tpu", "forward": 0, "backward": 0}]))
+edit("pair-blob", lambda m: m.update(gradients=[
+    {"target": "cpu", "forward": 0, "backward": 1}]))
+edit("pair-twice", lambda m: m.update(gradients=2 * [
+    {"target": "cpu", "forward": 0, "backward": 0}]))
+pair = [{"target": "cpu", "forward": 0, "backward": 0}]
+edit("pair-none", lambda m: m.update(gradients=pair))
+edit("pair-plain", lambda m: m.update(gradients=pair), good)
+edit("pair-other", lambda m: m.update(gradients=pair, recurrence="other"), good)
+nested = json.dumps(manifest | {"gradients": pair}).encode().ljust(8192 - 64)
+edit("pair-nested", lambda m: m.update(gradients=pair),
+     b"\x89DLTB\r\n\x1a" + struct.pack("<IIQQ", 1, 64, 8192, len(nested))
+     + hashlib.sha256(nested).digest() + nested)
+
 
 def for_gpu(m):
     m[kernel][0].update(target="sm_90a", gpu={"launches": [

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Read a bundle as docs/Bundle.md describes it, verify it, and say what is in it.
 
-    show_bundle.py FILE
+    show_bundle.py FILE [PREFIX of files for the bundles of gradients]
 
 Shares no code with the run time.
 """
@@ -70,6 +70,13 @@ def main():
                         for dim in part["dims"]]
                 text += f", workspace {part['bytes']} {' '.join(dims)}"
         print(text)
+    for pair in manifest.get("gradients", []):
+        parts = {fn: blobs[pair[fn]] for fn in ("forward", "backward")}
+        print(f"gradients {pair['target']}: " + ", ".join(
+            f"{fn} {len(part)} bytes" for fn, part in parts.items()))
+        for fn, part in parts.items():
+            if len(sys.argv) > 2:
+                open(f"{sys.argv[2]}-{pair['target']}-{fn}", "wb").write(part)
     print("intact")
 
 
