@@ -83,8 +83,29 @@ struct Setting {
 
 } // namespace
 
-/// The signature with saved states as GPU kernels keep them: rounded as
-/// operands are, and transposed, as the forward kernel holds the state.
+/// Why a forward program is mapped by tiles instead of as the fused kernel; empty
+/// when it is not.
+static std::string findObstacle(ModuleOp module, const GpuMapOptions &options) {
+  if (getStage(module) != Stage::Chunk)
+    return "";
+  if (int64_t tokens = getChunkTokens(module); tokens != 16)
+    return "it takes chunks of 16 tokens, and these have " +
+           std::to_string(tokens);
+  if (isPinned(options))
+    return "";
+  // What else is wrong is reported by who maps it.
+  ScopedDiagnosticHandler silent(module.getContext(),
+                                 [](Diagnostic &) { return success(); });
+  FailureOr<Setting> setting = Setting::get(module, options);
+  if (failed(setting) || hasMapping(setting->program, setting->policy,
+                                    setting->target, options))
+    return "";
+  return fitsTiles(module, options) ? "no mapping holds the state in registers"
+                                    : "";
+}
+
+/// The signature with saved states as GPU kernels keep them: rounded as operands
+/// are, and transposed, as the forward kernel holds the state.
 SignatureAttr gpumap::withSavedStates(SignatureAttr signature,
                                       const OperandPolicy &policy) {
   SmallVector<ArgAttr> args(signature.getAllArgs());
@@ -112,6 +133,10 @@ LogicalResult mlir::delta::explainGpuMapping(ModuleOp module,
   module.getContext()->getOrLoadDialect<warp::WarpDialect>();
   if (isBackward(module))
     return explainBackward(module, options, os);
+  if (std::string why = findObstacle(module, options); !why.empty()) {
+    os << "  by tiles, not by the fused kernel: " << why << "\n";
+    return explainBackward(module, options, os);
+  }
   FailureOr<Setting> setting = Setting::get(module, options);
   if (failed(setting))
     return failure();
@@ -168,7 +193,7 @@ LogicalResult mlir::delta::explainGpuMapping(ModuleOp module,
 
 LogicalResult mlir::delta::mapChunkToGpu(ModuleOp module,
                                          const GpuMapOptions &options) {
-  if (isBackward(module))
+  if (isBackward(module) || !findObstacle(module, options).empty())
     return mapBackward(module, options);
   FailureOr<Setting> setting = Setting::get(module, options);
   if (failed(setting))

@@ -33,6 +33,15 @@ static func::FuncOp getProgram(ModuleOp module) {
   return *module.getOps<func::FuncOp>().begin();
 }
 
+int64_t gpumap::getChunkTokens(ModuleOp module) {
+  return getSignature(module).getIntOption("chunk").value_or(16);
+}
+
+/// The name of the function that a module is for.
+static StringRef getFunction(ModuleOp module) {
+  return getSignature(module).getOption("fn", "forward");
+}
+
 namespace {
 
 /// What every mapping of a module starts from.
@@ -79,7 +88,7 @@ struct Start {
         signature.withOption("mapping", builder.getDictionaryAttr(mapping))
             .withOption("precision", builder.getStringAttr(precision));
     const std::string name =
-        getGpuEntryName(function.getName(), signature.getOption("fn"));
+        getGpuEntryName(function.getName(), getFunction(module));
     std::optional<StatesKernel> states;
     func::FuncOp statesProgram = getStatesProgram(module);
     if (statesProgram) {
@@ -171,14 +180,14 @@ static std::optional<LogicalResult> mapSliced(ModuleOp module,
   return success();
 }
 
-/// The kernel of a mapped module that walks the chunks backwards.
+/// The kernel of a mapped module that walks the chunks.
 static Operation *getMainKernel(ModuleOp mapped) {
   StringRef name = (*mapped.getOps<gpu::GPUModuleOp>().begin()).getName();
-  std::string entry = getGpuEntryName(name, "backward");
+  std::string entry = getGpuEntryName(name, getFunction(mapped));
   for (Operation *op : getGpuKernels(mapped))
     if (SymbolTable::getSymbolName(op) == entry)
       return op;
-  llvm_unreachable("a backward module has one");
+  llvm_unreachable("a mapped module has one");
 }
 
 /// Bytes of shared memory of its arrays, placed, whether they fit or not.
@@ -325,6 +334,14 @@ bool BackwardMapper::fits(ModuleOp mapped, int64_t ctas) {
 FailureOr<bool> BackwardMapper::trySlices(ModuleOp program, int64_t count,
                                           double &cost) {
   std::string &why = choice.whyTiles;
+  if (!isBackward(module)) {
+    why = "they are for gradients";
+    return false;
+  }
+  if (int64_t tokens = getChunkTokens(module); tokens != 16) {
+    why = "slices have 16 tokens, and a chunk has " + std::to_string(tokens);
+    return false;
+  }
   if (options.warps) {
     why = "the number of warps is pinned, which slices do not leave open";
     return false;
@@ -397,6 +414,21 @@ FailureOr<bool> BackwardMapper::tryTiles(ModuleOp program, int64_t count) {
 }
 
 FailureOr<BackwardChoice> BackwardMapper::choose() {
+  if (!isBackward(module) &&
+      (options.rows || options.ksplit || options.window || options.stages ||
+       options.kernels || options.free))
+    return module.emitError(
+        "rows, ksplit, window, stages, kernels and free are choices of the "
+        "fused kernels, which take chunks of 16 tokens; a mapping by tiles has "
+        "warps and vsplit");
+  // The kernel that computes states again is the fused one.
+  int64_t every = getSignature(module).getIntOption("save_every").value_or(1);
+  if (every != 1 && (getChunkTokens(module) != 16 || !isBackward(module)))
+    return module.emitError()
+           << "by tiles, the state of every chunk is saved, but with "
+              "--save-every="
+           << every << " that of every " << every
+           << "th one; use --save-every=1 or chunks of 16 tokens";
   if (failed(findCounts()))
     return failure();
   // The fewest CTAs that fit in slices, or the cheapest number of them.
@@ -445,15 +477,20 @@ FailureOr<BackwardChoice> BackwardMapper::choose() {
     if (*fits)
       return choice;
   }
-  auto error = getProgram(module).emitError()
-               << "no mapping of the backward of a " << stateRows << " x "
-               << stateCols << " state fits " << target.getName()
-               << ": the smallest needs " << smallest
-               << " bytes of shared memory a CTA, and there are "
-               << target.getSharedPerCta();
+  int64_t tokens = getChunkTokens(module);
+  auto error =
+      getProgram(module).emitError()
+      << "no mapping of the " << (isBackward(module) ? "backward" : "forward")
+      << " of a " << stateRows << " x " << stateCols << " state"
+      << (tokens > 16 ? " in chunks of " + std::to_string(tokens) + " tokens"
+                      : "")
+      << " fits " << target.getName() << ": the smallest needs " << smallest
+      << " bytes of shared memory a CTA, and there are "
+      << target.getSharedPerCta();
   if (splits.size() == 1 && !choice.whyWhole.empty())
     error << "; CTAs cannot share its columns: " << choice.whyWhole;
-  return error << "; use --target=cpu or smaller dims";
+  return error << "; use " << (tokens > 16 ? "smaller chunks, " : "")
+               << "--target=cpu or smaller dims";
 }
 
 LogicalResult BackwardMapper::apply(ModuleOp module,
@@ -488,6 +525,12 @@ static FailureOr<BackwardChoice> choose(ModuleOp module,
   return BackwardMapper(module, options, *target).choose();
 }
 
+bool gpumap::fitsTiles(ModuleOp module, const GpuMapOptions &options) {
+  ScopedDiagnosticHandler silent(module.getContext(),
+                                 [](Diagnostic &) { return success(); });
+  return succeeded(choose(module, options));
+}
+
 LogicalResult gpumap::mapBackward(ModuleOp module,
                                   const GpuMapOptions &options) {
   FailureOr<BackwardChoice> choice = choose(module, options);
@@ -505,7 +548,7 @@ LogicalResult gpumap::explainBackward(ModuleOp module,
   OwningOpRef<ModuleOp> mapped = module.clone();
   if (failed(BackwardMapper::apply(*mapped, options, *choice)))
     return failure();
-  if (!choice->whyTiles.empty())
+  if (!choice->whyTiles.empty() && isBackward(module))
     os << "  by tiles, not in slices: " << choice->whyTiles << "\n";
   if (!choice->whyWhole.empty())
     os << "  one CTA a head: " << choice->whyWhole << "\n";

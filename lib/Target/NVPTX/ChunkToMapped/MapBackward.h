@@ -22,6 +22,12 @@ bool isBackward(ModuleOp module);
 /// their structure and they fit, else by tiles (Tiled/).
 LogicalResult mapBackward(ModuleOp module, const GpuMapOptions &options);
 
+/// Tokens of a chunk.
+int64_t getChunkTokens(ModuleOp module);
+
+/// Does a program fit when it is mapped by tiles?
+bool fitsTiles(ModuleOp module, const GpuMapOptions &options);
+
 /// One line `mapping form=... warps=... stages=... shared_bytes=...`, behind
 /// the reason where slices are not taken.
 LogicalResult explainBackward(ModuleOp module, const GpuMapOptions &options,

@@ -74,8 +74,7 @@ LogicalResult Program::checkShapes() {
     chunk = *tokens;
   if (chunk != 16)
     return function.emitError()
-           << "the GPU mapping works in chunks of 16 tokens, but got " << chunk
-           << "; use --chunk=16 or --chunk=auto";
+           << "the fused kernel takes chunks of 16 tokens, but got " << chunk;
   auto type = cast<RankedTensorType>(state.getType());
   stateRows = type.getDimSize(0);
   stateCols = type.getDimSize(1);

@@ -12,7 +12,7 @@ include "mlir/Pass/PassBase.td"
 def DeltaGpuMap : Pass<"delta-gpu-map", "::mlir::ModuleOp"> {
   let summary = "Map a chunk program onto kernels for an NVIDIA GPU";
   let description = [{
-    Contract in: stage `chunk`, chunks of 16 tokens, every shape static. Out:
+    Contract in: stage `chunk`, chunks of 16, 32 or 64 tokens, every shape static. Out:
     stage `mapped`: a `gpu.module` with one kernel, or two, of `delta_warp`, arith, math,
     scf and gpu operations. Shared memory is not placed yet and there are no
     barriers: delta-place-shared and delta-insert-barriers do that.

@@ -118,6 +118,24 @@ Value TiledKernel::positions(Axis axis) {
 Value TiledKernel::rowNumbers() { return expand(positions(Axis::Rows)); }
 Value TiledKernel::colNumbers() { return expand(positions(Axis::Cols)); }
 
+static Value addOffset(ImplicitLocOpBuilder &builder, Value numbers,
+                       Value first) {
+  Value offset =
+      arith::IndexCastOp::create(builder, builder.getI32Type(), first);
+  return arith::AddIOp::create(
+      builder, numbers,
+      warp::SplatOp::create(builder, cast<RankedTensorType>(numbers.getType()),
+                            offset));
+}
+
+Value TiledKernel::rowNumbers(TileAt at) {
+  return isLong() ? addOffset(*builder, rowNumbers(), at.row) : rowNumbers();
+}
+
+Value TiledKernel::colNumbers(TileAt at) {
+  return isLong() ? addOffset(*builder, colNumbers(), at.col) : colNumbers();
+}
+
 Value TiledKernel::compare(arith::CmpIPredicate predicate, Value x, Value y) {
   return arith::CmpIOp::create(*builder, predicate, x, y);
 }
@@ -210,8 +228,11 @@ Value TiledKernel::computeStored(Value value, TileAt at) {
   if (auto rows = dyn_cast<IdentityRowsOp>(op)) {
     Value limit =
         arith::IndexCastOp::create(*builder, builder->getI32Type(), tokens);
+    Value position = positions(Axis::Rows);
+    if (isLong())
+      position = addOffset(*builder, position, at.row);
     Value inside =
-        compare(arith::CmpIPredicate::slt, positions(Axis::Rows),
+        compare(arith::CmpIPredicate::slt, position,
                 splat(limit, along(Axis::Rows, builder->getI32Type())));
     return select(expand(inside), evalMatrix(rows.getInput(), at),
                   constant(rows.getValue().convertToDouble(), type));
@@ -219,13 +240,14 @@ Value TiledKernel::computeStored(Value value, TileAt at) {
   if (auto mask = dyn_cast<CausalMaskOp>(op)) {
     Value keep = compare(mask.getDiagonal() ? arith::CmpIPredicate::sle
                                             : arith::CmpIPredicate::slt,
-                         colNumbers(), rowNumbers());
+                         colNumbers(at), rowNumbers(at));
     return select(keep, evalMatrix(mask.getInput(), at), constant(0.0, type));
   }
   if (auto set = dyn_cast<SetDiagonalOp>(op)) {
     Value diagonal = evalVector(set.getDiagonal(), Axis::Rows, at.row);
-    return select(compare(arith::CmpIPredicate::eq, rowNumbers(), colNumbers()),
-                  expand(diagonal), evalMatrix(set.getInput(), at));
+    return select(
+        compare(arith::CmpIPredicate::eq, rowNumbers(at), colNumbers(at)),
+        expand(diagonal), evalMatrix(set.getInput(), at));
   }
   if (auto prefix = dyn_cast<PrefixProductOp>(op))
     return emitScan(evalMatrix(prefix.getInput(), at), /*product=*/true,
@@ -237,7 +259,7 @@ Value TiledKernel::computeStored(Value value, TileAt at) {
     return emitLinearScan(scan, evalMatrix(scan.getInput(), at),
                           evalMatrix(scan.getFactors(), at));
   if (auto mask = dyn_cast<DecayMaskOp>(op))
-    return emitDecayMask(mask);
+    return emitDecayMask(mask, index(0));
   if (auto matmul = dyn_cast<MatmulOp>(op))
     return emitProduct(matmul, at);
   IRMapping map;
@@ -330,8 +352,8 @@ Value TiledKernel::emitLinearScan(LinearScanOp op, Value x, Value factors) {
       [&](int64_t bit, RankedTensorType like) { return rowHas(bit, like); });
 }
 
-Value TiledKernel::emitDecayMask(DecayMaskOp op) {
-  Value w = evalVector(op.getW(), Axis::Rows, index(0));
+Value TiledKernel::emitDecayMask(DecayMaskOp op, Value first) {
+  Value w = evalVector(op.getW(), Axis::Rows, first);
   Levels levels = getLevels(w);
   Value one = constant(1.0, along(Axis::Rows));
   Value result = constant(0.0, fragment());
@@ -404,7 +426,10 @@ Value TiledKernel::computeVector(Value value, Axis axis, Value first) {
   if (auto rows = dyn_cast<IdentityRowsOp>(op)) {
     Value limit =
         arith::IndexCastOp::create(*builder, builder->getI32Type(), tokens);
-    Value inside = compare(arith::CmpIPredicate::slt, positions(axis),
+    Value position = positions(axis);
+    if (isLong())
+      position = addOffset(*builder, position, first);
+    Value inside = compare(arith::CmpIPredicate::slt, position,
                            splat(limit, along(axis, builder->getI32Type())));
     return select(inside, evalVector(rows.getInput(), axis, first),
                   constant(rows.getValue().convertToDouble(), type));

@@ -91,6 +91,8 @@ void TiledKernel::emitSolve(TriSolveOp op) {
   for (System &candidate : systems)
     if (llvm::equal(candidate.blocks, op.getBlocks()))
       system = &candidate;
+  if (isLong())
+    return emitLongSolve(op, *system);
   int64_t steps = op.getRhs().size();
   if (!system->done) {
     system->done = true;
@@ -138,6 +140,14 @@ void TiledKernel::emitOp(Operation *op) {
   Value value = op->getResult(0);
   if (!isStored(value))
     return;
+  if (isLong()) {
+    if (isa<PrefixProductOp, PrefixSumOp>(op))
+      return emitLongScan(op);
+    if (isa<TotalProductOp, TokenSumOp>(op))
+      return emitLongTotal(op);
+    if (auto mask = dyn_cast<DecayMaskOp>(op))
+      return emitLongMask(mask);
+  }
   if (auto sum = dyn_cast<SumOp>(op)) {
     Value input = sum.getInput();
     if (getRank(input) == 1) { // all elements of a vector
@@ -192,15 +202,19 @@ void TiledKernel::emitOp(Operation *op) {
                   value, at.col);
     });
   }
-  if (auto diagonal = dyn_cast<DiagonalOp>(op))
-    return inOneWarp([&] {
-      Value square =
-          select(compare(arith::CmpIPredicate::eq, rowNumbers(), colNumbers()),
-                 evalMatrix(diagonal.getInput(), {index(0), index(0)}),
-                 constant(0.0, fragment()));
-      storeVector(warp::SumOp::create(*builder, along(Axis::Rows), square),
-                  value, index(0));
-    });
+  if (auto diagonal = dyn_cast<DiagonalOp>(op)) {
+    for (int64_t part = 0; part < getBlocks(); ++part)
+      inOneWarp([&] {
+        Value first = index(16 * part);
+        Value square = select(
+            compare(arith::CmpIPredicate::eq, rowNumbers(), colNumbers()),
+            evalMatrix(diagonal.getInput(), {first, first}),
+            constant(0.0, fragment()));
+        storeVector(warp::SumOp::create(*builder, along(Axis::Rows), square),
+                    value, first);
+      });
+    return;
+  }
   // Anything else is computed as it would be where it is used.
   if (getRank(value) == 2) {
     auto [rows, cols] = getShape(value);
@@ -228,7 +242,7 @@ std::pair<Value, Value> TiledKernel::getTokenOffset(ArgAttr arg, int64_t micro,
 
 void TiledKernel::emitOut(unsigned number, ArgAttr arg, int64_t micro,
                           Value value) {
-  auto [offset, stride] = getTokenOffset(arg, micro, mul(chunk, kTokens));
+  auto [offset, stride] = getTokenOffset(arg, micro, mul(chunk, chunkTokens));
   Value target = kernel.outs[number];
   Type element = arg.getType();
   if (!partials->empty()) {
@@ -244,17 +258,21 @@ void TiledKernel::emitOut(unsigned number, ArgAttr arg, int64_t micro,
   }
   if (getRank(value) == 1)
     return inOneWarp([&, offset = offset, stride = stride] {
-      warp::GlobalStoreOp::create(
-          *builder, toElement(evalVector(value, Axis::Rows, index(0)), element),
-          target, offset, ValueRange{stride}, ValueRange{tokens}, 1);
+      for (int64_t first = 0; first < chunkTokens; first += 16)
+        warp::GlobalStoreOp::create(
+            *builder,
+            toElement(evalVector(value, Axis::Rows, index(first)), element),
+            target, add(offset, mul(stride, first)), ValueRange{stride},
+            ValueRange{getTokensBehind(index(first))}, 1);
     });
   int64_t cols = getShape(value).second;
-  forTiles(kTokens, cols, [&, offset = offset, stride = stride](TileAt at) {
+  forTiles(chunkTokens, cols, [&, offset = offset, stride = stride](TileAt at) {
     Value left = arith::SubIOp::create(*builder, index(cols), at.col);
+    Value first = isLong() ? add(offset, mul(stride, at.row)) : offset;
     warp::GlobalStoreOp::create(
         *builder, toElement(evalMatrix(value, at), element), target,
-        add(offset, at.col), ValueRange{stride, index(1)},
-        ValueRange{tokens, left}, cols % 16 ? 1 : 16);
+        add(first, at.col), ValueRange{stride, index(1)},
+        ValueRange{getTokensBehind(at.row), left}, cols % 16 ? 1 : 16);
   });
 }
 
@@ -287,9 +305,15 @@ Value TiledKernel::getChunkOf(Value step) {
 }
 
 Value TiledKernel::getValidTokens(Value number) {
-  Value left = arith::SubIOp::create(*builder, kernel.T, mul(number, kTokens));
+  Value left =
+      arith::SubIOp::create(*builder, kernel.T, mul(number, chunkTokens));
   left = arith::MaxSIOp::create(*builder, left, index(0));
-  return arith::MinSIOp::create(*builder, left, index(kTokens));
+  return arith::MinSIOp::create(*builder, left, index(chunkTokens));
+}
+
+Value TiledKernel::getTokensBehind(Value first) {
+  return isLong() ? Value(arith::SubIOp::create(*builder, tokens, first))
+                  : tokens;
 }
 
 void TiledKernel::emitLoads(Value step, Value place) {
@@ -302,7 +326,7 @@ void TiledKernel::emitLoads(Value step, Value place) {
   for (const Input &input : inputs) {
     ArgAttr arg = getArg(input.argument);
     auto [offset, stride] = getTokenOffset(
-        arg, getMicro(program, input.argument), mul(number, kTokens));
+        arg, getMicro(program, input.argument), mul(number, chunkTokens));
     IntegerAttr width;
     int64_t alignment = 1;
     if (getRank(input.argument) == 2) {
@@ -311,7 +335,7 @@ void TiledKernel::emitLoads(Value step, Value place) {
     }
     warp::AsyncLoadOp::create(*builder, kernel.getInput(signature, arg), offset,
                               stride, rows, input.array, ValueRange{place},
-                              kTokens, width, alignment);
+                              chunkTokens, width, alignment);
   }
   if (auto copy = arrays.find(checkpoint); copy != arrays.end()) {
     Value sequence = add(mul(batch, kernel.H), head);
@@ -400,7 +424,7 @@ void TiledKernel::emitPrologue() {
   head = arith::RemUIOp::create(*builder, id, kernel.H);
   batch = arith::DivUIOp::create(*builder, id, kernel.H);
   warpId = warp::WarpIdOp::create(*builder);
-  chunks = arith::CeilDivUIOp::create(*builder, kernel.T, index(kTokens));
+  chunks = arith::CeilDivUIOp::create(*builder, kernel.T, index(chunkTokens));
   for (const Input &input : inputs)
     if (getRank(input.argument) == 2 &&
         getShape(input.argument).second % 16 != 0)
@@ -414,6 +438,8 @@ void TiledKernel::emitPrologue() {
 
 void TiledKernel::emitChunk() {
   tokens = getValidTokens(chunk);
+  if (!backward && kernel.checkpoints)
+    emitSavedState();
   Block &body = program.front();
   for (Operation &op : body.without_terminator())
     emitOp(&op);

@@ -62,6 +62,13 @@ public:
 private:
   TiledKernel() = default;
 
+  struct System {
+    SmallVector<Value> blocks;
+    warp::SharedType sourceType, inverseType;
+    Value source, inverse;
+    bool done = false; // in the current chunk's code
+  };
+
   //===--------------------------------------------------------------------===//
   // TiledProgram.cpp: what is stored
   //===--------------------------------------------------------------------===//
@@ -99,7 +106,8 @@ private:
   /// fragment or a vector along rows.
   Value emitScan(Value x, bool product, bool exclusive, bool reverse);
   Value emitLinearScan(LinearScanOp op, Value x, Value factors);
-  Value emitDecayMask(DecayMaskOp op);
+  /// The pairs within the block of tokens that begins with `first`.
+  Value emitDecayMask(DecayMaskOp op, Value first);
 
   //===--------------------------------------------------------------------===//
   // EmitTiledGram.cpp
@@ -118,6 +126,42 @@ private:
   void emitGramAdjoint(DecayGramAdjointOp op);
   /// Sums over the rows before (behind) each in its block of 2^level rows.
   Value sumInBlock(Value x, int level, bool behind);
+
+  //===--------------------------------------------------------------------===//
+  // EmitLongChunk.cpp: chunks of several blocks of 16 tokens
+  //===--------------------------------------------------------------------===//
+
+  int64_t getBlocks() const { return chunkTokens / 16; }
+  bool isLong() const { return chunkTokens > 16; }
+  /// Before values are computed at another tile.
+  void forgetTiles();
+  /// The product or sum of all 16 rows, in each of them.
+  Value joinRows(Value x, bool product);
+  /// Products of w over the rows before, or behind, each and over all 16.
+  struct WholeBlock {
+    Value before, behind, all;
+  };
+  WholeBlock getWholeBlock(Value w);
+  /// Products of w from the block `middle`, where the right half of a level
+  /// begins, to each row of a block in it, or behind each one of a block in the
+  /// left half.
+  Value getPairFactor(int64_t part, int64_t middle, bool isRow,
+                      llvm::function_ref<Value(int64_t)> getW);
+  void emitLongScan(Operation *op);
+  void emitLongTotal(Operation *op);
+  void emitLongMask(DecayMaskOp op);
+  void emitLongSolve(TriSolveOp op, System &system);
+  /// Zeros in the tiles above the diagonal.
+  void storeZeros(Value value);
+  /// A Gram's tile of pairs of two blocks, `row` behind `col`.
+  void emitGramBetween(DecayGramOp op, int64_t row, int64_t col);
+  /// Adds what pairs with other blocks give to the gradients of a block's rows
+  /// (or columns), and to those of the decays of all blocks.
+  void addAdjointBetween(DecayGramAdjointOp op, int64_t part, bool isRow,
+                         Value channel, MutableArrayRef<Value> gradients,
+                         MutableArrayRef<Value> decays);
+  /// The state before a chunk, for a backward kernel.
+  void emitSavedState();
 
   //===--------------------------------------------------------------------===//
   // EmitUnits.cpp: the steps and the frame
@@ -143,6 +187,8 @@ private:
   bool hasCopies() const { return !inputs.empty() || isStored(checkpoint); }
   Value getChunkOf(Value step);
   Value getValidTokens(Value chunkNumber);
+  /// Those of the chunk from the row `first` on.
+  Value getTokensBehind(Value first);
   std::pair<Value, Value> getTokenOffset(ArgAttr arg, int64_t micro,
                                          Value token);
   /// Columns of the state that all blocks have, and the first of this one's.
@@ -174,6 +220,9 @@ private:
   /// Rows and columns of a square as numbers.
   Value rowNumbers();
   Value colNumbers();
+  /// The same for a tile of a matrix of several.
+  Value rowNumbers(TileAt at);
+  Value colNumbers(TileAt at);
   Value compare(arith::CmpIPredicate predicate, Value x, Value y);
   Value select(Value condition, Value x, Value y);
   Value mulf(Value x, Value y);
@@ -191,18 +240,13 @@ private:
     warp::SharedType type; // [stages, 16, width] or [stages, 16]
     Value array;
   };
-  struct System {
-    SmallVector<Value> blocks;
-    warp::SharedType sourceType, inverseType;
-    Value source, inverse;
-    bool done = false; // in the current chunk's code
-  };
 
   func::FuncOp program;
   SignatureAttr signature;
   OperandPolicy policy;
   TiledChoice choice;
   int64_t warps = 4;
+  int64_t chunkTokens = 16;
   bool backward = false;
   Value state, valid, checkpoint; // the program's arguments
   int64_t stateRows = 0, stateCols = 0;

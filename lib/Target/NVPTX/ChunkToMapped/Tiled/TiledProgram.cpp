@@ -102,9 +102,11 @@ LogicalResult TiledKernel::checkProgram() {
   auto shape = cast<RankedTensorType>(state.getType()).getShape();
   stateRows = shape[0];
   stateCols = shape[1];
-  if (signature.getIntOption("chunk") != kTokens)
-    return program.emitError("the GPU mapping takes chunks of 16 tokens; "
-                             "compile with --chunk=16");
+  chunkTokens = signature.getIntOption("chunk").value_or(kTokens);
+  if (chunkTokens != 16 && chunkTokens != 32 && chunkTokens != 64)
+    return program.emitError()
+           << "the GPU mapping takes chunks of 16, 32 or 64 tokens, but got "
+           << chunkTokens;
   for (Operation &op : program.front().without_terminator()) {
     bool known =
         isPointwise(&op) ||
@@ -112,6 +114,11 @@ LogicalResult TiledKernel::checkProgram() {
             SetDiagonalOp, DiagonalOp, DecayMaskOp, PrefixProductOp,
             PrefixSumOp, LinearScanOp, TotalProductOp, SumOp, TokenSumOp,
             DecayGramOp, DecayGramAdjointOp, TriSolveOp, MatmulOp>(op);
+    auto gram = dyn_cast<DecayGramAdjointOp>(op);
+    if (isLong() && (isa<LinearScanOp>(op) || (gram && !gram.getLog())))
+      return op.emitError("on a GPU a decay that is no exponential is "
+                          "differentiated in chunks of 16 tokens; use "
+                          "--chunk=16");
     if (!known)
       return op.emitError()
              << "'" << op.getName() << "' has no counterpart on the GPU";
@@ -134,15 +141,24 @@ void TiledKernel::findStored() {
         System system;
         llvm::append_range(system.blocks, solve.getBlocks());
         int64_t steps = solve.getRhs().size();
-        system.sourceType = getTileType({steps}, kTokens, steps * kTokens,
+        SmallVector<int64_t> lead{steps};
+        if (isLong())
+          lead.insert(lead.begin(), getBlocks());
+        system.sourceType = getTileType(lead, kTokens, steps * kTokens,
                                         Float32Type::get(program.getContext()));
         system.inverseType =
-            getTileType({steps}, kTokens, steps * kTokens, policy.type);
+            getTileType(lead, kTokens, steps * kTokens, policy.type);
         systems.push_back(system);
+        if (isLong())
+          for (Value block : solve.getBlocks())
+            addArray(block);
       }
     }
     bool produces = isa<DecayGramOp, DecayGramAdjointOp, TriSolveOp, SumOp,
                         TokenSumOp, TotalProductOp, DiagonalOp>(op);
+    // A tile has no more than 16 tokens.
+    if (isLong())
+      produces |= isa<PrefixProductOp, PrefixSumOp, DecayMaskOp>(op);
     if (auto matmul = dyn_cast<MatmulOp>(op))
       produces = !isInline(matmul);
     for (Value result : op.getResults()) {
@@ -172,14 +188,14 @@ void TiledKernel::findStored() {
     Input input{argument, {}, {}};
     if (getRank(argument) == 2)
       input.type = getTileType(
-          {choice.stages}, kTokens,
+          {choice.stages}, chunkTokens,
           getPaddedChannels(
               cast<RankedTensorType>(argument.getType()).getDimSize(1)),
           arg.getType());
     else
-      input.type =
-          warp::SharedType::get(argument.getContext(), {choice.stages, kTokens},
-                                arg.getType(), false, 0);
+      input.type = warp::SharedType::get(argument.getContext(),
+                                         {choice.stages, chunkTokens},
+                                         arg.getType(), false, 0);
     inputs.push_back(input);
   }
   for (ArgAttr sum : signature.getArgs(ArgKind::Sum)) {
