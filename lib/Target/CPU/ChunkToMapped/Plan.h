@@ -234,6 +234,8 @@ bool isElementwise(Operation *op);
 bool isRowScan(Operation *op);
 /// What stands for a scan's running value: one for all that share it.
 Value getScanKey(Operation *op);
+/// What a unit computes and others read.
+void collectProduced(const Unit &unit, llvm::DenseSet<Value> &values);
 /// Replaces each product lhs * rhs^T by one of transposed copies, which are
 /// shared: horizontal sums cost more than a copy of the smaller operand.
 void transposeProducts(func::FuncOp function);
