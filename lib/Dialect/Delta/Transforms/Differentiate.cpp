@@ -223,8 +223,7 @@ void BackwardBuilder::createFunction() {
   Operation *terminator = forward.front().getTerminator();
   for (auto [out, value] : llvm::zip(signature.getArgs(ArgKind::Out),
                                      terminator->getOperands().drop_front()))
-    add(value.getType(),
-        builder.getStringAttr("d" + out.getName().getValue()));
+    add(value.getType(), builder.getStringAttr("d" + out.getName().getValue()));
   ArgAttr state = signature.getState();
   Type stateType = terminator->getOperand(0).getType();
   add(stateType, backward.getArgs(ArgKind::Checkpoint).front().getName());
@@ -257,8 +256,8 @@ void BackwardBuilder::findUnmasked(Cotangents &cotangents) {
     if (getArg(argument).getKind() == ArgKind::In)
       cotangents.setUnmasked(mapping.lookup(argument));
   for (Operation *op : body) {
-    bool rowwise = op->hasTrait<OpTrait::Elementwise>() ||
-                   isa<BroadcastOp, SumOp>(op);
+    bool rowwise =
+        op->hasTrait<OpTrait::Elementwise>() || isa<BroadcastOp, SumOp>(op);
     if (rowwise && llvm::any_of(op->getOperands(), [&](Value operand) {
           return cotangents.isUnmasked(operand);
         }))
@@ -270,8 +269,7 @@ void BackwardBuilder::findUnmasked(Cotangents &cotangents) {
 void BackwardBuilder::finish(Cotangents &cotangents) {
   Location loc = function.getLoc();
   BlockArgument state = forward.getArgument(forward.getNumArguments() - 2);
-  SmallVector<Value> results{
-      cotangents.getOrZero(loc, mapping.lookup(state))};
+  SmallVector<Value> results{cotangents.getOrZero(loc, mapping.lookup(state))};
   SmallVector<DictionaryAttr> attrs{builder.getDictionaryAttr({})};
   auto give = [&](bool perToken) {
     for (BlockArgument argument : forward.getArguments().drop_back(2)) {
@@ -316,9 +314,9 @@ FailureOr<func::FuncOp> BackwardBuilder::run() {
     Location loc = value.getLoc();
     Value masked = cotangent;
     if (isa<RankedTensorType>(cotangent.getType()))
-      masked = IdentityRowsOp::create(builder, loc, cotangent.getType(),
-                                      cotangent, valid,
-                                      builder.getF64FloatAttr(0.0));
+      masked =
+          IdentityRowsOp::create(builder, loc, cotangent.getType(), cotangent,
+                                 valid, builder.getF64FloatAttr(0.0));
     cotangents.add(loc, mapping.lookup(value), masked);
   }
   for (Operation *op : llvm::reverse(body)) {
@@ -356,10 +354,68 @@ static func::FuncOp createStates(func::FuncOp forward) {
   while (terminator->getNumOperands() > 1)
     terminator->eraseOperand(terminator->getNumOperands() - 1);
   states.removeResAttrsAttr();
-  states.setFunctionType(
-      FunctionType::get(states.getContext(), states.getArgumentTypes(),
-                        terminator->getOperandTypes()));
+  states.setFunctionType(FunctionType::get(states.getContext(),
+                                           states.getArgumentTypes(),
+                                           terminator->getOperandTypes()));
   return states;
+}
+
+/// (a x) p and (a x + b y) p where a p, b p are there: (a p) x + (b p) y. The
+/// rules multiply a product's cotangent by each factor, and that of a running
+/// product p by p once more.
+static void reuseProducts(func::FuncOp function) {
+  auto findProduct = [](Value a, Value p, Operation *before) -> Value {
+    for (Operation *user : a.getUsers())
+      if (auto product = dyn_cast<arith::MulFOp>(user))
+        if ((product.getLhs() == a && product.getRhs() == p) ||
+            (product.getRhs() == a && product.getLhs() == p))
+          if (product->isBeforeInBlock(before))
+            return product;
+    return {};
+  };
+  OpBuilder b(function.getContext());
+  // Nothing is created before all of it is found.
+  struct Part {
+    Value scaled, rest;
+  };
+  for (auto product :
+       llvm::make_early_inc_range(function.getOps<arith::MulFOp>())) {
+    for (auto [sum, p] : {std::make_pair(product.getLhs(), product.getRhs()),
+                          std::make_pair(product.getRhs(), product.getLhs())}) {
+      SmallVector<Value> terms{sum};
+      if (auto add = sum.getDefiningOp<arith::AddFOp>())
+        terms = {add.getLhs(), add.getRhs()};
+      SmallVector<Part> parts;
+      if (!sum.hasOneUse())
+        continue;
+      for (Value term : terms) {
+        auto inner = term.getDefiningOp<arith::MulFOp>();
+        if (!inner || !term.hasOneUse())
+          break;
+        for (auto [a, x] : {std::make_pair(inner.getLhs(), inner.getRhs()),
+                            std::make_pair(inner.getRhs(), inner.getLhs())})
+          if (Value scaled = findProduct(a, p, product);
+              scaled && scaled != product.getResult()) {
+            parts.push_back({scaled, x});
+            break;
+          }
+      }
+      if (parts.size() != terms.size())
+        continue;
+      b.setInsertionPoint(product);
+      Value result;
+      for (const Part &part : parts) {
+        Value term =
+            arith::MulFOp::create(b, product.getLoc(), part.scaled, part.rest);
+        result = result ? Value(arith::AddFOp::create(b, product.getLoc(),
+                                                      result, term))
+                        : term;
+      }
+      product.replaceAllUsesWith(result);
+      product.erase();
+      break;
+    }
+  }
 }
 
 LogicalResult mlir::delta::differentiate(ModuleOp module,
@@ -393,6 +449,7 @@ LogicalResult mlir::delta::differentiate(ModuleOp module,
   IRRewriter rewriter(module.getContext());
   DominanceInfo dominance;
   eliminateCommonSubExpressions(rewriter, dominance, module);
+  reuseProducts(*function);
   for (auto program : module.getOps<func::FuncOp>())
     for (Operation &op :
          llvm::make_early_inc_range(llvm::reverse(program.front())))
@@ -403,8 +460,7 @@ LogicalResult mlir::delta::differentiate(ModuleOp module,
 
 namespace {
 
-struct Differentiate
-    : delta::impl::DeltaDifferentiateBase<Differentiate> {
+struct Differentiate : delta::impl::DeltaDifferentiateBase<Differentiate> {
   using Base::Base;
   void runOnOperation() override {
     DifferentiateOptions options;

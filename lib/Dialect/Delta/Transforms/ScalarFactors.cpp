@@ -10,7 +10,12 @@
 //   s (L1 R1 + L2 R2)   =>   (s L1) R1 + (s L2) R2
 //
 // it is that of the operands with their cotangents, which are needed anyway.
-// The same holds for a number for each row.
+// The same holds for a number for each row. Where all that is made of a read's
+// vector x is multiplied by s in the end, decayed and in Grams, x itself is:
+//
+//   s (x .* p) S + s G(x, y) R   =>   ((s x) .* p) S + G(s x, y) R
+//
+// and the number's gradient is the inner product of x with its cotangent.
 //
 // Test: test/Dialect/Delta/Transforms/differentiate.mlir
 //
@@ -18,6 +23,7 @@
 
 #include "delta/Dialect/Delta/Transforms/Adjoint.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "llvm/ADT/SetVector.h"
 
 using namespace mlir;
 using namespace mlir::delta;
@@ -45,6 +51,86 @@ static Value scale(OpBuilder &b, Operation *before, Value value, Value factor) {
     dim = b.getI64IntegerAttr(0);
   Value all = BroadcastOp::create(b, loc, value.getType(), factor, dim);
   return arith::MulFOp::create(b, loc, value, all);
+}
+
+/// Finds the multiplications by `number` to which all paths of linear
+/// operations from `x` lead; false if one leads elsewhere.
+static bool findMultiplications(Value x, Value number,
+                                SmallVectorImpl<arith::MulFOp> &found) {
+  const bool isNumber = !isa<RankedTensorType>(number.getType());
+  llvm::DenseSet<Value> seen{x};
+  SmallVector<Value> open{x};
+  while (!open.empty()) {
+    Value value = open.pop_back_val();
+    for (OpOperand &use : value.getUses()) {
+      Operation *op = use.getOwner();
+      SmallVector<Value> results(op->getResults());
+      if (auto product = dyn_cast<arith::MulFOp>(op)) {
+        if (getFactor(product.getOperand(1 - use.getOperandNumber())) ==
+            number) {
+          found.push_back(product);
+          continue;
+        }
+      } else if (auto matmul = dyn_cast<MatmulOp>(op)) {
+        bool left = use.getOperandNumber() == 0;
+        if (value == matmul.getAcc() ||
+            !(isNumber || (left && !matmul.getTransposeLhs())))
+          return false;
+      } else if (auto gram = dyn_cast<DecayGramOp>(op)) {
+        // Only the Grams of this row operand.
+        auto row = llvm::find(gram.getRows(), value);
+        if (row == gram.getRows().end() ||
+            llvm::is_contained(gram.getCols(), value) ||
+            value == gram.getDecay())
+          return false;
+        results.clear();
+        for (unsigned b = 0; b < gram.getCols().size(); ++b)
+          if (Value result = gram.getGram(row - gram.getRows().begin(), b))
+            results.push_back(result);
+      } else if (auto rows = dyn_cast<IdentityRowsOp>(op)) {
+        if (!rows.getValue().isZero())
+          return false;
+      } else if (auto sum = dyn_cast<SumOp>(op)) {
+        if (!isNumber && !isa<RankedTensorType>(sum.getType()))
+          return false;
+      } else if (!isa<CausalMaskOp>(op)) {
+        return false;
+      }
+      // What is reached twice is no linear function of x, or has it twice.
+      for (Value result : results)
+        if (!seen.insert(result).second)
+          return false;
+      llvm::append_range(open, results);
+    }
+  }
+  return !found.empty();
+}
+
+/// Multiplies a read's vector by the number that multiplies all it gives.
+static void moveToRows(func::FuncOp function) {
+  OpBuilder b(function.getContext());
+  llvm::SetVector<Value> numbers;
+  for (auto product : function.getOps<arith::MulFOp>())
+    for (Value operand : product->getOperands())
+      if (Value number = getFactor(operand))
+        numbers.insert(number);
+  for (auto x : llvm::make_early_inc_range(function.getOps<IdentityRowsOp>()))
+    for (Value number : numbers) {
+      Operation *definition = number.getDefiningOp();
+      SmallVector<arith::MulFOp> products;
+      if (!isa<RankedTensorType>(x.getType()) || !x.getValue().isZero() ||
+          (definition && !definition->isBeforeInBlock(x)) ||
+          !findMultiplications(x, number, products))
+        continue;
+      Value scaled = scale(b, x->getNextNode(), x, number);
+      x.getResult().replaceAllUsesExcept(scaled, scaled.getDefiningOp());
+      for (arith::MulFOp product : products) {
+        bool first = getFactor(product.getLhs()) != number;
+        product.replaceAllUsesWith(first ? product.getLhs() : product.getRhs());
+        product.erase();
+      }
+      break;
+    }
 }
 
 void mlir::delta::moveScalarFactors(func::FuncOp function) {
@@ -90,4 +176,5 @@ void mlir::delta::moveScalarFactors(func::FuncOp function) {
       break;
     }
   }
+  moveToRows(function);
 }

@@ -57,9 +57,9 @@ module attributes {delta.stage = "chunk", delta.signature = #sig} {
 // CHECK: %[[E:.*]] = delta.tri_solve blocks(%[[A]]) rhs(%{{.*}}) leaf 16 :
 // CHECK: %[[P:.*]] = delta.prefix_product %[[W]]
 // CHECK: %[[DXP:.*]] = delta.matmul %{{.*}} transpose_rhs
-// CHECK: arith.mulf %[[DXP]], %[[P]]
-// CHECK: %[[DP:.*]] = arith.mulf %[[DXP]], %[[X:.*]] :
-// CHECK: %[[DPP:.*]] = arith.mulf %[[DP]], %[[P]]
+// The cotangent of x, times x, is that of the products' logarithms.
+// CHECK: %[[DX:.*]] = arith.mulf %[[DXP]], %[[P]]
+// CHECK: %[[DPP:.*]] = arith.mulf %[[DX]], %[[X:.*]] :
 // CHECK: %[[DG:.*]] = delta.prefix_sum reverse %[[DPP]]
 // CHECK: %[[DR:.*]] = delta.tri_solve blocks(%[[A]]) rhs(%{{.*}}) leaf 16 transpose
 // CHECK: %[[DA:.*]] = delta.matmul %[[DR]], %[[E]] transpose_rhs
@@ -190,5 +190,85 @@ module attributes {delta.stage = "chunk", delta.signature = #sig} {
     %1 = delta.broadcast %scale : f32 -> tensor<16x4xf32>
     %2 = arith.mulf %0, %1 : tensor<16x4xf32>
     return %S, %2 : tensor<8x4xf32>, tensor<16x4xf32>
+  }
+}
+
+// -----
+
+// A number that multiplies all that a read's vector gives multiplies the vector:
+// its gradient is the vector times its cotangent, and no product is summed up
+// for it. Where a path has no such factor it stays.
+
+// CHECK-LABEL: func.func @scaled(
+// CHECK: %[[QM:.*]] = delta.identity_rows %{{.*}} value 0.0
+// CHECK: %[[ALL:.*]] = delta.broadcast %[[SCALE:.*]] : f32 -> tensor<16x8xf32>
+// CHECK: %[[QS:.*]] = arith.mulf %[[QM]], %[[ALL]]
+// CHECK: %[[A:.*]] = delta.decay_gram rows(%[[QS]])
+// CHECK-NOT: arith.mulf %[[A]]
+// CHECK: %[[GRAM:.*]]:3 = delta.decay_gram_adjoint rows(%[[QS]])
+// CHECK: %[[DQS:.*]] = arith.addf %{{.*}}, %[[GRAM]]#0
+// CHECK: %[[DQ:.*]] = arith.mulf %[[DQS]], %[[ALL]]
+// CHECK: %[[PRODUCT:.*]] = arith.mulf %[[DQS]], %[[QM]]
+// CHECK: %[[ROWS:.*]] = delta.sum %[[PRODUCT]]
+// CHECK: %[[DSCALE:.*]] = delta.sum %[[ROWS]]
+// CHECK: return %{{.*}}, %[[DQ]], {{.*}}, %[[DSCALE]]
+#sig = #delta.signature<args = [
+  #delta.arg<kind = in, name = "q", type = f32, axes = [K]>,
+  #delta.arg<kind = in, name = "k", type = f32, axes = [K]>,
+  #delta.arg<kind = in, name = "v", type = f32, axes = [V]>,
+  #delta.arg<kind = in, name = "g", type = f32, axes = [K]>,
+  #delta.arg<kind = attr, name = "scale", type = f32, default = "1">,
+  #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+  #delta.arg<kind = out, name = "o", type = f32, axes = [V]>],
+  dims = {K = 8 : i64, V = 8 : i64}, options = {chunk = 16 : i64, compute = "f32", fn = "forward"}>
+module attributes {delta.stage = "chunk", delta.signature = #sig} {
+  func.func @scaled(%q: tensor<16x8xf32> {delta.arg = "q"}, %k: tensor<16x8xf32> {delta.arg = "k"}, %v: tensor<16x8xf32> {delta.arg = "v"},
+                    %g: tensor<16x8xf32> {delta.arg = "g"}, %scale: f32 {delta.arg = "scale"},
+                    %S: tensor<8x8xf32> {delta.arg = "S"}, %valid: index) -> (tensor<8x8xf32>, tensor<16x8xf32>) {
+    %e = math.exp %g : tensor<16x8xf32>
+    %w = delta.identity_rows %e, %valid value 1.0 : tensor<16x8xf32>
+    %0 = delta.identity_rows %q, %valid value 0.0 : tensor<16x8xf32>
+    %1 = delta.identity_rows %k, %valid value 0.0 : tensor<16x8xf32>
+    %2 = delta.identity_rows %v, %valid value 0.0 : tensor<16x8xf32>
+    %a = delta.decay_gram rows(%0) [after] cols(%1) [after] decay(%w) masks ["diagonal"] leaf 16 scheme exact : tensor<16x8xf32> -> tensor<16x16xf32>
+    %p = delta.prefix_product %w : tensor<16x8xf32>
+    %qp = arith.mulf %0, %p : tensor<16x8xf32>
+    %z = delta.matmul %qp, %S : tensor<16x8xf32>, tensor<8x8xf32> -> tensor<16x8xf32>
+    %u = delta.matmul %a, %2 acc(%z : tensor<16x8xf32>) triangular : tensor<16x16xf32>, tensor<16x8xf32> -> tensor<16x8xf32>
+    %all = delta.broadcast %scale : f32 -> tensor<16x8xf32>
+    %o = arith.mulf %u, %all : tensor<16x8xf32>
+    return %S, %o : tensor<8x8xf32>, tensor<16x8xf32>
+  }
+}
+
+// -----
+
+// CHECK-LABEL: func.func @also_bare(
+// CHECK: %[[QM:.*]] = delta.identity_rows %{{.*}} value 0.0
+// CHECK: delta.decay_gram rows(%[[QM]])
+#sig = #delta.signature<args = [
+  #delta.arg<kind = in, name = "q", type = f32, axes = [K]>,
+  #delta.arg<kind = in, name = "k", type = f32, axes = [K]>,
+  #delta.arg<kind = in, name = "v", type = f32, axes = [V]>,
+  #delta.arg<kind = in, name = "g", type = f32, axes = [K]>,
+  #delta.arg<kind = attr, name = "scale", type = f32, default = "1">,
+  #delta.arg<kind = state, name = "S", type = f32, axes = [K, V]>,
+  #delta.arg<kind = out, name = "o", type = f32, axes = [V]>],
+  dims = {K = 8 : i64, V = 8 : i64}, options = {chunk = 16 : i64, compute = "f32", fn = "forward"}>
+module attributes {delta.stage = "chunk", delta.signature = #sig} {
+  func.func @also_bare(%q: tensor<16x8xf32> {delta.arg = "q"}, %k: tensor<16x8xf32> {delta.arg = "k"}, %v: tensor<16x8xf32> {delta.arg = "v"},
+                       %g: tensor<16x8xf32> {delta.arg = "g"}, %scale: f32 {delta.arg = "scale"},
+                       %S: tensor<8x8xf32> {delta.arg = "S"}, %valid: index) -> (tensor<8x8xf32>, tensor<16x8xf32>) {
+    %e = math.exp %g : tensor<16x8xf32>
+    %w = delta.identity_rows %e, %valid value 1.0 : tensor<16x8xf32>
+    %0 = delta.identity_rows %q, %valid value 0.0 : tensor<16x8xf32>
+    %1 = delta.identity_rows %k, %valid value 0.0 : tensor<16x8xf32>
+    %2 = delta.identity_rows %v, %valid value 0.0 : tensor<16x8xf32>
+    %a = delta.decay_gram rows(%0) [after] cols(%1) [after] decay(%w) masks ["diagonal"] leaf 16 scheme exact : tensor<16x8xf32> -> tensor<16x16xf32>
+    %z = delta.matmul %0, %S : tensor<16x8xf32>, tensor<8x8xf32> -> tensor<16x8xf32>
+    %all = delta.broadcast %scale : f32 -> tensor<16x8xf32>
+    %zs = arith.mulf %z, %all : tensor<16x8xf32>
+    %o = delta.matmul %a, %2 acc(%zs : tensor<16x8xf32>) triangular : tensor<16x16xf32>, tensor<16x8xf32> -> tensor<16x8xf32>
+    return %S, %o : tensor<8x8xf32>, tensor<16x8xf32>
   }
 }
