@@ -1,6 +1,7 @@
 //===- EmitFree.cpp - The free slice of the forward kernel ----------------===//
 //
-// Part of the delta project, under the Apache License v2.0 with LLVM Exceptions.
+// Part of the delta project, under the Apache License v2.0 with LLVM
+// Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // One warp, one chunk: loops over the channels in slices of 16, between them
@@ -37,11 +38,11 @@ Value Emitter::maskChannels(Value value, Value original, int64_t channels,
   auto type = cast<RankedTensorType>(value.getType());
   RankedTensorType numbers =
       along(type.getShape().back(), Axis::Cols, b.getI32Type());
-  Value position = warp::PositionsOp::create(b, numbers);
+  Value position = warp::PositionsOp::create(b, numbers, Value());
   Value left = arith::SubIOp::create(b, toI32(index(channels)),
                                      toI32(getFirstChannel()));
-  Value inside = compare(arith::CmpIPredicate::slt, position,
-                         splat(left, numbers));
+  Value inside =
+      compare(arith::CmpIPredicate::slt, position, splat(left, numbers));
   if (warp::isFragment(type))
     inside = expand(inside, type);
   return select(inside, value, constant(fill, type));
@@ -77,7 +78,8 @@ Value Emitter::computeFree(Node node) {
     ArgAttr arg = program.getArg(argument);
     if (arg.getKind() == ArgKind::Param && beforeWindows) {
       // Its copy in shared memory is still on the way.
-      int64_t channels = cast<RankedTensorType>(argument.getType()).getDimSize(0);
+      int64_t channels =
+          cast<RankedTensorType>(argument.getType()).getDimSize(0);
       Value first = getFirstChannel();
       Value left = arith::SubIOp::create(b, index(channels), first);
       return extend(warp::GlobalLoadOp::create(
@@ -105,8 +107,8 @@ Value Emitter::computeFree(Node node) {
         at.push_back(slice);
         tile = load(array, at, fragment(16, 16));
       }
-      return extend(extract(tile, {0, half > 0 ? 8 : 0},
-                            type.clone(arg.getType())));
+      return extend(
+          extract(tile, {0, half > 0 ? 8 : 0}, type.clone(arg.getType())));
     }
     llvm_unreachable("a staged argument has an array");
   }
@@ -128,9 +130,9 @@ Value Emitter::computeFree(Node node) {
   }
   if (auto identity = dyn_cast<IdentityRowsOp>(op)) {
     Value input = getFree({identity.getInput(), form});
-    Value inside = compare(arith::CmpIPredicate::slt, getPositions(Axis::Rows),
-                           splat(toI32(valid),
-                                 along(16, Axis::Rows, b.getI32Type())));
+    Value inside =
+        compare(arith::CmpIPredicate::slt, getPositions(Axis::Rows),
+                splat(toI32(valid), along(16, Axis::Rows, b.getI32Type())));
     if (form != Form::Tokens)
       inside = expand(inside, type);
     return select(inside, input,
@@ -213,8 +215,8 @@ Value Emitter::join(Value left, Value right) {
   SmallVector<int64_t> shape(type.getShape());
   shape.back() *= 2;
   return warp::ConcatOp::create(
-      b, RankedTensorType::get(shape, type.getElementType(),
-                               type.getEncoding()),
+      b,
+      RankedTensorType::get(shape, type.getElementType(), type.getEncoding()),
       ValueRange{left, right}, shape.size() - 1);
 }
 
@@ -235,12 +237,11 @@ void Emitter::emitParts(int64_t channels, ArrayRef<Operation *> sums,
                         MutableArrayRef<Value> values, ChannelParts &parts) {
   for (half = 0; half < 2; ++half) {
     for (auto [op, range] : llvm::zip_equal(sums, carried)) {
-      MutableArrayRef<Value> mine =
-          values.slice(range.first, range.second);
+      MutableArrayRef<Value> mine = values.slice(range.first, range.second);
       parts.operands[half].emplace_back();
       if (auto sum = dyn_cast<SumOp>(op)) {
-        mine[0] = arith::AddFOp::create(
-            b, mine[0], getContracted(sum.getInput(), Value()));
+        mine[0] = arith::AddFOp::create(b, mine[0],
+                                        getContracted(sum.getInput(), Value()));
         continue;
       }
       // Diagonals first: they take operands that nothing else does.
@@ -266,9 +267,9 @@ void Emitter::emitParts(int64_t channels, ArrayRef<Operation *> sums,
         parts.factors[half].push_back(value);
     }
     for (unsigned out : wideOuts)
-      parts.outs[half].push_back(toElement(
-          getFree({program.outs[out], Form::Wide}),
-          program.signature.getArgs(ArgKind::Out)[out].getType()));
+      parts.outs[half].push_back(
+          toElement(getFree({program.outs[out], Form::Wide}),
+                    program.signature.getArgs(ArgKind::Out)[out].getType()));
     dropSlice();
   }
   half = -1;
@@ -299,8 +300,8 @@ void Emitter::emitSlice(int64_t channels, ArrayRef<Operation *> sums,
     MutableArrayRef<Value> mine =
         values.slice(carried[number].first, carried[number].second);
     SmallVector<Value> operands;
-    for (auto [left, right] : llvm::zip_equal(parts.operands[0][number],
-                                              parts.operands[1][number]))
+    for (auto [left, right] :
+         llvm::zip_equal(parts.operands[0][number], parts.operands[1][number]))
       operands.push_back(join(left, right));
     if (isa<MatmulOp>(op))
       mine[0] = mma(operands[0], operands[1], mine[0]);
@@ -319,8 +320,8 @@ void Emitter::emitSlice(int64_t channels, ArrayRef<Operation *> sums,
     Value mine = select(compare(arith::CmpIPredicate::eq, block, index(0)),
                         valid, index(0));
     warp::GlobalStoreOp::create(
-        b, join(parts.outs[0][number], parts.outs[1][number]),
-        kernel.outs[out], add(offset, slice), ValueRange{stride, index(1)},
+        b, join(parts.outs[0][number], parts.outs[1][number]), kernel.outs[out],
+        add(offset, slice), ValueRange{stride, index(1)},
         ValueRange{mine, arith::SubIOp::create(b, index(channels), slice)},
         channels % 16 ? std::gcd(channels, int64_t(16)) : 16);
   }
@@ -478,8 +479,7 @@ void Emitter::emitFreeSlice(llvm::function_ref<void()> beside) {
   OpBuilder::InsertionGuard guard(b);
   if (some) {
     auto mine = scf::IfOp::create(
-        b,
-        compare(arith::CmpIPredicate::ult, warpId, index(mapping.window)),
+        b, compare(arith::CmpIPredicate::ult, warpId, index(mapping.window)),
         /*withElseRegion=*/false);
     b.setInsertionPointToStart(mine.thenBlock());
   }
@@ -511,7 +511,8 @@ void Emitter::emitFreeSlice(llvm::function_ref<void()> beside) {
     }
     for (const TransferPlace &place : arrays.transfers) {
       auto type = dyn_cast<RankedTensorType>(place.node.value.getType());
-      if ((place.node.form == Form::Wide || place.node.form == Form::Channels) &&
+      if ((place.node.form == Form::Wide ||
+           place.node.form == Form::Channels) &&
           program.getPhase(place.node) == phase)
         loops[type.getShape().back()].stores.push_back(&place);
     }

@@ -130,8 +130,8 @@ Value Emitter::select(Value condition, Value x, Value y) {
 }
 
 Value Emitter::getPositions(Axis axis) {
-  return warp::PositionsOp::create(b,
-                                   along(program.chunk, axis, b.getI32Type()));
+  return warp::PositionsOp::create(
+      b, along(program.chunk, axis, b.getI32Type()), Value());
 }
 
 Value Emitter::toI32(Value value) {
@@ -268,7 +268,8 @@ Value Emitter::getWarpColumn(Value warp) {
 void Emitter::renewLanes(Value round) {
   if (!mapping.tight)
     return;
-  warpId = warp::RenewLanesOp::create(b, b.getIndexType(), round);
+  warpId = warp::RenewLanesOp::create(b, b.getIndexType(), round,
+                                      /*warp=*/Value());
   warpColumn = getWarpColumn(warpId);
 }
 

@@ -30,7 +30,7 @@ SmallVector<Value> Emitter::emitStateWindow(Value number, ValueRange state) {
   llvm::SaveAndRestore one(copyWarps, int64_t(1));
   llvm::SaveAndRestore behind(firstCopyWarp, mapping.warps);
   // The other warps have no registers for where this one copies from and to.
-  warp::RenewLanesOp::create(b, b.getIndexType(), number);
+  warp::RenewLanesOp::create(b, b.getIndexType(), number, /*warp=*/Value());
   Value next = add(window, index(1));
   auto chunks =
       scf::ForOp::create(b, index(0), index(mapping.window), index(1));

@@ -11,8 +11,8 @@
 #include "PartialSums.h"
 #include "Sliced/SlicedKernel.h"
 #include "StatesKernel.h"
-#include "delta/Dialect/Delta/Transforms/Adjoint.h"
 #include "Tiled/TiledKernel.h"
+#include "delta/Dialect/Delta/Transforms/Adjoint.h"
 #include "delta/Target/NVPTX/SharedMemory/Passes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Dominance.h"
@@ -65,8 +65,8 @@ struct Start {
              << "expects the program that computes states again, '"
              << getProgram(module).getSymName() << kStatesSuffix
              << "', as states are saved every " << every << " chunks";
-    return Start{withSavedStates(signature, precision->second),
-                 *target, precision->first, precision->second,
+    return Start{withSavedStates(signature, precision->second), *target,
+                 precision->first, precision->second,
                  *module.getOps<func::FuncOp>().begin()};
   }
 
@@ -348,13 +348,15 @@ FailureOr<bool> BackwardMapper::trySlices(ModuleOp program, int64_t count,
   }
   SmallVector<SlicedChoice> choices;
   for (int64_t ctas : {2, 1})
-    for (int64_t stages : {2, 1}) {
-      SlicedChoice candidate;
-      candidate.ctas = options.ctas ? options.ctas : ctas;
-      candidate.stages = options.stages ? options.stages : stages;
-      candidate.vBlocks = count;
-      choices.push_back(candidate);
-    }
+    for (int64_t stages : {2, 1})
+      for (bool keeps : {true, false}) {
+        SlicedChoice candidate;
+        candidate.ctas = options.ctas ? options.ctas : ctas;
+        candidate.stages = options.stages ? options.stages : stages;
+        candidate.keeps = keeps;
+        candidate.vBlocks = count;
+        choices.push_back(candidate);
+      }
   for (const SlicedChoice &candidate : choices) {
     // What is read behind the interval in which it is written ahead is known
     // once the kernel has been written down.

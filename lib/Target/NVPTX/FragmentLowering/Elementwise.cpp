@@ -11,6 +11,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Lowering.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 
 using namespace mlir;
 using namespace mlir::delta;
@@ -180,12 +181,14 @@ LogicalResult FragmentLowering::lowerElementwise(Operation *op) {
   }
   bool samePacked =
       packedResult && llvm::all_of(op->getOperandTypes(), isPacked);
-  if (samePacked && isa<arith::MulFOp, arith::AddFOp, arith::SubFOp>(op)) {
+  if (samePacked &&
+      isa<arith::MulFOp, arith::AddFOp, arith::SubFOp, math::FmaOp>(op)) {
     auto pair = VectorType::get({2}, resultElement);
     for (size_t i = 0; i < count; ++i) {
-      Value value = applyScalar(
-          op, {bitcast(operands[0][i], pair), bitcast(operands[1][i], pair)},
-          pair);
+      Registers values;
+      for (ArrayRef<Value> operand : operands)
+        values.push_back(bitcast(operand[i], pair));
+      Value value = applyScalar(op, values, pair);
       results.push_back(bitcast(value, i32Type));
     }
     define(result, results);

@@ -458,6 +458,9 @@ void FragmentLowering::lowerRenewLanes(RenewLanesOp op) {
   own.first = op;
   own.thread = arith::AddIOp::create(b, original,
                                      arith::TruncIOp::create(b, i32Type, high));
+  if (Value warp = op.getWarp())
+    own.warp = arith::AddIOp::create(
+        b, warp, arith::IndexCastOp::create(b, b.getIndexType(), high));
   replaceScalar(op.getResult(), getWarp());
 }
 

@@ -46,11 +46,13 @@ def Warp_RenewLanesOp : Warp_Op<"renew_lanes", [MemoryEffects<[MemRead, MemWrite
     from the warp's or the lane's number (addresses, positions, masks) is taken
     over from before, so that it needs no registers there: compilers would move
     all of it in front of the kernel's loops. `round` is a number that changes
-    with every iteration of the loop around, below 2^40.
+    with every iteration of the loop around, below 2^40. `warp` is the warp's
+    index as warp_id gave it: the new one is made of it, without another exchange
+    between lanes.
   }];
-  let arguments = (ins Index:$round);
+  let arguments = (ins Index:$round, Optional<Index>:$warp);
   let results = (outs Index:$result);
-  let assemblyFormat = "$round attr-dict";
+  let assemblyFormat = "$round (`of` $warp^)? attr-dict";
 }
 
 def Warp_PositionsOp : Warp_Op<"positions", [Pure]> {
@@ -60,11 +62,15 @@ def Warp_PositionsOp : Warp_Op<"positions", [Pure]> {
     %i = delta_warp.positions : tensor<16xi32, #delta_warp.along<rows>>
     ```
 
+    `lanes` is a warp's index by renew_lanes: positions, and masks made of them,
+    stay behind it.
+
     Constraints:
     - C1: elements are i32.
   }];
+  let arguments = (ins Optional<Index>:$lanes);
   let results = (outs Warp_Along:$result);
-  let assemblyFormat = "attr-dict `:` type($result)";
+  let assemblyFormat = "(`of` $lanes^)? attr-dict `:` type($result)";
   let hasVerifier = 1;
 }
 

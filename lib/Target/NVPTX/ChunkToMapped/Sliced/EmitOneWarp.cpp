@@ -33,6 +33,22 @@ Value SlicedKernel::evalSquare(Value value) {
   return memo[value] = result;
 }
 
+Value SlicedKernel::sumProducts(
+    int64_t parts, Value acc, llvm::function_ref<Value(int64_t, Value)> make) {
+  if (parts < 4) {
+    for (int64_t part = 0; part < parts; ++part)
+      acc = make(part, acc);
+    return acc;
+  }
+  Value other = w->constant(0.0, cast<RankedTensorType>(acc.getType()));
+  for (int64_t part = 0; part < parts; part += 2) {
+    acc = make(part, acc);
+    if (part + 1 < parts)
+      other = make(part + 1, other);
+  }
+  return w->addf(acc, other);
+}
+
 Value SlicedKernel::computeSquare(Value value) {
   RankedTensorType type = w->square();
   Operation *op = value.getDefiningOp();
@@ -76,16 +92,24 @@ Value SlicedKernel::computeSquare(Value value) {
     return emitLinearScan(scan, evalSquare(scan.getInput()),
                           evalSquare(scan.getFactors()));
   if (auto matmul = dyn_cast<MatmulOp>(op)) {
-    Value sum =
-        matmul.getAcc() ? evalSquare(matmul.getAcc()) : w->constant(0.0, type);
+    Value acc = matmul.getAcc() ? evalSquare(matmul.getAcc()) : Value();
+    Value left = getTileNumber(matmul.getLhs());
+    Value right = getTileNumber(matmul.getRhs());
+    bool scaled = left || right;
     Shape shape = getShape(matmul.getLhs());
-    for (int64_t part = 0; part < countSlices(shape.side); ++part) {
-      Value channel = w->index(16 * part);
-      sum =
-          w->mma(loadTile(matmul.getLhs(), channel, /*transpose=*/false),
-                 loadTile(matmul.getRhs(), channel, /*transpose=*/false), sum);
-    }
-    return sum;
+    Value sum = sumProducts(
+        countSlices(shape.side), acc && !scaled ? acc : w->constant(0.0, type),
+        [&](int64_t part, Value before) {
+          Value channel = w->index(16 * part);
+          return w->mma(loadTile(matmul.getLhs(), channel, /*transpose=*/false),
+                        loadTile(matmul.getRhs(), channel, /*transpose=*/false),
+                        before);
+        });
+    if (!scaled)
+      return sum;
+    if (left && right)
+      sum = addScaled(Value(), sum, left);
+    return addScaled(acc, sum, right ? right : left);
   }
   IRMapping map;
   for (Value operand : op->getOperands())

@@ -87,8 +87,20 @@ void SlicedKernel::emitSlicePass(Side which, int wanted) {
       return firstX < firstY;
     return opX && opY ? opX != opY && opX->isBeforeInBlock(opY) : !opX && opY;
   });
-  for (const Task *task : mine)
+  bool started = false;
+  for (const Task *task : mine) {
+    if (task->type != Task::Levels && !started) {
+      started = true;
+      emitStateProducts(mine);
+      // Columns' products depend on each other in long chains: side by side,
+      // before one's store keeps another one's loads behind it.
+      if (which == Cols)
+        for (const Task *tile : mine)
+          if (tile->type == Task::Tile)
+            evalWide(tile->value);
+    }
     emitTask(*task);
+  }
   side = None;
 }
 
@@ -96,6 +108,7 @@ void SlicedKernel::emitInterval(int number, const ChunkContext &now,
                                 const ChunkContext *next) {
   interval = number;
   renewLanes();
+  loadKept(number);
   // Levels of this interval, and the chunks they are for.
   SmallVector<std::pair<int, const ChunkContext *>> work{{number, &now}};
   if (next && number >= getInterval(getFirst()))
@@ -194,12 +207,13 @@ std::pair<Value, Value> SlicedKernel::getTokenOffset(ArgAttr arg, int64_t micro,
   if (arg.getFamily())
     steps = *signature.getDim(arg.getFamily());
   // [B, T, n, H, width]
-  Value row = w->add(w->mul(batch, kernel.T), token);
+  Value heads = renew(kernel.H);
+  Value row = w->add(w->mul(renew(batch), kernel.T), token);
   row = w->add(w->mul(row, steps), w->index(micro));
-  Value offset = w->mul(w->add(w->mul(row, kernel.H), head), width);
+  Value offset = w->mul(w->add(w->mul(row, heads), renew(head)), width);
   if (block && hasColumns(signature, arg))
     offset = w->add(offset, getFirstCol());
-  return {offset, w->mul(kernel.H, steps * width)};
+  return {offset, w->mul(heads, steps * width)};
 }
 
 Value SlicedKernel::getParamOffset(ArgAttr arg, int64_t size) {
@@ -211,7 +225,9 @@ Value SlicedKernel::getParamOffset(ArgAttr arg, int64_t size) {
 void SlicedKernel::emitLoads(Value step, Value place) {
   // Behind the last step nothing is copied.
   Value number = getChunkOf(step);
-  Value exists = w->compare(arith::CmpIPredicate::slt, step, chunks);
+  Value last =
+      arith::CeilDivUIOp::create(w->b, renew(kernel.T), w->index(kTokens));
+  Value exists = w->compare(arith::CmpIPredicate::slt, step, last);
   Value rows = w->select(exists, getValidTokens(number), w->index(0));
   for (const Input &input : inputs) {
     ArgAttr arg = getArg(input.argument);
@@ -229,7 +245,7 @@ void SlicedKernel::emitLoads(Value step, Value place) {
                               kTokens, width, alignment);
   }
   if (savedTile.array) {
-    Value sequence = w->add(w->mul(batch, kernel.H), head);
+    Value sequence = w->add(w->mul(renew(batch), kernel.H), renew(head));
     Value offset = w->mul(w->add(w->mul(sequence, chunks), number),
                           stateRows * getAllCols());
     if (block)
@@ -280,7 +296,8 @@ void SlicedKernel::emitFinalState(ValueRange final) {
   const int64_t A = stateRows, B = getAllCols();
   Value column = w->mul(kernelWarp, 16);
   Value base =
-      w->add(w->mul(w->add(w->mul(batch, kernel.H), head), A * B), column);
+      w->add(w->mul(w->add(w->mul(renew(batch), kernel.H), renew(head)), A * B),
+             column);
   if (block)
     base = w->add(base, getFirstCol());
   Type element = cast<MemRefType>(kernel.finalState.getType()).getElementType();
@@ -315,10 +332,10 @@ void SlicedKernel::emitScanMatrices() {
                               arith::ShRUIOp::create(w->b, u, shift));
       Value right = w->has(int64_t(1) << level, Axis::Cols, type);
       Value spanned = w->select(right, behind, before);
-      put(level, arith::AndIOp::create(w->b, same, spanned));
+      put(level - 1, arith::AndIOp::create(w->b, same, spanned));
     }
-    put(4, before);
-    put(5, behind);
+    put(3, before);
+    put(4, behind);
   });
 }
 
@@ -334,8 +351,17 @@ void SlicedKernel::emitPrologue() {
     input.array = alloc(input.type);
   for (warp::SharedType type : sumTypes)
     sumArrays.push_back(alloc(type));
+  for (Kept &entry : kept) {
+    if (entry.level >= 0)
+      continue;
+    int64_t channels = 16 * countSlices(entry.side);
+    entry.array =
+        alloc(getTileType({Kept::kCount}, kTokens, channels, policy.type));
+    entry.totals = alloc(warp::SharedType::get(
+        program.getContext(), {2, channels}, w->b.getF32Type(), false, 0));
+  }
   if (scans)
-    scanArray = alloc(getTileType({6}, kTokens, kTokens, policy.type));
+    scanArray = alloc(getTileType({5}, kTokens, kTokens, policy.type));
 
   Value id = gpu::BlockIdOp::create(w->b, gpu::Dimension::x);
   if (choice.vBlocks > 1) {
@@ -370,13 +396,42 @@ void SlicedKernel::emitPrologue() {
     emitScanMatrices();
 }
 
+/// Adds up what the channels of all slices have.
+void SlicedKernel::emitRowSumStore(Value array, Value target, ArgAttr arg) {
+  Value sequence = w->add(w->mul(renew(batch), kernel.H), renew(head));
+  inOneWarp(0, [&, type = arg.getType()]() mutable {
+    if (std::optional<PartialPlace> place =
+            partials->getPlace(w->b, kernel, arg, 0, block, sequence)) {
+      target = place->array;
+      sequence = place->offset;
+      type = w->b.getF32Type();
+    }
+    const int64_t parts =
+        cast<warp::SharedType>(array.getType()).getShape()[0] / 16;
+    RankedTensorType rows = w->along(Axis::Rows);
+    Value sum;
+    for (int64_t part = 0; part < parts; ++part)
+      sum = w->addf(sum, w->load(array, {w->index(16 * part)}, rows));
+    for (int64_t distance = 1; distance < 16; distance *= 2)
+      sum =
+          w->addf(sum, warp::ShuffleRowsOp::create(w->b, rows, sum, distance));
+    warp::GlobalStoreOp::create(w->b, w->toElement(sum, type), target, sequence,
+                                ValueRange{w->index(1)},
+                                ValueRange{w->index(1)}, 1);
+  });
+}
+
 void SlicedKernel::emitSumStores() {
-  Value sequence = w->add(w->mul(batch, kernel.H), head);
+  Value sequence = w->add(w->mul(renew(batch), kernel.H), renew(head));
   for (auto [number, arg] : llvm::enumerate(signature.getArgs(ArgKind::Sum))) {
     int64_t size = 1;
     for (StringAttr axis : arg.getAxes())
       size *= *signature.getDim(axis);
     Value array = sumArrays[number], target = kernel.sums[number];
+    if (rowSums.contains(number)) {
+      emitRowSumStore(array, target, arg);
+      continue;
+    }
     inOneWarp(0, [&, arg = arg, type = arg.getType()]() mutable {
       Value base = w->mul(sequence, size);
       if (std::optional<PartialPlace> place =
@@ -436,6 +491,7 @@ void SlicedKernel::emit(GpuKernel built, const PartialSums &sums) {
                         loop.getRegionIterArgs().end());
     nextState = currentState;
     if (!ahead) {
+      renewLanes();
       emitLoads(step, first);
       warp::AsyncWaitOp::create(w->b, 0);
     }
@@ -451,6 +507,10 @@ void SlicedKernel::emit(GpuKernel built, const PartialSums &sums) {
     scf::YieldOp::create(w->b, nextState);
   }
   warp::AsyncWaitOp::create(w->b, 0);
+  round = first;
+  renewLanes();
+  kernelWarp = warpId;
+  zero = arith::ShRUIOp::create(w->b, warpId, w->index(10));
   emitSumStores();
   emitFinalState(loop.getResults());
 }

@@ -24,8 +24,23 @@ using warp::Axis;
 const SlicedKernel::Tables &SlicedKernel::getTables(Value decay, int levels) {
   decay = resolve(decay);
   Tables table = tables.lookup(decay);
-  if (!table.w)
-    table.total = table.w = evalWide(decay);
+  if (!table.w) {
+    table.w = evalWide(decay);
+    if (const Kept *entry = getKept(decay)) {
+      table.factors[2] = entry->values[0];
+      table.factors[3] = entry->values[1];
+      Value other = warp::ShuffleColsOp::create(w->b, w->square(), table.w, 1);
+      Value right = w->has(1, Axis::Cols, w->square());
+      Value one = w->constant(1.0, w->square());
+      table.before[1] = w->select(right, other, one);
+      table.behind[1] = w->select(right, one, other);
+      table.before[4] = w->extend(entry->values[Kept::kBefore]);
+      table.behind[4] = w->extend(entry->values[Kept::kBehind]);
+      table.built = 4;
+    } else {
+      table.total = table.w;
+    }
+  }
   RankedTensorType type = w->square();
   Value one = w->constant(1.0, type);
   for (; table.built < levels; ++table.built) {
@@ -48,9 +63,77 @@ Value SlicedKernel::getLevelFactor(Value decay, int level) {
   if (level == 0)
     return Value();
   const Tables &table = getTables(decay, level);
+  if (table.factors[level])
+    return table.factors[level];
   Value before = table.before[level], behind = table.behind[level];
   return w->select(w->has(int64_t(1) << level, Axis::Cols, w->square()), before,
                    behind);
+}
+
+void SlicedKernel::findKept() {
+  // Rounded, they cost a quarter of what computing them again does; numbers of
+  // f16's range would be lost.
+  if (!policy.type.isBF16() || !choice.keeps)
+    return;
+  for (auto &[op, entry] : pairs) {
+    const LevelTiles &operands = levelTiles[entry.tiles];
+    // Values cannot leave a branch that only some warps take.
+    if (countSlices(operands.side) != warps ||
+        llvm::any_of(kept, [&](const Kept &other) {
+          return other.decay == operands.decay && other.side == operands.side;
+        }))
+      continue;
+    Kept found;
+    found.decay = operands.decay;
+    found.side = operands.side;
+    found.level = operands.level;
+    kept.push_back(found);
+  }
+}
+
+const SlicedKernel::Kept *SlicedKernel::getKept(Value decay) {
+  if (level < 0)
+    return nullptr;
+  for (const Kept &entry : kept)
+    if (entry.decay == decay && entry.side == side && !entry.values.empty())
+      return &entry;
+  return nullptr;
+}
+
+void SlicedKernel::keepTables(Value decay) {
+  for (Kept &entry : kept) {
+    if (entry.decay != decay || entry.side != side || getKept(decay))
+      continue;
+    const Tables table = getTables(decay, 4);
+    SmallVector<Value> values;
+    for (int number : {2, 3})
+      values.push_back(w->toOperand(getLevelFactor(decay, number)));
+    for (Value value : {table.before[4], table.behind[4], table.w})
+      values.push_back(w->toOperand(value));
+    Value total =
+        warp::CollapseOp::create(w->b, w->along(Axis::Rows), table.total);
+    if (entry.level >= 0) {
+      entry.values = values;
+      entry.total = total;
+      continue;
+    }
+    for (int number = 0; number < Kept::kCount; ++number)
+      w->store(values[number], entry.array,
+               {w->index(number), w->index(0), firstRow}, /*transpose=*/true);
+    w->store(total, entry.totals, {stageIndex, firstRow});
+  }
+}
+
+void SlicedKernel::loadKept(int number) {
+  for (Kept &entry : kept) {
+    if (entry.level >= 0 || getInterval(entry.level) != number)
+      continue;
+    entry.values.clear();
+    for (int i = 0; i < Kept::kCount; ++i)
+      entry.values.push_back(w->load(entry.array,
+                                     {w->index(i), w->index(0), firstRow},
+                                     w->square(), /*transpose=*/true));
+  }
 }
 
 //===----------------------------------------------------------------------===//
@@ -61,6 +144,8 @@ SmallVector<Value> SlicedKernel::scaleLevel(ArrayRef<Value> x,
                                             ArrayRef<Value> y, Value factor,
                                             int level) {
   Value isRight = w->has(int64_t(1) << level, Axis::Cols, w->square());
+  if (factor)
+    factor = w->toOperand(factor);
   SmallVector<Value> scaled;
   for (size_t i = 0; i < std::max(x.size(), y.size()); ++i) {
     Value row = i < x.size() ? x[i] : Value();
@@ -79,7 +164,7 @@ void SlicedKernel::emitLevels(LevelTiles &entry) {
   SmallVector<Value> x, y;
   auto scaled = [&](Value value, bool byDecay) {
     Value result = maskRows(evalWide(value), value);
-    return byDecay ? w->mulf(result, decay) : result;
+    return w->toOperand(byDecay ? w->mulf(result, decay) : result);
   };
   for (unsigned a = 0; a < rows; ++a)
     x.push_back(scaled(entry.rows[a], entry.rowAfter[a]));
@@ -87,9 +172,9 @@ void SlicedKernel::emitLevels(LevelTiles &entry) {
     y.push_back(scaled(entry.cols[b], entry.colBefore[b]));
   for (auto [number, pair] : llvm::enumerate(entry.diagonals)) {
     auto [a, b] = pair;
-    Value left = entry.ownDecay[number]
-                     ? x[a]
-                     : maskRows(evalWide(entry.rows[a]), entry.rows[a]);
+    Value left = maskRows(evalWide(entry.rows[a]), entry.rows[a]);
+    if (entry.ownDecay[number])
+      left = w->mulf(left, decay);
     Value right = maskRows(evalWide(entry.cols[b]), entry.cols[b]);
     Value sum =
         warp::SumOp::create(w->b, w->along(Axis::Cols), w->mulf(left, right));
@@ -100,8 +185,8 @@ void SlicedKernel::emitLevels(LevelTiles &entry) {
     RankedTensorType half = w->fragment(16, 8, policy.type);
     for (auto [i, scaled] : llvm::enumerate(
              scaleLevel(x, y, getLevelFactor(entry.decay, level), level))) {
-      auto split = warp::SplitColsOp::create(
-          w->b, half, half, w->toOperand(scaled), int64_t(1) << level);
+      auto split = warp::SplitColsOp::create(w->b, half, half, scaled,
+                                             int64_t(1) << level);
       if (i < rows)
         rights.push_back(split.getRight());
       if (i < cols)
@@ -121,6 +206,7 @@ void SlicedKernel::emitLevels(LevelTiles &entry) {
     put(rights, entry.rowTile);
     put(lefts, entry.colTile);
   }
+  keepTables(entry.decay);
 }
 
 /// One level of the Grams of two row operands with all columns.
@@ -137,15 +223,16 @@ void SlicedKernel::emitGrams(const Task &task) {
   if (wanted.empty())
     return;
   Value number = w->index(task.second);
-  Value sum = w->constant(0.0, w->fragment(16, 8 * cols));
-  for (int64_t part = 0; part < countSlices(entry.side); ++part) {
-    Value channel = w->index(16 * part);
-    sum = w->mma(read(entry.rowTile, {number, w->index(8 * first), channel},
-                      w->square()),
-                 read(entry.colTile, {number, w->index(0), channel},
-                      w->fragment(8 * cols, 16)),
-                 sum);
-  }
+  Value sum = sumProducts(
+      countSlices(entry.side), w->constant(0.0, w->fragment(16, 8 * cols)),
+      [&](int64_t part, Value before) {
+        Value channel = w->index(16 * part);
+        return w->mma(read(entry.rowTile,
+                           {number, w->index(8 * first), channel}, w->square()),
+                      read(entry.colTile, {number, w->index(0), channel},
+                           w->fragment(8 * cols, 16)),
+                      before);
+      });
   for (auto &[gram, offsets] : wanted) {
     Place &place = grams.find(gram)->second;
     Value block = warp::ExtractOp::create(w->b, w->fragment(8, 8), sum,
@@ -166,11 +253,16 @@ Value SlicedKernel::emitGramSquare(DecayGramOp op, Value gram) {
         continue;
       auto summed = llvm::find(entry.diagonals, std::make_pair(a, b));
       if (summed == entry.diagonals.end()) {
-        for (int64_t part = 0; part < countSlices(entry.side); ++part) {
-          Value channel = w->index(16 * part);
-          diagonal = w->mma(loadTile(entry.rows[a], channel, false),
-                            loadTile(entry.cols[b], channel, false), diagonal);
-        }
+        Value row = entry.rows[a], col = entry.cols[b];
+        diagonal = sumProducts(
+            countSlices(entry.side), diagonal, [&](int64_t part, Value before) {
+              Value channel = w->index(16 * part);
+              return w->mma(loadTile(row, channel, false),
+                            loadTile(col, channel, false), before);
+            });
+        for (Value number : {getTileNumber(row), getTileNumber(col)})
+          if (number)
+            diagonal = addScaled(Value(), diagonal, number);
         diagonal = keepDiagonal(diagonal);
         continue;
       }
@@ -222,11 +314,13 @@ Value SlicedKernel::addHalf(Value total, Value value, Value factor,
   RankedTensorType type = w->square(), half = w->fragment(16, 8);
   Value zero = w->constant(0.0, type);
   if (distance == 2 || distance == 4) {
-    // Lanes hold columns of one side.
+    // Lanes hold columns of one side: one number a lane, where a choice
+    // between factors would keep both of them.
     Value isRight = w->has(distance, Axis::Cols, type);
-    factor = right ? w->select(isRight, factor, zero)
-                   : w->select(isRight, zero, factor);
-    return w->fma(value, factor, total);
+    Value one = w->constant(1.0, type);
+    Value mine =
+        right ? w->select(isRight, one, zero) : w->select(isRight, zero, one);
+    return w->fma(w->mulf(value, w->extend(factor)), mine, total);
   }
   auto split = [&](Value from) {
     return warp::SplitColsOp::create(w->b, half, half, from, distance);
@@ -237,7 +331,8 @@ Value SlicedKernel::addHalf(Value total, Value value, Value factor,
     auto both = split(from);
     return right ? both.getRight() : both.getLeft();
   };
-  Value mine = take(value), weight = take(factor), before = take(total);
+  Value mine = take(value), before = take(total);
+  Value weight = take(factor ? w->extend(factor) : factor);
   Value sum = !weight ? w->addf(before, mine) : w->fma(mine, weight, before);
   Value other = w->constant(0.0, half);
   if (total)
@@ -256,7 +351,7 @@ void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
   SmallVector<Value> x, y, dx(rows), dy(cols);
   auto scaled = [&](Value value, bool byDecay) {
     Value result = evalWide(value);
-    return byDecay ? w->mulf(result, decay) : result;
+    return w->toOperand(byDecay ? w->mulf(result, decay) : result);
   };
   for (int64_t a = 0; a < rows; ++a)
     x.push_back(scaled(op.getRows()[a], operands.rowAfter[a]));
@@ -273,10 +368,8 @@ void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
   for (int level = 0; level < 4; ++level) {
     int64_t distance = int64_t(1) << level;
     Value number = w->index(level);
-    const Tables table = getTables(op.getDecay(), level);
-    Value before = table.before[level], behind = table.behind[level];
-    SmallVector<Value> scaled =
-        scaleLevel(x, y, getLevelFactor(op.getDecay(), level), level);
+    Value factor = getLevelFactor(op.getDecay(), level);
+    SmallVector<Value> scaled = scaleLevel(x, y, factor, level);
     Value spanning;
     for (int64_t i = 0; i < count; ++i) {
       bool row = i < rows && hasRow[i], col = i < cols && hasCol[i];
@@ -290,37 +383,38 @@ void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
         };
         if (related(i, j) || related(j, i))
           sum = w->mma(
-              w->toOperand(scaled[j]),
+              scaled[j],
               read(entry.tile,
                    {w->index(i), w->index(j), number, w->index(0), w->index(0)},
                    type),
               sum);
       }
       if (row)
-        dx[i] = addHalf(dx[i], sum, before, distance, /*right=*/true);
+        dx[i] = addHalf(dx[i], sum, factor, distance, /*right=*/true);
       if (col)
-        dy[i] = addHalf(dy[i], sum, behind, distance, /*right=*/false);
+        dy[i] = addHalf(dy[i], sum, factor, distance, /*right=*/false);
       if (level > 0)
-        spanning = w->fma(scaled[i], sum, spanning);
+        spanning = w->fma(w->extend(scaled[i]), sum, spanning);
     }
     // A row's pairs span the tokens before it in its half, a column's those
     // behind it.
     if (spanning)
       dlog = w->mma(w->toOperand(spanning),
                     w->toOperand(w->load(
-                        scanArray, {number, w->index(0), w->index(0)}, type)),
+                        scanArray,
+                        {w->index(level - 1), w->index(0), w->index(0)}, type)),
                     dlog ? dlog : zero);
   }
 
   // The own token's decay, and the diagonals.
   for (int64_t a = 0; a < rows; ++a)
     if (operands.rowAfter[a] && dx[a]) {
-      dlog = w->fma(x[a], dx[a], dlog);
+      dlog = w->fma(w->mulf(evalWide(op.getRows()[a]), decay), dx[a], dlog);
       dx[a] = w->mulf(dx[a], decay);
     }
   for (int64_t b = 0; b < cols; ++b)
     if (operands.colBefore[b] && dy[b]) {
-      dlog = w->fma(y[b], dy[b], dlog);
+      dlog = w->fma(w->mulf(evalWide(op.getCols()[b]), decay), dy[b], dlog);
       dy[b] = w->mulf(dy[b], decay);
     }
   int64_t diagonals = 0;

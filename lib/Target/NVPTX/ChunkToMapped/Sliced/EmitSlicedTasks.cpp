@@ -32,8 +32,16 @@ void SlicedKernel::forget() {
 }
 
 void SlicedKernel::renewLanes() {
-  warpId = warp::RenewLanesOp::create(w->b, w->b.getIndexType(), round);
+  warpId =
+      warp::RenewLanesOp::create(w->b, w->b.getIndexType(), round, kernelWarp);
+  w->lanes = warpId;
   firstRow = w->mul(warpId, 16);
+  // No chunk has such a number, but compilers do not know.
+  zero = arith::ShRUIOp::create(w->b, round, w->index(40));
+}
+
+Value SlicedKernel::renew(Value number) {
+  return zero ? w->add(number, zero) : number;
 }
 
 void SlicedKernel::inOneWarp(int64_t number, llvm::function_ref<void()> body) {
@@ -107,8 +115,9 @@ void SlicedKernel::emitOut(const Task &task) {
   Value target = kernel.outs[task.number];
   Type element = task.arg.getType();
   if (!partials->empty()) {
-    Value token = w->add(w->mul(batch, kernel.T), w->mul(chunk, kTokens));
-    Value row = w->add(w->mul(token, kernel.H), head);
+    Value token =
+        w->add(w->mul(renew(batch), kernel.T), w->mul(chunk, kTokens));
+    Value row = w->add(w->mul(token, renew(kernel.H)), renew(head));
     if (std::optional<PartialPlace> place = partials->getPlace(
             w->b, kernel, task.arg, task.micro, block, row)) {
       target = place->array;
@@ -146,6 +155,16 @@ void SlicedKernel::emitSum(const Task &task) {
     w->store(w->addf(sum, evalVector(task.value, Axis::Cols, first)), array,
              {w->index(first)});
   }
+}
+
+/// In shared memory, a number a channel: the assembler would spill registers
+/// that live as long.
+void SlicedKernel::emitRowSum(const Task &task) {
+  RankedTensorType type = w->along(Axis::Rows);
+  Value array = sumArrays[task.number];
+  Value sum = warp::SumOp::create(w->b, type,
+                                  maskRows(evalWide(task.value), task.value));
+  w->store(w->addf(w->load(array, {firstRow}, type), sum), array, {firstRow});
 }
 
 void SlicedKernel::emitTask(const Task &task) {
@@ -211,6 +230,8 @@ void SlicedKernel::emitTask(const Task &task) {
     return emitOut(task);
   case Task::Sum:
     return emitSum(task);
+  case Task::RowSum:
+    return emitRowSum(task);
   case Task::Next:
     for (int64_t part = 0; part < countSlices(Rows); ++part)
       nextState[part] = evalState(task.value, part);

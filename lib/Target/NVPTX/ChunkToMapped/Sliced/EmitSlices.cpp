@@ -52,6 +52,8 @@ Value SlicedKernel::getInputArray(Value argument, Value &at) {
 
 Value SlicedKernel::loadTile(Value value, Value channel, bool transpose) {
   value = resolve(value);
+  if (getTileNumber(value))
+    value = splitNumber(value).first;
   if (isa<BlockArgument>(value)) {
     Value at;
     Value array = getInputArray(value, at);
@@ -71,7 +73,9 @@ Value SlicedKernel::evalWide(Value value) {
   auto known = memo.find(value);
   if (known != memo.end())
     return known->second;
-  Value result = computeWide(value);
+  const Kept *entry = getKept(value);
+  Value result =
+      entry ? w->extend(entry->values[Kept::kW]) : computeWide(value);
   return memo[value] = result;
 }
 
@@ -124,19 +128,38 @@ Value SlicedKernel::computeWide(Value value) {
   return copy->getResult(0);
 }
 
+Value SlicedKernel::addScaled(Value acc, Value value, Value number) {
+  if (!number)
+    return w->addf(acc, value);
+  return w->fma(value, w->splat(evalNumber(number), w->square()), acc);
+}
+
 /// Sums over tokens by a product with a matrix of zeros and ones.
 Value SlicedKernel::emitScan(Value x, bool exclusive, bool reverse) {
   Value ones = w->toOperand(
-      w->load(scanArray, {w->index(reverse ? 5 : 4), w->index(0), w->index(0)},
+      w->load(scanArray, {w->index(reverse ? 4 : 3), w->index(0), w->index(0)},
               w->square()));
   return w->mma(w->toOperand(x), ones,
                 exclusive ? w->constant(0.0, w->square()) : x);
 }
 
 Value SlicedKernel::emitProduct(MatmulOp op) {
+  Value lhs = resolve(op.getLhs()), rhs = resolve(op.getRhs());
+  Value number = getTileNumber(lhs);
+  if (number && getShape(rhs).kind == Kind::State) {
+    // The sum of products comes first.
+    Value total = w->constant(0.0, w->square());
+    for (int64_t part = 0;
+         part < countSlices(op.getTransposeRhs() ? Cols : Rows); ++part)
+      total = w->mma(op.getTransposeRhs() ? loadStateRows(rhs, part)
+                                          : w->toOperand(evalState(rhs, part)),
+                     loadTile(lhs, w->index(16 * part), /*transpose=*/false),
+                     total);
+    return addScaled(op.getAcc() ? evalWide(op.getAcc()) : Value(), total,
+                     number);
+  }
   Value sum =
       op.getAcc() ? evalWide(op.getAcc()) : w->constant(0.0, w->square());
-  Value lhs = resolve(op.getLhs()), rhs = resolve(op.getRhs());
   if (getShape(rhs).kind != Kind::State) {
     Value square = read(squares.find(lhs)->second, {w->index(0), w->index(0)},
                         w->square(), op.getTransposeLhs());
@@ -168,6 +191,63 @@ Value SlicedKernel::loadStateRows(Value value, int64_t part) {
                             /*transpose=*/true)
                      : w->load(savedTile.array, {stageIndex, from, firstRow},
                                w->square(), /*transpose=*/true);
+}
+
+bool SlicedKernel::isStateProduct(Operation *op) {
+  auto matmul = dyn_cast<MatmulOp>(op);
+  return matmul && matmul.getTransposeRhs() && !matmul.getTransposeLhs() &&
+         getShape(matmul.getRhs()).kind == Kind::State;
+}
+
+void SlicedKernel::emitStateProducts(ArrayRef<const Task *> tasks) {
+  SmallVector<MatmulOp> products;
+  SmallVector<Value> sums;
+  llvm::DenseSet<Value> seen;
+  std::function<void(Value)> visit = [&](Value value) {
+    value = resolve(value);
+    if (!seen.insert(value).second || memo.contains(value))
+      return;
+    Operation *op = value.getDefiningOp();
+    if (!op)
+      return;
+    if (isa<SumOp>(op) && side == Rows && isStatesProduct(op->getOperand(0))) {
+      if (!ownMemo.contains(value))
+        sums.push_back(value);
+      return;
+    }
+    for (Value operand : op->getOperands()) {
+      Shape shape = getShape(operand);
+      if ((shape.kind == Kind::Wide && shape.side == side) ||
+          shape.kind == Kind::Channels)
+        visit(operand);
+    }
+    if (isStateProduct(op))
+      products.push_back(cast<MatmulOp>(op));
+  };
+  for (const Task *task : tasks)
+    if (task->value)
+      visit(task->value);
+  if (sums.empty())
+    return;
+  SmallVector<Value> totals(products.size()), sumTotals(sums.size());
+  for (auto [op, total] : llvm::zip(products, totals))
+    total = w->constant(0.0, w->square());
+  for (int64_t part = 0; part < countSlices(Cols); ++part) {
+    for (auto [op, total] : llvm::zip(products, totals))
+      total = w->mma(loadStateRows(resolve(op.getRhs()), part),
+                     loadTile(op.getLhs(), w->index(16 * part),
+                              /*transpose=*/false),
+                     total);
+    for (Value &sum : sumTotals)
+      sum = w->fma(w->extend(loadStateRows(state, part)),
+                   w->extend(loadStateRows(checkpoint, part)), sum);
+  }
+  for (auto [op, total] : llvm::zip(products, totals))
+    memo[op.getResult()] =
+        addScaled(op.getAcc() ? evalWide(op.getAcc()) : Value(), total,
+                  getTileNumber(op.getLhs()));
+  for (auto [sum, total] : llvm::zip(sums, sumTotals))
+    ownMemo[sum] = warp::SumOp::create(w->b, w->along(Axis::Rows), total);
 }
 
 Value SlicedKernel::emitSolve(TriSolveOp op, Value wanted) {
@@ -227,7 +307,10 @@ Value SlicedKernel::computeState(Value value, int64_t part) {
   if (auto matmul = dyn_cast<MatmulOp>(op)) {
     Value sum = matmul.getAcc() ? evalState(matmul.getAcc(), part)
                                 : w->constant(0.0, type);
-    return w->mma(w->toOperand(evalWide(matmul.getRhs())),
+    Value rhs = evalWide(matmul.getRhs());
+    if (Value number = getTileNumber(matmul.getLhs()))
+      rhs = w->mulf(rhs, w->splat(evalNumber(number), type));
+    return w->mma(w->toOperand(rhs),
                   loadTile(matmul.getLhs(), w->index(16 * part),
                            /*transpose=*/true),
                   sum);
@@ -283,6 +366,11 @@ Value SlicedKernel::computeOwn(Value value) {
     return w->splat(evalNumber(resolve(broadcast.getInput())), type);
   Shape input = op->getNumOperands() ? getShape(op->getOperand(0)) : Shape();
   bool mine = input.kind == Kind::Wide && input.side == side;
+  if (isa<TotalProductOp>(op) && mine)
+    if (const Kept *entry = getKept(resolve(op->getOperand(0))))
+      return entry->total
+                 ? entry->total
+                 : w->load(entry->totals, {stageIndex, firstRow}, type);
   if (isa<TotalProductOp>(op) && mine)
     return warp::CollapseOp::create(w->b, type,
                                     getTables(op->getOperand(0), 4).total);

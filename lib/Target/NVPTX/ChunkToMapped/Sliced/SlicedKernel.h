@@ -25,6 +25,7 @@
 #include "WarpBuilder.h"
 #include "delta/Target/NVPTX/Kernel.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
+#include "llvm/ADT/SmallSet.h"
 
 #include <optional>
 #include <string>
@@ -44,6 +45,8 @@ struct SlicedChoice {
   int64_t stages = 2;
   /// CTAs that share a head's columns; the program is that of one block.
   int64_t vBlocks = 1;
+  /// Whether a decay's products wait for the Gram's cotangents.
+  bool keeps = true;
   /// Which arrays have a place for this chunk and for the next, in the order of
   /// getDoubled(): those that are written ahead while they are still read.
   std::vector<bool> doubled;
@@ -102,6 +105,7 @@ private:
       Pairs, // cotangents of decay-Grams, level by level
       Out,
       Sum,
+      RowSum, // a slice's part of a sum of all elements, kept by channels
       Next
     } type;
     Value value;
@@ -197,6 +201,15 @@ private:
   int levelOfGram(DecayGramOp op);
   /// Is the value a tile in shared memory as it was copied?
   bool isCopiedTile(Value value);
+  /// A matrix, and the number it is multiplied by; null: none.
+  std::pair<Value, Value> splitNumber(Value value);
+  /// The number that multiplies a tile as it was copied: products with the tile
+  /// are exact, and multiplied then. Null: none.
+  Value getTileNumber(Value value);
+  /// acc + number * value; a null number is 1.
+  Value addScaled(Value acc, Value value, Value number);
+  /// Is the number a sum of all elements of matrices? Adds these to `wide`.
+  bool isRowSum(Value number, SmallVectorImpl<Value> &wide);
   int levelOfPairs(DecayGramAdjointOp op);
   int storeVector(Value value);
   /// Is it the carried state times the saved one, element by element?
@@ -227,6 +240,10 @@ private:
   Value loadTile(Value value, Value channel, bool transpose);
   /// 16 rows of a state, of the slice, and 16 columns of it: as rows here.
   Value loadStateRows(Value value, int64_t part);
+  /// Products with the transposed states that some tasks need, and sums of the
+  /// states' products, 16 columns of the states at a time.
+  void emitStateProducts(ArrayRef<const Task *> tasks);
+  bool isStateProduct(Operation *op);
   /// Zero in rows that the slice's matrix does not have.
   Value maskRows(Value fragment, Value value);
   Value emitScan(Value x, bool exclusive, bool reverse);
@@ -242,13 +259,35 @@ private:
   struct Tables {
     Value w, total;
     Value before[5], behind[5];
+    Value factors[4]; // those that were kept
     int built = 0;
   };
   const Tables &getTables(Value decay, int levels);
+  /// What the pass that scales a Gram's operands leaves to that of its
+  /// cotangents: a decay's products, rounded as operands. Where the first works
+  /// a chunk ahead they wait in shared memory until it writes the next ones, so
+  /// that no two chunks' are in registers.
+  struct Kept {
+    Value decay;
+    Side side;
+    int level; // of the first
+    /// Level factors 2 and 3, before[4], behind[4], w.
+    SmallVector<Value> values;
+    Value total;         // along rows
+    Value array, totals; // [kCount, 16, channels], [2, channels]
+    static constexpr int kBefore = 2, kBehind = 3, kW = 4, kCount = 5;
+  };
+  void findKept();
+  /// Those of the decay for the chunk and side at hand; null: none.
+  const Kept *getKept(Value decay);
+  void keepTables(Value decay);
+  /// Takes what waits in shared memory, in an interval that writes it anew.
+  void loadKept(int interval);
   /// before in right halves of the level's blocks, behind in left ones.
   Value getLevelFactor(Value decay, int level);
   /// Row operands in right halves of the level's blocks and column operands in
-  /// left ones, scaled: one for each number.
+  /// left ones, scaled: one for each number. Both, and the factor, are rounded
+  /// as operands are, so that 16-bit numbers are scaled two at once.
   SmallVector<Value> scaleLevel(ArrayRef<Value> x, ArrayRef<Value> y,
                                 Value factor, int level);
   void emitLevels(LevelTiles &tiles);
@@ -264,6 +303,11 @@ private:
   //===--------------------------------------------------------------------===//
 
   Value evalSquare(Value value);
+  /// acc + the sum over `parts` of products that `make` adds to what it gets,
+  /// in two chains where there are many: one warp has nothing else to do while
+  /// a product waits for the one before.
+  Value sumProducts(int64_t parts, Value acc,
+                    llvm::function_ref<Value(int64_t, Value)> make);
   Value computeSquare(Value value);
   Value emitDecayMask(DecayMaskOp op);
   Value emitLinearScan(LinearScanOp op, Value x, Value factors);
@@ -305,6 +349,9 @@ private:
   bool isWanted(const Task &task);
   bool hasTasks(Side side, int level) const;
   void renewLanes();
+  /// The same number, computed anew: what comes from it is not kept in
+  /// registers from chunk to chunk.
+  Value renew(Value number);
   void emitTask(const Task &task);
   // Accesses to places, which note when they are.
   SmallVector<Value> at(const Place &place, ArrayRef<Value> indices);
@@ -315,7 +362,9 @@ private:
   SmallVector<Value> writeAt(Place &place, ArrayRef<Value> indices);
   void emitOut(const Task &task);
   void emitSum(const Task &task);
+  void emitRowSum(const Task &task);
   void emitSumStores();
+  void emitRowSumStore(Value array, Value target, ArgAttr arg);
   void inOneWarp(int64_t number, llvm::function_ref<void()> body);
   void inSlices(Side side, llvm::function_ref<void()> body);
   void forget();
@@ -356,9 +405,11 @@ private:
   llvm::DenseMap<Operation *, unsigned> tilesOf;
   llvm::DenseMap<Operation *, int> gramLevels;
   std::vector<LevelTiles> levelTiles;
+  std::vector<Kept> kept;
   SmallVector<Input> inputs;
   SmallVector<System> systems;
   SmallVector<warp::SharedType> sumTypes;
+  llvm::SmallSet<unsigned, 4> rowSums; // those that channels keep
 
   // While emitting.
   std::optional<WarpBuilder> w;
@@ -366,7 +417,7 @@ private:
   const PartialSums *partials = nullptr;
   Value block;  // null with one
   Value warpId; // renewed with every pass
-  Value kernelWarp, round;
+  Value kernelWarp, round, zero;
   Value batch, head, chunks, chunk, stageIndex, tokens, scanArray;
   Value entry; // something before the chunks' loop
   SmallVector<Value> sumArrays, currentState, nextState;

@@ -66,12 +66,56 @@ bool SlicedKernel::isCopiedTile(Value value) {
          getArg(value).getType() == policy.type;
 }
 
+std::pair<Value, Value> SlicedKernel::splitNumber(Value value) {
+  value = resolve(value);
+  auto product = value.getDefiningOp<arith::MulFOp>();
+  if (!product)
+    return {value, Value()};
+  for (auto [matrix, factor] :
+       {std::make_pair(product.getLhs(), product.getRhs()),
+        std::make_pair(product.getRhs(), product.getLhs())}) {
+    auto broadcast = resolve(factor).getDefiningOp<BroadcastOp>();
+    if (broadcast && isa<FloatType>(broadcast.getInput().getType()))
+      return {resolve(matrix), resolve(broadcast.getInput())};
+  }
+  return {value, Value()};
+}
+
+Value SlicedKernel::getTileNumber(Value value) {
+  auto [matrix, number] = splitNumber(value);
+  return number && isCopiedTile(matrix) ? number : Value();
+}
+
+bool SlicedKernel::isRowSum(Value number, SmallVectorImpl<Value> &wide) {
+  Operation *op = resolve(number).getDefiningOp();
+  if (isa_and_nonnull<arith::AddFOp>(op))
+    return isRowSum(op->getOperand(0), wide) &&
+           isRowSum(op->getOperand(1), wide);
+  auto outer = dyn_cast_or_null<SumOp>(op);
+  if (!outer)
+    return false;
+  auto inner = resolve(outer.getInput()).getDefiningOp<SumOp>();
+  if (!inner || getRank(inner.getInput()) != 2)
+    return false;
+  // All warps have a slice: none waits in a branch that gives no result.
+  Shape shape = getShape(resolve(inner.getInput()));
+  if (shape.kind != Kind::Wide || shape.side == None ||
+      countSlices(shape.side) != warps)
+    return false;
+  wide.push_back(inner.getInput());
+  return true;
+}
+
 int SlicedKernel::levelOfTile(Value value) {
   value = resolve(value);
   Shape shape = getShape(value);
   if (shape.kind != Kind::Wide || shape.side == None)
     return (void)fail("an operand of a product is no matrix of channels"),
            getFirst();
+  if (Value number = getTileNumber(value)) {
+    stage(splitNumber(value).first);
+    return levelOfVector(number, /*inOne=*/false);
+  }
   if (isCopiedTile(value)) {
     stage(value);
     return getFirst();
@@ -201,8 +245,8 @@ int SlicedKernel::levelOfGram(DecayGramOp op) {
       grams.insert({gram, stored});
       bool own = entry.rowAfter[a] && entry.colBefore[b];
       if (op.getMask(a, b) == "diagonal" &&
-          (own || !isCopiedTile(entry.rows[a]) ||
-           !isCopiedTile(entry.cols[b]))) {
+          (own || !isCopiedTile(splitNumber(entry.rows[a]).first) ||
+           !isCopiedTile(splitNumber(entry.cols[b]).first))) {
         entry.diagonals.push_back({a, b});
         entry.ownDecay.push_back(own);
       }

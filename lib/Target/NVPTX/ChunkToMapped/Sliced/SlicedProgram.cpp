@@ -164,19 +164,35 @@ LogicalResult SlicedKernel::analyse() {
   unsigned sum = 0;
   for (ArgAttr arg : signature.getArgs(ArgKind::Sum)) {
     Value value = terminator->getOperand(result++);
-    int level = levelOfVector(value, /*inOne=*/true);
-    Task &task = addTask(Task::Sum, value, nullptr, None, std::max(0, level));
-    task.number = sum++;
-    task.arg = arg;
+    SmallVector<Value> wide;
+    if (getRank(value) == 0 && isRowSum(value, wide)) {
+      rowSums.insert(sum);
+      for (Value matrix : wide) {
+        Side side = getShape(resolve(matrix)).side;
+        int level = levelInSlice(matrix, /*state=*/false, side);
+        addTask(Task::RowSum, matrix, nullptr, side, std::max(0, level))
+            .number = sum;
+      }
+    } else {
+      int level = levelOfVector(value, /*inOne=*/true);
+      Task &task = addTask(Task::Sum, value, nullptr, None, std::max(0, level));
+      task.number = sum;
+      task.arg = arg;
+    }
+    ++sum;
     int64_t size = 1;
     for (StringAttr axis : arg.getAxes())
       size *= *signature.getDim(axis);
     if (hasColumns(signature, arg))
       size /= choice.vBlocks;
+    SmallVector<int64_t> shape{getPaddedChannels(size)};
+    if (rowSums.contains(sum - 1))
+      shape = {16 * std::max(countSlices(Rows), countSlices(Cols))};
     sumTypes.push_back(warp::SharedType::get(
-        program.getContext(), {getPaddedChannels(size)},
-        Float32Type::get(program.getContext()), false, 0));
+        program.getContext(), shape, Float32Type::get(program.getContext()),
+        false, 0));
   }
+  findKept();
   if (copiesCheckpoint)
     savedTile.type = getTileType({choice.stages}, 16 * countSlices(Cols),
                                  16 * countSlices(Rows), policy.type);

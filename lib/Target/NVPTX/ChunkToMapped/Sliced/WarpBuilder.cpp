@@ -124,7 +124,7 @@ void WarpBuilder::store(Value value, Value array, ValueRange at,
 }
 
 Value WarpBuilder::positions(Axis axis) {
-  return warp::PositionsOp::create(b, along(axis, b.getI32Type()));
+  return warp::PositionsOp::create(b, along(axis, b.getI32Type()), lanes);
 }
 
 Value WarpBuilder::has(int64_t bit, Axis axis, Type like) {

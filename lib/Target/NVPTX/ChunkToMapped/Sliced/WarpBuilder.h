@@ -51,6 +51,8 @@ public:
   void store(Value value, Value array, ValueRange at, bool transpose = false);
 
   /// 0 to 15 along an axis; rows and columns of a square as numbers.
+  /// Positions of what follows stay behind this warp's index; null: anywhere.
+  Value lanes;
   Value positions(warp::Axis axis);
   Value rowNumbers() { return expand(positions(warp::Axis::Rows)); }
   Value colNumbers() { return expand(positions(warp::Axis::Cols)); }

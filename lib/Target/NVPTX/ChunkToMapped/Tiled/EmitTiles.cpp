@@ -111,8 +111,8 @@ void TiledKernel::store(Value value, Value array, ValueRange at) {
 }
 
 Value TiledKernel::positions(Axis axis) {
-  return warp::PositionsOp::create(*builder,
-                                   along(axis, builder->getI32Type()));
+  return warp::PositionsOp::create(*builder, along(axis, builder->getI32Type()),
+                                   Value());
 }
 
 Value TiledKernel::rowNumbers() { return expand(positions(Axis::Rows)); }
