@@ -78,14 +78,11 @@ def test_library_is_mapped_in_slices(tool, tmp_path, spec, size):
         spilled = re.search(r"spill_bytes=(\d+)", done.stderr)
         if not spilled:
             continue
-        if target == "sm_80":
-            limits = (700, 1800)
-        elif spec in WIDE_DECAYS:
-            limits = (300, 1000)
-        elif spec == "gated_delta_product":
-            limits = (100, 300)
-        else:
-            limits = (0, 60)
+        # Where decays are vectors, or a token has several steps, a few.
+        few = spec in WIDE_DECAYS or spec == "gated_delta_product"
+        limits = (80, 160) if few else (0, 40)
+        if spec in ("dplr", "rwkv7"):
+            limits = (0, 160)
         assert int(spilled[1]) <= limits[size == 128]
 
 
