@@ -238,7 +238,7 @@ void SlicedKernel::emitGrams(const Task &task) {
     Value block = warp::ExtractOp::create(w->b, w->fragment(8, 8), sum,
                                           w->b.getDenseI64ArrayAttr(offsets));
     warp::StoreLevelOp::create(w->b, block, place.array,
-                               writeAt(place, {w->index(0), w->index(0)}),
+                               writeAt(place, {w->index(0), w->index(0), w->index(0)}),
                                int64_t(1) << task.second);
   }
 }
@@ -273,8 +273,8 @@ Value SlicedKernel::emitGramSquare(DecayGramOp op, Value gram) {
                                 w->along(Axis::Rows)));
       diagonal = keepDiagonal(w->expand(sum));
     }
-  Value below =
-      read(grams.find(gram)->second, {w->index(0), w->index(0)}, w->square());
+  Value below = read(grams.find(gram)->second,
+                     {w->index(0), w->index(0), w->index(0)}, w->square());
   return w->select(w->compare(arith::CmpIPredicate::slt, col, row), below,
                    diagonal);
 }

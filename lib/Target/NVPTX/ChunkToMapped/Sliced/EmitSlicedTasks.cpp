@@ -89,11 +89,15 @@ SmallVector<Value> SlicedKernel::at(const Place &place,
   return result;
 }
 
-Value SlicedKernel::read(Place &place, ArrayRef<Value> indices,
-                         RankedTensorType type, bool transpose) {
+void SlicedKernel::noteRead(Place &place) {
   place.everRead = true;
   if (level >= 0)
     place.lastRead = std::max(place.lastRead, interval);
+}
+
+Value SlicedKernel::read(Place &place, ArrayRef<Value> indices,
+                         RankedTensorType type, bool transpose) {
+  noteRead(place);
   return w->load(place.array, at(place, indices), type, transpose);
 }
 
@@ -191,11 +195,17 @@ void SlicedKernel::emitTask(const Task &task) {
   case Task::System: {
     System &system = systems[task.number];
     int64_t steps = cast<TriSolveOp>(task.op).getRhs().size();
-    for (auto [number, block] : llvm::enumerate(system.blocks))
-      write(evalSquare(block), system.source,
-            {w->index(number / steps), w->index(0),
-             w->index(number % steps * kTokens)});
-    warp::InverseOp::create(w->b, system.source.array, at(system.source, {}),
+    Place *source = findGram(system);
+    if (source) {
+      noteRead(*source);
+    } else {
+      source = &system.source;
+      for (auto [number, block] : llvm::enumerate(system.blocks))
+        write(evalSquare(block), *source,
+              {w->index(number / steps), w->index(0),
+               w->index(number % steps * kTokens)});
+    }
+    warp::InverseOp::create(w->b, source->array, at(*source, {}),
                             system.inverse.array, writeAt(system.inverse, {}),
                             steps);
     return;

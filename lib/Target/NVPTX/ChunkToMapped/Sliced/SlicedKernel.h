@@ -138,7 +138,7 @@ private:
   };
   struct System {
     SmallVector<Value> blocks;
-    Place source, inverse;
+    Place source, inverse; // no source where it is a Gram as it was stored
     int level = 0;
   };
   /// Operands of a decay-Gram, scaled for each level; tokens are split_cols'
@@ -198,6 +198,8 @@ private:
   int levelOfStateTile(Value value);
   int levelOfSquareTile(Value value);
   int levelOfSystem(TriSolveOp op);
+  /// The Gram that is the system's only block; null: there is none.
+  Stored *findGram(const System &system);
   int levelOfGram(DecayGramOp op);
   /// Is the value a tile in shared memory as it was copied?
   bool isCopiedTile(Value value);
@@ -355,6 +357,7 @@ private:
   void emitTask(const Task &task);
   // Accesses to places, which note when they are.
   SmallVector<Value> at(const Place &place, ArrayRef<Value> indices);
+  void noteRead(Place &place);
   Value read(Place &place, ArrayRef<Value> indices, RankedTensorType type,
              bool transpose = false);
   void write(Value value, Place &place, ArrayRef<Value> indices,

@@ -166,6 +166,14 @@ int SlicedKernel::levelOfSquareTile(Value value) {
   return stored.level + 1;
 }
 
+/// What lies on and above the diagonal is not read.
+SlicedKernel::Stored *SlicedKernel::findGram(const System &system) {
+  if (system.blocks.size() != 1)
+    return nullptr;
+  auto found = grams.find(resolve(system.blocks[0]));
+  return found == grams.end() ? nullptr : &found->second;
+}
+
 int SlicedKernel::levelOfSystem(TriSolveOp op) {
   for (System &system : systems)
     if (llvm::equal(system.blocks, op.getBlocks()))
@@ -176,8 +184,9 @@ int SlicedKernel::levelOfSystem(TriSolveOp op) {
   for (Value block : system.blocks)
     system.level = std::max(system.level, levelInOne(block));
   int64_t steps = op.getRhs().size();
-  system.source.type = getTileType({steps}, kTokens, steps * kTokens,
-                                   Float32Type::get(program.getContext()));
+  if (!findGram(system))
+    system.source.type = getTileType({steps}, kTokens, steps * kTokens,
+                                     Float32Type::get(program.getContext()));
   system.inverse.type =
       getTileType({steps}, kTokens, steps * kTokens, policy.type);
   addTask(Task::System, Value(), op, None, system.level).number =
@@ -240,7 +249,7 @@ int SlicedKernel::levelOfGram(DecayGramOp op) {
       if (!gram || gram.use_empty())
         continue;
       Stored stored;
-      stored.type = getTileType({}, kTokens, kTokens, f32);
+      stored.type = getTileType({1}, kTokens, kTokens, f32);
       stored.level = entry.level + 1;
       grams.insert({gram, stored});
       bool own = entry.rowAfter[a] && entry.colBefore[b];
