@@ -237,9 +237,10 @@ void SlicedKernel::emitGrams(const Task &task) {
     Place &place = grams.find(gram)->second;
     Value block = warp::ExtractOp::create(w->b, w->fragment(8, 8), sum,
                                           w->b.getDenseI64ArrayAttr(offsets));
-    warp::StoreLevelOp::create(w->b, block, place.array,
-                               writeAt(place, {w->index(0), w->index(0), w->index(0)}),
-                               int64_t(1) << task.second);
+    warp::StoreLevelOp::create(
+        w->b, block, place.array,
+        writeAt(place, {w->index(0), w->index(0), w->index(0)}),
+        int64_t(1) << task.second);
   }
 }
 
@@ -371,13 +372,15 @@ void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
     Value factor = getLevelFactor(op.getDecay(), level);
     SmallVector<Value> scaled = scaleLevel(x, y, factor, level);
     Value spanning;
-    for (int64_t i = 0; i < count; ++i) {
+    // From the last to the first: of the orders that were measured this one
+    // lets the assembler keep the fewest values waiting.
+    for (int64_t i = count - 1; i >= 0; --i) {
       bool row = i < rows && hasRow[i], col = i < cols && hasCol[i];
       if (!row && !col)
         continue;
       // To rows in right halves, and to columns in left ones.
       Value sum = zero;
-      for (int64_t j = 0; j < count; ++j) {
+      for (int64_t j = count - 1; j >= 0; --j) {
         auto related = [&](int64_t a, int64_t b) {
           return a < rows && b < cols && op.getCotangent(a, b);
         };
@@ -389,12 +392,12 @@ void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
                    type),
               sum);
       }
+      if (level > 0)
+        spanning = w->fma(w->extend(scaled[i]), sum, spanning);
       if (row)
         dx[i] = addHalf(dx[i], sum, factor, distance, /*right=*/true);
       if (col)
         dy[i] = addHalf(dy[i], sum, factor, distance, /*right=*/false);
-      if (level > 0)
-        spanning = w->fma(w->extend(scaled[i]), sum, spanning);
     }
     // A row's pairs span the tokens before it in its half, a column's those
     // behind it.
