@@ -366,21 +366,26 @@ void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
 
   Value dlog, zero = w->constant(0.0, type);
   const int64_t count = std::max(rows, cols);
+  // Numbers that are row and column first, and from the last to the first: of
+  // the orders that were measured the one in which the fewest values wait.
+  SmallVector<int64_t> order;
+  for (int64_t i = std::min(rows, cols) - 1; i >= 0; --i)
+    order.push_back(i);
+  for (int64_t i = count - 1; i >= std::min(rows, cols); --i)
+    order.push_back(i);
   for (int level = 0; level < 4; ++level) {
     int64_t distance = int64_t(1) << level;
     Value number = w->index(level);
     Value factor = getLevelFactor(op.getDecay(), level);
     SmallVector<Value> scaled = scaleLevel(x, y, factor, level);
     Value spanning;
-    // From the last to the first: of the orders that were measured this one
-    // lets the assembler keep the fewest values waiting.
-    for (int64_t i = count - 1; i >= 0; --i) {
+    for (int64_t i : order) {
       bool row = i < rows && hasRow[i], col = i < cols && hasCol[i];
       if (!row && !col)
         continue;
       // To rows in right halves, and to columns in left ones.
       Value sum = zero;
-      for (int64_t j = count - 1; j >= 0; --j) {
+      for (int64_t j : order) {
         auto related = [&](int64_t a, int64_t b) {
           return a < rows && b < cols && op.getCotangent(a, b);
         };
