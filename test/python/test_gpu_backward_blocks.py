@@ -157,3 +157,13 @@ def test_params(tool, tmp_path, more):
                 "--device=sim", "--dtype=bf16", "--target=sm_90a", "--check",
                 f"--mapping=vsplit=2{more}")
     assert {"d_u", "d_p", "d_s"} <= errors(done).keys()
+
+
+@pytest.mark.parametrize("spec,more", [
+    ("dplr", []), ("gated_delta_product", ["-D", "n=3"])])
+def test_no_barrier_where_not_all_warps_come(tool, tmp_path, spec, more):
+    """A mapping whose arrays share places so that it needs one is passed over."""
+    done = tool("delta-compile", spec, "-D", "K=128", "-D", "V=128", *more,
+                "--dtype=f16", "--target=sm_90a", "--fn=backward",
+                "--emit=mapped", "--explain", "-o", tmp_path / "kernel.mlir")
+    assert "mapping form=sliced" in done.stderr

@@ -190,16 +190,13 @@ static Operation *getMainKernel(ModuleOp mapped) {
   llvm_unreachable("a mapped module has one");
 }
 
-/// Bytes of shared memory of its arrays, placed, whether they fit or not.
-static int64_t measureShared(ModuleOp module) {
-  OwningOpRef<ModuleOp> copy = module.clone();
+/// Runs a pass on a mapped module. That it fails is what is to be found out.
+static LogicalResult tryPass(ModuleOp module, std::unique_ptr<Pass> pass) {
   PassManager pm(module.getContext());
-  pm.addPass(createDeltaPlaceShared());
-  // That it does not fit is what is to be found out.
+  pm.addPass(std::move(pass));
   ScopedDiagnosticHandler silent(module.getContext(),
                                  [](Diagnostic &) { return success(); });
-  (void)pm.run(*copy);
-  return GpuKernelFacts::get(getMainKernel(*copy))->sharedBytes;
+  return pm.run(module);
 }
 
 //===----------------------------------------------------------------------===//
@@ -323,11 +320,15 @@ double BackwardMapper::estimate(ModuleOp mapped, int64_t count, int64_t ctas) {
 }
 
 bool BackwardMapper::fits(ModuleOp mapped, int64_t ctas) {
-  int64_t bytes = measureShared(mapped);
+  OwningOpRef<ModuleOp> copy = mapped.clone();
+  (void)tryPass(*copy, createDeltaPlaceShared());
+  int64_t bytes = GpuKernelFacts::get(getMainKernel(*copy))->sharedBytes;
   choice.sharedBytes = bytes;
   if (!smallest || bytes < smallest)
     smallest = bytes;
-  return bytes <= target.getSharedBudget(ctas);
+  // Arrays that share a place may want a barrier where not all warps come.
+  return bytes <= target.getSharedBudget(ctas) &&
+         succeeded(tryPass(*copy, createDeltaInsertBarriers()));
 }
 
 /// The choices for slices, those that hold more warps first.
