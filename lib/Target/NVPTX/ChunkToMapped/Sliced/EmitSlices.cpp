@@ -14,6 +14,8 @@
 #include "delta/Dialect/Delta/Transforms/VectorBuilder.h"
 #include "mlir/IR/IRMapping.h"
 
+#include <functional>
+
 using namespace mlir;
 using namespace mlir::delta;
 using namespace mlir::delta::gpumap;
@@ -227,6 +229,7 @@ void SlicedKernel::emitStateProducts(ArrayRef<const Task *> tasks) {
   for (const Task *task : tasks)
     if (task->value)
       visit(task->value);
+  // Without such a sum the states' rows are read where they are needed.
   if (sums.empty())
     return;
   SmallVector<Value> totals(products.size()), sumTotals(sums.size());
