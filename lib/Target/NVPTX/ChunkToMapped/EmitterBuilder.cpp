@@ -10,6 +10,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Emitter.h"
+#include "Conversions.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/IR/IRMapping.h"
 #include "llvm/Support/SaveAndRestore.h"
@@ -61,31 +62,10 @@ Value Emitter::splat(Value number, RankedTensorType type) {
   return warp::SplatOp::create(b, type, number);
 }
 
-Value Emitter::extend(Value value) {
-  Type element = getElementTypeOrSelf(value.getType());
-  if (element.isF32())
-    return value;
-  Type type = b.getF32Type();
-  if (auto tensor = dyn_cast<RankedTensorType>(value.getType()))
-    type = tensor.clone(type);
-  if (element.isF64())
-    return arith::TruncFOp::create(b, type, value);
-  return arith::ExtFOp::create(b, type, value);
-}
+Value Emitter::extend(Value value) { return toF32(b, value); }
 
 Value Emitter::toElement(Value value, Type element) {
-  auto type = cast<RankedTensorType>(value.getType());
-  if (type.getElementType() == element)
-    return value;
-  // What was widened only is as it was.
-  if (auto widened = value.getDefiningOp<arith::ExtFOp>())
-    if (getElementTypeOrSelf(widened.getIn().getType()) == element)
-      return widened.getIn();
-  if (!type.getElementType().isF32())
-    value = extend(value);
-  if (element.isF32())
-    return value;
-  return arith::TruncFOp::create(b, type.clone(element), value);
+  return gpumap::toElement(b, value, element);
 }
 
 Value Emitter::toOperand(Value value) { return toElement(value, policy.type); }

@@ -8,8 +8,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "MappingCost.h"
 #include "Arrays.h"
+#include "MappingCost.h"
 
 #include <algorithm>
 #include <cmath>
@@ -123,6 +123,12 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
       for (int64_t window : {1, 2, 3, 4, 8}) {
         if (options.window && options.window != window)
           continue;
+        Candidate start;
+        start.mapping.warps = warps;
+        start.mapping.rowsPerWarp = rows;
+        start.mapping.vBlocks = vBlocks;
+        start.mapping.blockCols = blockCols;
+        start.mapping.window = window;
         for (int64_t stages : {2, 1, 3}) {
           if (options.stages && options.stages != stages)
             continue;
@@ -130,13 +136,8 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
           if (stages == 2 && window != 3 && options.kernels != 1 &&
               options.kernels <= 2 && options.ksplit < 2 &&
               (options.kernels == 2 || options.free || options.sequences > 0)) {
-            Candidate candidate;
+            Candidate candidate = start;
             GpuMapping &mapping = candidate.mapping;
-            mapping.warps = warps;
-            mapping.rowsPerWarp = rows;
-            mapping.vBlocks = vBlocks;
-            mapping.blockCols = blockCols;
-            mapping.window = window;
             mapping.kernels = 2;
             Arrays arrays(program, mapping.getStateMapping(), policy);
             mapping.sharedBytes = arrays.getBytes();
@@ -158,14 +159,9 @@ gpumap::enumerateMappings(const Program &program, const OperandPolicy &policy,
                 (kSplit > 1 && (stages == 3 || window * kSplit != warps ||
                                 !canSplitChannels(program))))
               continue;
-            Candidate candidate;
+            Candidate candidate = start;
             GpuMapping &mapping = candidate.mapping;
-            mapping.warps = warps;
-            mapping.rowsPerWarp = rows;
-            mapping.vBlocks = vBlocks;
-            mapping.blockCols = blockCols;
             mapping.kSplit = kSplit;
-            mapping.window = window;
             mapping.stages = stages;
             mapping.sharedBytes = Arrays(program, mapping, policy).getBytes();
 
@@ -224,8 +220,8 @@ static void explainFailure(const Program &program, const OperandPolicy &policy,
     if (!roomiest || getRoom(candidate) > getRoom(*roomiest))
       roomiest = &candidate;
     if (candidate.holdsState)
-      smallest = std::min(smallest.value_or(getBytes(candidate)),
-                          getBytes(candidate));
+      smallest =
+          std::min(smallest.value_or(getBytes(candidate)), getBytes(candidate));
   }
   if (roomiest && !smallest) {
     int64_t rows = roomiest->mapping.rowsPerWarp;

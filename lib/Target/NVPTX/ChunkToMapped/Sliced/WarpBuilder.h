@@ -50,9 +50,9 @@ public:
              bool transpose = false);
   void store(Value value, Value array, ValueRange at, bool transpose = false);
 
-  /// 0 to 15 along an axis; rows and columns of a square as numbers.
-  /// Positions of what follows stay behind this warp's index; null: anywhere.
+  /// Positions stay behind this warp's index, by renew_lanes; null: anywhere.
   Value lanes;
+  /// 0 to 15 along an axis; rows and columns of a square as numbers.
   Value positions(warp::Axis axis);
   Value rowNumbers() { return expand(positions(warp::Axis::Rows)); }
   Value colNumbers() { return expand(positions(warp::Axis::Cols)); }

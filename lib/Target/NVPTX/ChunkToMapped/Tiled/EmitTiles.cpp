@@ -13,6 +13,7 @@
 #include "../Program.h"
 #include "../RowScan.h"
 #include "TiledKernel.h"
+#include "../Conversions.h"
 #include "delta/Dialect/Delta/Transforms/VectorBuilder.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/IR/IRMapping.h"
@@ -68,23 +69,10 @@ Value TiledKernel::splat(Value number, RankedTensorType type) {
   return warp::SplatOp::create(*builder, type.clone(number.getType()), number);
 }
 
-Value TiledKernel::extend(Value value) {
-  if (getElementTypeOrSelf(value.getType()).isF32())
-    return value;
-  Type type = builder->getF32Type();
-  if (auto tensor = dyn_cast<RankedTensorType>(value.getType()))
-    type = tensor.clone(type);
-  return arith::ExtFOp::create(*builder, type, value);
-}
+Value TiledKernel::extend(Value value) { return toF32(*builder, value); }
 
 Value TiledKernel::toElement(Value value, Type element) {
-  auto type = cast<RankedTensorType>(value.getType());
-  if (type.getElementType() == element)
-    return value;
-  value = extend(value);
-  if (element.isF32())
-    return value;
-  return arith::TruncFOp::create(*builder, type.clone(element), value);
+  return gpumap::toElement(*builder, value, element);
 }
 
 Value TiledKernel::mma(Value lhs, Value rhs, Value acc) {
