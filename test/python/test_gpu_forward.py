@@ -192,8 +192,8 @@ def assert_same(one, other):
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-@pytest.mark.parametrize("spec", LIBRARY)
-def test_batch_and_head_positions_change_no_bit(tool, tmp_path, spec):
+def check_positions(tool, tmp_path, spec, flags):
+    """Batch and head positions, and repeated runs, change no bit."""
     x = recurrences.draw(spec, B=1, T=37, H=1, K=32, V=32)
     B, H = 2, 3
     many = {}
@@ -206,27 +206,37 @@ def test_batch_and_head_positions_change_no_bit(tool, tmp_path, spec):
             repeats[0] = B
             repeats[1 if name == "initial_state" else 3 if family else 2] = H
         many[name] = np.tile(array, repeats)
-    one = run_npz(tool, tmp_path, spec, x, *GPU)
-    whole = run_npz(tool, tmp_path, spec, many, *GPU)
+    one = run_npz(tool, tmp_path, spec, x, *flags)
+    whole = run_npz(tool, tmp_path, spec, many, *flags)
     for b in range(B):
         for h in range(H):
             assert_same(one, {
                 "o": whole["o"][b:b + 1, :, h:h + 1],
                 "final_state": whole["final_state"][b:b + 1, h:h + 1]})
-    assert_same(whole, run_npz(tool, tmp_path, spec, many, *GPU))
+    assert_same(whole, run_npz(tool, tmp_path, spec, many, *flags))
 
 
 @pytest.mark.parametrize("spec", LIBRARY)
-def test_causal_to_the_bit(tool, tmp_path, spec):
+def test_batch_and_head_positions_change_no_bit(tool, tmp_path, spec):
+    check_positions(tool, tmp_path, spec, GPU)
+
+
+def check_causal(tool, tmp_path, spec, flags):
+    """Outs do not depend on later tokens, to the bit."""
     x = recurrences.draw(spec, B=1, T=37, H=2, K=32, V=32)
     later = recurrences.draw(spec, B=1, T=37, H=2, K=32, V=32, seed=1)
     y = {name: array if name in params(spec) or name == "initial_state" else
          np.concatenate([array[:, :21], 7 * later[name][:, 21:]], axis=1)
          for name, array in x.items()}
-    before = run_npz(tool, tmp_path, spec, x, *GPU)
-    after = run_npz(tool, tmp_path, spec, y, *GPU)
+    before = run_npz(tool, tmp_path, spec, x, *flags)
+    after = run_npz(tool, tmp_path, spec, y, *flags)
     np.testing.assert_array_equal(before["o"][:, :21], after["o"][:, :21])
     assert (before["o"][:, 21:] != after["o"][:, 21:]).any()
+
+
+@pytest.mark.parametrize("spec", LIBRARY)
+def test_causal_to_the_bit(tool, tmp_path, spec):
+    check_causal(tool, tmp_path, spec, GPU)
 
 
 def check_arrays(tool, tmp_path, spec, x, *more):

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 import numpy_recurrences as recurrences
-from kernels import Signature, run_npz
-from test_gpu_forward import (GPU, LIBRARY, assert_same, check_arrays, options,
-                              params, run)
+from kernels import Signature
+from test_gpu_forward import (GPU, LIBRARY, assert_same, check_arrays,
+                              check_causal, check_positions, options, run)
 
 TWO = [*GPU, "--mapping=kernels=2"]
 
@@ -83,39 +83,12 @@ def test_precisions(tool, tmp_path, spec, more):
 
 @pytest.mark.parametrize("spec", ["dplr", "gated_delta_product", "mamba2"])
 def test_batch_and_head_positions_change_no_bit(tool, tmp_path, spec):
-    x = recurrences.draw(spec, B=1, T=37, H=1, K=32, V=32)
-    B, H = 2, 3
-    many = {}
-    for name, array in x.items():
-        repeats = [1] * array.ndim
-        if name in params(spec):
-            repeats[0] = H
-        else:
-            family = spec == "gated_delta_product" and name in ("k", "v", "beta")
-            repeats[0] = B
-            repeats[1 if name == "initial_state" else 3 if family else 2] = H
-        many[name] = np.tile(array, repeats)
-    one = run_npz(tool, tmp_path, spec, x, *TWO)
-    whole = run_npz(tool, tmp_path, spec, many, *TWO)
-    for b in range(B):
-        for h in range(H):
-            assert_same(one, {
-                "o": whole["o"][b:b + 1, :, h:h + 1],
-                "final_state": whole["final_state"][b:b + 1, h:h + 1]})
-    assert_same(whole, run_npz(tool, tmp_path, spec, many, *TWO))
+    check_positions(tool, tmp_path, spec, TWO)
 
 
 @pytest.mark.parametrize("spec", ["dplr", "gated_delta_product", "rwkv6"])
 def test_causal_to_the_bit(tool, tmp_path, spec):
-    x = recurrences.draw(spec, B=1, T=37, H=2, K=32, V=32)
-    later = recurrences.draw(spec, B=1, T=37, H=2, K=32, V=32, seed=1)
-    y = {name: array if name in params(spec) or name == "initial_state" else
-         np.concatenate([array[:, :21], 7 * later[name][:, 21:]], axis=1)
-         for name, array in x.items()}
-    before = run_npz(tool, tmp_path, spec, x, *TWO)
-    after = run_npz(tool, tmp_path, spec, y, *TWO)
-    np.testing.assert_array_equal(before["o"][:, :21], after["o"][:, :21])
-    assert (before["o"][:, 21:] != after["o"][:, 21:]).any()
+    check_causal(tool, tmp_path, spec, TWO)
 
 
 @pytest.mark.parametrize("spec", LIBRARY)
