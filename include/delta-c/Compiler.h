@@ -24,7 +24,8 @@ extern "C" {
 /* An option of delta-compile without its dashes: {"target", "cpu,sm_90a"},
  * {"fn", "forward,decode"}, {"D", "K=64"}, {"dtype", "bf16"},
  * {"dtype", "g=f32"}, {"attr", "scale=1"}, "precision", "chunk", "mapping",
- * "assume", "mcpu", "save-every", "save-budget". D, dtype and attr may be there several times. */
+ * "assume", "mcpu", "save-every", "save-budget". D, dtype and attr may be there
+ * several times. */
 typedef struct delta_option {
   const char *name;
   const char *value;
@@ -90,6 +91,11 @@ const char *delta_build_id(void);
 /* LLVM's name of this machine's CPU and the features that code for the target
  * "cpu" may use: code from a machine with another text may not run here. */
 const char *delta_host_cpu(void);
+
+/* The multiprocessors of a GPU target, such as "sm_90a": with "assume" the
+ * choices of a kernel depend on how many heads there are for each. 0 for another
+ * target. */
+int64_t delta_target_multiprocessors(const char *target);
 
 /* The library specs: names, sorted; the text of one, NULL for another name. */
 size_t delta_num_library_specs(void);

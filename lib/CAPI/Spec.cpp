@@ -18,6 +18,7 @@
 #include "delta/Driver/Signature.h"
 #include "delta/Spec/Evaluate.h"
 #include "delta/Target/CPU/CpuTarget.h"
+#include "delta/Target/NVPTX/GpuTarget.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
@@ -235,6 +236,12 @@ const char *delta_host_cpu(void) {
         .str();
   }();
   return text.c_str();
+}
+
+int64_t delta_target_multiprocessors(const char *target) {
+  if (!gpu::GpuTarget::isKnown(target))
+    return 0;
+  return cantFail(gpu::GpuTarget::get(target)).getNumSMs();
 }
 
 } // extern "C"

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Any
 
-from . import _cache, _runtime
+from . import _cache, _runtime, _work
 from ._callable import (DEVICES, LONG, Callable, check_choice, lock, registry)
 from ._spec import make_signature
 
@@ -76,15 +76,15 @@ class LoadedBundle(Callable):
             raise ValueError(f"the arrays are on device '{kind}', but the "
                              f"bundle was loaded for '{self.device}'")
 
-    def _build(self, dtypes, dims, kind, index):
+    def _build(self, dtypes, dims, kind, index, heads, tokens):
         self._check(dtypes, dims, kind)
         key = (kind, index)
         if key not in self._loaded:
             self._loaded[key] = _runtime.Kernel(
                 self._bundle, _cache.device(kind, index), self.fn)
-        return self._loaded[key]
+        return self._loaded[key], _work.ANY.heads, _work.ANY.tokens
 
-    def _load_training(self, dtypes, dims, kind, index):
+    def _load_training(self, dtypes, dims, kind, index, heads, tokens):
         self._check(dtypes, dims, kind)
         if not self.has_gradients:
             raise NotImplementedError(
@@ -94,10 +94,10 @@ class LoadedBundle(Callable):
         known = list(self._bundle.gradients)
         for target in targets:
             if target in known:
-                return [_runtime.Kernel(
+                return *(_runtime.Kernel(
                     self._bundle.open_gradient(known.index(target), fn),
                     _cache.device(kind, index), fn)
-                    for fn in ("forward", "backward")]
+                    for fn in ("forward", "backward")), _work.ANY
         raise NotImplementedError(
             f"'{self.path}' has no kernels for gradients on device '{kind}': "
             f"save it with targets=('{targets[0]}',)")

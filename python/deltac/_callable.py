@@ -45,7 +45,7 @@ def check_choice(name, value, choices):
 
 class Callable:
     """The call over `signature`, with kernels from `_build` and, for gradients,
-    from `_load_training`."""
+    from `_load_training`, which also say what calls they are for."""
 
     def __init__(self, signature, target=""):
         self.signature = signature

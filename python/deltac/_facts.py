@@ -20,6 +20,8 @@ import platform
 
 from ._errors import AbsentError
 
+GPU_TARGETS = ("sm_80", "sm_90a")
+
 
 def load_compiler():
     """The compiler's native module, which brings LLVM with it."""
@@ -81,6 +83,8 @@ def _keep(folder, name, make):
 def _ask():
     compiler = load_compiler()
     return {"build": compiler.build_id(), "cpu": compiler.host_cpu(),
+            "multiprocessors": {target: compiler.multiprocessors(target)
+                                for target in GPU_TARGETS},
             "library": {name: compiler.library_spec(name)
                         for name in compiler.library_specs()}}
 
@@ -91,8 +95,9 @@ def _compiler_in(folder):
 
 
 def compiler(folder):
-    """The compiler's "build", this machine's "cpu", and the "library", texts by
-    name; `folder` is the disk cache's or None."""
+    """The compiler's "build", this machine's "cpu", the "multiprocessors" of GPU
+    targets, and the "library", texts by name; `folder` is the disk cache's or
+    None."""
     return _compiler_in(folder)
 
 
@@ -102,4 +107,4 @@ def describe(folder, text):
                  lambda: load_compiler().describe(text, []))
 
 
-__all__ = ["compiler", "describe", "load_compiler"]
+__all__ = ["GPU_TARGETS", "compiler", "describe", "load_compiler"]

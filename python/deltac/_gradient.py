@@ -56,9 +56,9 @@ def shape_of(arg, sizes):
 class Training:
     """The kernels for fixed types and sizes. Made by `find`."""
 
-    def __init__(self, made, dtypes, dims, kind, index):
-        self.forward, self.backward = made._load_training(dtypes, dims, kind,
-                                                          index)
+    def __init__(self, made, dtypes, dims, kind, index, heads, tokens):
+        self.forward, self.backward, self.work = made._load_training(
+            dtypes, dims, kind, index, heads, tokens)
         saved = next(arg for arg in self.backward.bundle.args
                      if arg["kind"] == "checkpoint")
         self.every = saved["every"]
@@ -84,15 +84,38 @@ def find(made, dtypes, sizes, device):
 
     `CompileError`, a `NotImplementedError`, where there are none.
     """
-    signature = made.signature
-    dims = {dim: int(sizes[dim]) for dim in signature.dims if dim in sizes}
-    kind = made.device or device.type
-    index = device.index or 0
+    dims, kind, index, known = _look_up(made, dtypes, sizes, device)
+    heads, tokens = sizes["B"] * sizes["H"], sizes["T"]
+    for training in known:
+        if training.work.takes(heads, tokens):
+            return training
+    known.append(Training(made, dtypes, dims, kind, index, heads, tokens))
+    return known[-1]
+
+
+def find_like(made, dtypes, sizes, device):
+    """Kernels that save states as those for a call do: for sizes that may be
+    symbols, which must not be bound. How many heads and tokens there are makes
+    other kernels, but saves the same."""
+    *_, known = _look_up(made, dtypes, sizes, device)
+    if known:
+        return known[0]
+    return find(made, dtypes, {axis: _guess(size)
+                               for axis, size in sizes.items()}, device)
+
+
+def _guess(size):
+    node = getattr(size, "node", None)
+    if node is None:
+        return size
+    return 2**20 if node.hint is None else int(node.hint)
+
+
+def _look_up(made, dtypes, sizes, device):
+    dims = {dim: int(sizes[dim]) for dim in made.signature.dims if dim in sizes}
+    kind, index = made.device or device.type, device.index or 0
     key = (dtypes, tuple(sorted(dims.items())), kind, index)
-    found = made._trainings.get(key)
-    if found is None:
-        found = made._trainings[key] = Training(made, dtypes, dims, kind, index)
-    return found
+    return dims, kind, index, made._trainings.setdefault(key, [])
 
 
 def run_forward(made, inputs, initial_state, attrs):

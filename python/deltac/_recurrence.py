@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from . import _cache, _facts, _runtime
+from . import _cache, _facts, _runtime, _work
 from ._callable import (DEVICES, LONG, Callable, check_choice, dtype_name, lock,
                         registry)
 from ._errors import CompileError, Error, SpecError, nearest
@@ -75,11 +75,9 @@ class Artefacts(Mapping[str, Any]):
         wants_gpu = name in ("ptx", "cubin")
         target = dict(options).get("target", "cpu")
         if wants_gpu and target == "cpu":
-            options = [(key, value) for key, value in options
-                       if key != "target"] + [("target", "sm_90a")]
+            options = _retarget(options, "sm_90a")
         elif name in ("header", "obj", "so") and target != "cpu":
-            options = [(key, value) for key, value in options
-                       if key != "target"] + [("target", "cpu")]
+            options = _retarget(options, "cpu")
         data = self._of._emit(name, options)[0]
         return data.decode() if name in self._TEXTS else data
 
@@ -88,6 +86,12 @@ class Artefacts(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._TEXTS) + len(self._BYTES)
+
+
+def _retarget(options, target):
+    """The same for another target: how much there is to do was for the first."""
+    return [(key, value) for key, value in options
+            if key not in ("target", "assume")] + [("target", target)]
 
 
 class Recurrence(Callable):
@@ -99,13 +103,13 @@ class Recurrence(Callable):
     def __init__(self, spec: str | os.PathLike[str], *, fn: str = "forward",
                  device: str | None = None, target: str | None = None,
                  precision: str | None = None, chunk: int | None = None,
-                 mapping: str | None = None,
+                 mapping: str | None = None, assume: str | None = None,
                  save_budget: int | None = None) -> None:
         check_choice("fn", fn, _FNS)
         check_choice("device", device, DEVICES)
         check_choice("precision", precision, _PRECISIONS)
         check_choice("chunk", chunk, (None, 16, 32, 64))
-        if target is not None and target not in ("cpu", "sm_80", "sm_90a"):
+        if target not in (None, "cpu", *_facts.GPU_TARGETS):
             raise ValueError(f"argument 'target' is {target!r}; expected "
                              "'cpu', 'sm_80' or 'sm_90a'")
         if target is not None and device is not None \
@@ -123,7 +127,11 @@ class Recurrence(Callable):
         self._chosen_target = target
         self._extra = [(key, str(value)) for key, value in
                        (("precision", precision), ("chunk", chunk),
-                        ("mapping", mapping)) if value is not None]
+                        ("mapping", mapping), ("assume", assume))
+                       if value is not None]
+        # Only the fused kernels, which have chunks of 16 tokens, are chosen by
+        # how much there is to do.
+        self._has_classes = assume is None and chunk in (None, 16)
         signature = describe(self.spec, self.place)
         self._latest = None
         #: What identifies it besides its text: torch's operators get it.
@@ -160,7 +168,22 @@ class Recurrence(Callable):
             return self._chosen_target
         return "sm_90a" if kind == "sim" else cuda_target(index)
 
-    def _make_options(self, dtypes, dims, target, fn=None):
+    def _works(self, target, fn):
+        """The classes of calls that have a kernel of a function each."""
+        if target == "cpu" or fn == "decode" or not self._has_classes:
+            return [_work.ANY]
+        facts = _facts.compiler(_cache.cache_dir())
+        return _work.classes(facts["multiprocessors"][target])
+
+    def _work_of(self, target, fn, sizes):
+        """The class of calls with sizes of B, T, H as far as they are known:
+        without B and H, as many heads as the device holds."""
+        if "B" not in sizes and "H" not in sizes:
+            return _work.ANY
+        return _work.find(self._works(target, fn),
+                          sizes.get("B", 1) * sizes.get("H", 1), sizes.get("T"))
+
+    def _make_options(self, dtypes, dims, target, fn=None, work=_work.ANY):
         """The compiler's options for inputs of those types."""
         inputs = self.signature.inputs
         if "f64" in dtypes and any(dtype != "f64" for dtype in dtypes):
@@ -171,6 +194,8 @@ class Recurrence(Callable):
                 f"{LONG[dtypes[other]]}, but "
                 f"'{doubled}' is float64; either all arrays are float64 or none")
         options = [("target", target), ("fn", fn or self.fn)]
+        if work.assume:
+            options.append(("assume", work.assume))
         options += [("D", f"{name}={size}") for name, size in
                     sorted(dims.items())]
         main = self._main_dtype(dtypes)
@@ -180,16 +205,18 @@ class Recurrence(Callable):
                         for arg, dtype in zip(inputs, dtypes)]
         return options + self._extra
 
-    def _build(self, dtypes, dims, kind, index):
+    def _build(self, dtypes, dims, kind, index, heads, tokens):
         if self.device is not None and kind != self.device:
             raise ValueError(
                 f"the arrays are on device '{kind}', but '{self.name}' was made "
                 f"for device '{self.device}'")
-        options = self._make_options(dtypes, dims,
-                                     self._choose_target(kind, index))
+        target = self._choose_target(kind, index)
+        work = _work.find(self._works(target, self.fn), heads, tokens)
+        options = self._make_options(dtypes, dims, target, work=work)
         self._latest = options
-        return _cache.kernel(self.spec, self.name, options, self.fn, kind,
-                             index)
+        kernel = _cache.kernel(self.spec, self.name, options, self.fn, kind,
+                               index)
+        return kernel, work.heads, work.tokens
 
     def _choose_saves(self):
         """The option that says how often a state is saved."""
@@ -197,37 +224,39 @@ class Recurrence(Callable):
         return (("save-budget", str(self.save_budget)) if self.save_budget
                 else ("save-every", "1"))
 
-    def _compile_training(self, dtypes, dims, target):
+    def _compile_training(self, dtypes, dims, target, work):
         """Options of the two kernels of a gradient: a forward that saves
         states, and the backward that reads them."""
-        backward = self._make_options(dtypes, dims, target, fn="backward") + [
+        backward = self._make_options(dtypes, dims, target, "backward", work) + [
             self._choose_saves()]
         # The forward saves what the backward has been made to read.
         _, bundle = _cache.bundle_bytes(self.spec, self.name, backward)
         (made,) = [kernel["options"] for kernel in bundle.kernels]
         forward = [option for option in
-                   self._make_options(dtypes, dims, target, fn="forward")
+                   self._make_options(dtypes, dims, target, "forward", work)
                    if option[0] != "chunk"]
         forward += [("chunk", str(made["chunk"])),
                     ("save-every", str(made["save_every"]))]
         return forward, backward
 
-    def _load_training(self, dtypes, dims, kind, index):
+    def _load_training(self, dtypes, dims, kind, index, heads, tokens):
         """The same, loaded."""
-        options = self._compile_training(dtypes, dims,
-                                         self._choose_target(kind, index))
-        return [_cache.kernel(self.spec, self.name, chosen, fn, kind, index)
-                for chosen, fn in zip(options, ("forward", "backward"))]
+        target = self._choose_target(kind, index)
+        work = _work.find(self._works(target, "forward"), heads, tokens)
+        options = self._compile_training(dtypes, dims, target, work)
+        return *(_cache.kernel(self.spec, self.name, chosen, fn, kind, index)
+                 for chosen, fn in zip(options, ("forward", "backward"))), work
 
     def _read_shapes(self, shapes):
-        """Dims and types from sizes by dim, and from shapes or arrays by
-        argument."""
-        dims, dtypes = {}, {}
+        """Sizes of dims, types, and sizes of B, T, H, as far as sizes by name,
+        and shapes or arrays by argument, have them."""
+        dims, dtypes, sizes = {}, {}, {}
         by_name = {arg.name: arg for arg in
                    self.signature.inputs + self.signature.of_kind("state")}
         by_name["initial_state"] = self.signature.state
         for name, given in shapes.items():
             if name in ("B", "T", "H"):
+                sizes[name] = int(given)
                 continue
             if name in self.signature.dims:
                 dims[name] = int(given)
@@ -246,12 +275,14 @@ class Recurrence(Callable):
             if hasattr(given, "dtype"):
                 dtypes[name] = dtype_name(given.dtype)
             for axis, size in zip(arg.axes, shape):
-                if axis not in ("B", "T", "H"):
+                if axis in ("B", "T", "H"):
+                    sizes.setdefault(axis, int(size))
+                else:
                     if dims.setdefault(axis, int(size)) != size:
                         raise ValueError(
                             f"argument '{name}' has shape {shape}, but dim "
                             f"'{axis}' is {dims[axis]}")
-        return dims, dtypes
+        return dims, dtypes, sizes
 
     def _types(self, dtype, known):
         """A type for every input, from one for all or a dict by name."""
@@ -268,15 +299,18 @@ class Recurrence(Callable):
         """The recurrence for fixed sizes (`K=64, V=64`) and types.
 
         `dtype` is one for all arrays or a dict by argument (default: float32).
-        Dims that are not given leave out the stages that need them.
+        Dims that are not given leave out the stages that need them. `B`, `H`
+        and `T` say for which calls a GPU kernel is chosen; without them, for as
+        many heads as a device holds.
         """
-        dims, dtypes = self._read_shapes(shapes)
+        dims, dtypes, sizes = self._read_shapes(shapes)
         device = device or self.device or "cpu"
         check_choice("device", device, DEVICES)
         target = target or self._choose_target(device, 0)
         return Specialization(
             self.spec, self.name,
-            self._make_options(self._types(dtype, dtypes), dims, target))
+            self._make_options(self._types(dtype, dtypes), dims, target,
+                               work=self._work_of(target, self.fn, sizes)))
 
     def _current(self):
         if self._latest is None:
@@ -306,24 +340,37 @@ class Recurrence(Callable):
 
         Every argument is a dict of sizes by dim (`{"K": 64, "V": 64}`), of
         shapes by argument, or of arrays, which also give their types. With
-        `gradients` also the kernels for training with torch.
+        `gradients` also the kernels for training with torch. GPU kernels are
+        compiled for calls with as many heads and tokens as `B`, `H` and `T` say;
+        without `B` and `H` for all, which are several kernels.
         """
         device = device or self.device or "cpu"
         check_choice("device", device, DEVICES)
         for given in shapes:
-            dims, dtypes = self._read_shapes(given)
+            dims, dtypes, sizes = self._read_shapes(given)
             missing = [dim for dim in self.signature.dims if dim not in dims]
             if missing:
                 raise ValueError(
                     f"dim '{missing[0]}' has no size; give it as in "
                     f"warmup({{'{missing[0]}': 64}})")
+            target = self._choose_target(device, 0)
+            types = self._types(dtype, dtypes)
+
+            def works(fn):
+                if "B" in sizes or "H" in sizes:
+                    return [self._work_of(target, fn, sizes)]
+                return self._works(target, fn)
+
             with _cache.warming():
-                types = self._types(dtype, dtypes)
-                self._build(types, dims, device, 0)
-                if gradients:
+                for work in works(self.fn):
+                    self._build(types, dims, device, 0, work.heads[1],
+                                work.tokens[1])
+                for work in works("forward") if gradients else ():
                     import torch
                     from ._gradient import find
-                    find(self, types, dims, torch.device(device))
+                    find(self, types, {**dims, "B": 1, "H": work.heads[1],
+                                       "T": work.tokens[1]},
+                         torch.device("cpu" if device == "sim" else device))
 
     def save(self, path: str | os.PathLike[str], *,
              fns: Sequence[str] | None = None,
@@ -332,9 +379,11 @@ class Recurrence(Callable):
         """Write a bundle: kernels of several functions and targets in a file.
 
         `deltac.load`, `delta-run` and the C API run it without the compiler.
-        With `gradients` it also has the kernels for training.
+        With `gradients` it also has the kernels for training. GPU kernels are
+        chosen for `B`, `H` and `T` where they are given; else for as many heads
+        as a device holds.
         """
-        dims, dtypes = self._read_shapes(shapes)
+        dims, dtypes, sizes = self._read_shapes(shapes)
         types = self._types(dtype, dtypes)
         fns = list(fns or (self.fn,))
         options = [(key, value) for key, value in
@@ -343,6 +392,10 @@ class Recurrence(Callable):
         if gradients:
             fns.append("backward")
             options.append(self._choose_saves())
+        if self._has_classes and ("B" in sizes or "H" in sizes) \
+                and any(target != "cpu" for target in targets):
+            options.append(("assume", ",".join(
+                f"{axis}={size}" for axis, size in sizes.items())))
         options += [("target", ",".join(targets)), ("fn", ",".join(fns))]
         with _cache.warming():
             data, _ = _cache.bundle_bytes(self.spec, self.name, options)
@@ -376,7 +429,7 @@ def _remake(text, options):
 def recurrence(spec: str | os.PathLike[str], *, fn: str = "forward",
                device: str | None = None, target: str | None = None,
                precision: str | None = None, chunk: int | None = None,
-               mapping: str | None = None,
+               mapping: str | None = None, assume: str | None = None,
                save_budget: int | None = None) -> Recurrence:
     """A callable from a spec: a library name, a file, or the text itself.
 
@@ -386,6 +439,8 @@ def recurrence(spec: str | os.PathLike[str], *, fn: str = "forward",
     precision: what products are computed in, "f32", "tf32", "bf16"...;
         None: by the arrays' types.
     chunk, mapping: choices pinned, as in `delta-compile`.
+    assume: for how much work kernels are chosen, "B=1,H=8", as in
+        `delta-compile`; None: GPU kernels by the B, H and T of a call.
     save_budget: for gradients, bytes that saved states may take for every token
         and head; what is not saved is computed again. None: the state of every
         chunk is saved, which is fastest.
@@ -394,7 +449,7 @@ def recurrence(spec: str | os.PathLike[str], *, fn: str = "forward",
     """
     made = Recurrence(spec, fn=fn, device=device, target=target,
                       precision=precision, chunk=chunk, mapping=mapping,
-                      save_budget=save_budget)
+                      assume=assume, save_budget=save_budget)
     with lock:
         registry.setdefault((made.spec, made.options), made)
     return made
@@ -441,10 +496,11 @@ def is_supported(spec: Recurrence | str | os.PathLike[str], *,
             if device == "cpu":
                 _runtime.Kernel(bundle, _cache.device("cpu"), made.fn)
             if gradients:
-                dims, dtypes = made._read_shapes(shapes)
+                dims, dtypes, sizes = made._read_shapes(shapes)
+                made_for = dict(chosen.options)["target"]
                 pair = made._compile_training(
-                    made._types(dtype, dtypes), dims,
-                    dict(chosen.options)["target"])
+                    made._types(dtype, dtypes), dims, made_for,
+                    made._work_of(made_for, "forward", sizes))
                 for options in pair:
                     _cache.bundle_bytes(made.spec, made.name, options)
         return Support(True, "")

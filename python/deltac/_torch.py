@@ -79,7 +79,7 @@ def _fake_training(spec, options, inputs, initial_state, attrs, given):
     made = get(spec, options)
     dtypes, sizes = _gradient.measure(made.signature, inputs, initial_state)
     # How many states are saved is the compiler's choice.
-    kernels = _gradient.find(made, dtypes, sizes, inputs[0].device)
+    kernels = _gradient.find_like(made, dtypes, sizes, inputs[0].device)
     results = _fake(spec, options, inputs, initial_state, attrs, given, True)
     results.append(kernels.new_checkpoints(inputs[0], sizes))
     return results
@@ -91,8 +91,8 @@ def _fake_backward(spec, options, inputs, cotangents, final_cotangent,
     dtypes, sizes = _gradient.measure(signature, inputs)
     for axis, size in zip(signature.outs[0].axes, cotangents[0].shape):
         sizes.setdefault(axis, size)
-    kernels = _gradient.find(get(spec, options), dtypes, sizes,
-                             inputs[0].device)
+    kernels = _gradient.find_like(get(spec, options), dtypes, sizes,
+                                  inputs[0].device)
     return [x.new_empty(x.shape) for x in inputs] + [inputs[0].new_empty(
         _gradient.shape_of(signature.state, sizes), dtype=kernels.state)]
 

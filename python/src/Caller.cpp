@@ -328,8 +328,10 @@ std::vector<int64_t> Caller::shapeOf(const ArrayArg &arg,
 Caller::Entry &Caller::findEntry(const std::vector<ArrayView> &views,
                                  const std::vector<int64_t> &sizes,
                                  const Place &place) {
+  const int64_t heads = sizes[kB] * sizes[kH], tokens = sizes[kT];
   auto matches = [&](const Entry &entry) {
-    if (entry.place != place ||
+    if (entry.place != place || !entry.heads.contains(heads) ||
+        !entry.tokens.contains(tokens) ||
         std::memcmp(entry.dims.data(), sizes.data() + kFirstDim,
                     entry.dims.size() * sizeof(int64_t)) != 0)
       return false;
@@ -362,7 +364,14 @@ Caller::Entry &Caller::findEntry(const std::vector<ArrayView> &views,
   std::string device = !target.empty()                ? target
                        : place.device.type == dl::CPU ? "cpu"
                                                       : "cuda";
-  entry.owner = build(nb::tuple(dtypes), dims, device, place.device.index);
+  nb::object built =
+      build(nb::tuple(dtypes), dims, device, place.device.index, heads, tokens);
+  auto read = [&](nb::handle limits) {
+    return Interval{nb::cast<int64_t>(limits[0]), nb::cast<int64_t>(limits[1])};
+  };
+  entry.owner = built[0];
+  entry.heads = read(built[1]);
+  entry.tokens = read(built[2]);
   entry.kernel = nb::cast<Kernel *>(entry.owner);
   const delta_bundle *bundle = entry.kernel->bundle->handle.get();
   for (size_t i = 0; i < delta_bundle_num_args(bundle); ++i) {

@@ -21,6 +21,12 @@
 
 namespace deltac {
 
+/// Numbers from one to another; both belong to it.
+struct Interval {
+  int64_t least, most;
+  bool contains(int64_t value) const { return least <= value && value <= most; }
+};
+
 /// An array argument of the recurrence.
 struct ArrayArg {
   std::string name;
@@ -33,9 +39,11 @@ class Caller {
 public:
   /// `inputs`, `outs`: (name, axes) of the ins and params, and of the outs;
   /// `state`: the axes of the state; `attrs`: names. `build(dtypes, dims,
-  /// device)` makes the Kernel for arrays of those types and sizes;
-  /// `convert(array, dtype)` makes a copy that kernels can take. `target` is
-  /// "", for where the arrays are, or "sim".
+  /// device, index, heads, tokens)` makes the Kernel for arrays of those types
+  /// and sizes, and says for which numbers of heads (B * H) and tokens it is:
+  /// (kernel, (least, most), (least, most)). `convert(array, dtype)` makes a
+  /// copy that kernels can take. `target` is "", for where the arrays are, or
+  /// "sim".
   Caller(nb::list inputs, nb::tuple state, nb::list outs, nb::list attrs,
          std::string target, nb::object build, nb::object convert);
 
@@ -69,6 +77,7 @@ private:
   struct Entry {
     std::vector<uint8_t> dtypes;
     std::vector<int64_t> dims;
+    Interval heads, tokens;
     Place place;
     nb::object owner;
     Kernel *kernel;

@@ -121,4 +121,5 @@ NB_MODULE(_compiler, m) {
   m.def("library_specs", &librarySpecs);
   m.def("build_id", &delta_build_id);
   m.def("host_cpu", &delta_host_cpu);
+  m.def("multiprocessors", &delta_target_multiprocessors, nb::arg("target"));
 }

@@ -475,7 +475,7 @@ def test_save_budget():
         saved = torch.ops.deltac.training_forward.default(
             made.spec, made.options, list(arrays.values()), None, [0.5], 1)[-1]
         assert saved.shape[:2] == (1, 1) and saved.shape[3:] == (16, 32)
-        (training,) = made._trainings.values()
+        ((training,),) = made._trainings.values()
         assert saved.shape[2] == -(-300 // training.every)
         assert 16 * 32 * 4 / training.every <= most
     copy = pickle.loads(pickle.dumps(made))

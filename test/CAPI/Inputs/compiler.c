@@ -148,6 +148,10 @@ int main(int argc, char **argv) {
   emit("leaf", options, 2);
   if (strlen(delta_build_id()) < 40 || !*delta_host_cpu())
     return 1;
+  if (delta_target_multiprocessors("sm_80") != 108 ||
+      delta_target_multiprocessors("sm_90a") != 132 ||
+      delta_target_multiprocessors("cpu") != 0)
+    return 1;
 
   printf("%d specs, the first is %s\n", (int)delta_num_library_specs(),
          delta_get_library_spec_name(0));

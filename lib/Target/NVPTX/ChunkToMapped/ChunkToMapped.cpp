@@ -153,7 +153,12 @@ LogicalResult mlir::delta::explainGpuMapping(ModuleOp module,
   os << "  mapping to " << setting->target.getName() << ", operands in "
      << setting->precision << ": " << candidates.size()
      << " candidates, the best first (estimated cycles of a multiprocessor for "
-        "one chunk of one head)\n";
+        "one chunk of one head";
+  if (options.sequences > 0)
+    os << ", of " << options.sequences << " in all";
+  if (options.tokens > 0)
+    os << " with " << options.tokens << " tokens each";
+  os << ")\n";
   for (const Candidate &candidate : ArrayRef(candidates).take_front(6)) {
     const GpuMapping &m = candidate.mapping;
     os << "    warps=" << m.warps << " rows=" << m.rowsPerWarp
