@@ -27,12 +27,15 @@ LogicalResult cannotWrite(StringRef path, const Twine &why,
   return reporter.error("cannot write '" + path + "': " + why);
 }
 
-/// Writes to something that cannot be renamed into place.
+/// Writes to something that must not be renamed over. Files, behind links, are
+/// written anew; devices are there.
 LogicalResult writeThrough(StringRef path, StringRef contents,
                            Reporter &reporter) {
   std::error_code code;
-  raw_fd_ostream os(path, code, sys::fs::CD_OpenExisting, sys::fs::FA_Write,
-                    sys::fs::OF_None);
+  raw_fd_ostream os(path, code,
+                    sys::fs::is_regular_file(path) ? sys::fs::CD_CreateAlways
+                                                   : sys::fs::CD_OpenExisting,
+                    sys::fs::FA_Write, sys::fs::OF_None);
   if (!code) {
     os << contents;
     os.close();
@@ -109,7 +112,8 @@ LogicalResult writeOutput(StringRef path, StringRef contents, bool binary,
     return flushOutput(reporter);
   }
   sys::fs::file_status status;
-  if (!sys::fs::status(path, status) &&
+  if (sys::fs::exists(path) &&
+      !sys::fs::status(path, status, /*follow=*/false) &&
       status.type() != sys::fs::file_type::regular_file)
     return writeThrough(path, contents, reporter);
   return writeRenamed(path, contents, reporter);

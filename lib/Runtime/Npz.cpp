@@ -278,7 +278,7 @@ struct MemoryArchive {
 
   /// Writes what was closed into an existing file.
   Status writeTo(const std::string &path) {
-    int file = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+    int file = ::open(path.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC);
     if (file < 0)
       return Status::error(systemError());
     Status status;
@@ -287,8 +287,8 @@ struct MemoryArchive {
     } else {
       std::vector<char> chunk(1 << 16);
       zip_int64_t count;
-      while (status.ok() && (count = zip_source_read(source, chunk.data(),
-                                                     chunk.size())) > 0)
+      while (status.ok() &&
+             (count = zip_source_read(source, chunk.data(), chunk.size())) > 0)
         for (zip_int64_t done = 0; done < count && status.ok();) {
           ssize_t wrote = ::write(file, chunk.data() + done, count - done);
           if (wrote >= 0)
@@ -313,11 +313,12 @@ Status writeNpz(const std::string &path,
   auto cannot = [&](const std::string &why) {
     return Status::error("cannot write '", path, "': ", why);
   };
-  // libzip replaces the file by renaming, which would turn a device or pipe
-  // into a plain file.
-  struct stat info;
-  bool exists = ::stat(path.c_str(), &info) == 0;
-  bool inPlace = exists && !S_ISREG(info.st_mode);
+  // libzip replaces the file by renaming, which would turn a device, a pipe or
+  // a link, such as /dev/stdout, into a plain file.
+  struct stat info, own;
+  bool exists =
+      ::stat(path.c_str(), &info) == 0 && ::lstat(path.c_str(), &own) == 0;
+  bool inPlace = exists && !S_ISREG(own.st_mode);
   if (exists && S_ISDIR(info.st_mode))
     return cannot("it is a directory");
   // Nor may it replace a protected one.

@@ -18,7 +18,7 @@ namespace delta::driver {
 
 /// Writes `contents` to `path`; "-" is standard output, to which `binary`
 /// contents only go when it is no terminal. A regular file is written beside
-/// its place and renamed, a device is written to.
+/// its place and renamed; a device, and what a link refers to, is written to.
 llvm::LogicalResult writeOutput(llvm::StringRef path, llvm::StringRef contents,
                                 bool binary, Reporter &reporter);
 

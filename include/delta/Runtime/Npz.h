@@ -62,7 +62,7 @@ using NamedArray = std::pair<std::string, const NdArray *>;
 /// Writes the arrays, in order, as an uncompressed .npz whose bytes depend on
 /// the arrays alone. BF16 and F16 arrays are written as F32. The file appears
 /// whole or not at all: it is written beside its place and renamed. To what
-/// cannot be renamed over, such as a pipe or /dev/null, the bytes are written.
+/// must not be renamed over, a pipe, /dev/null or a link, the bytes are written.
 Status writeNpz(const std::string &path, const std::vector<NamedArray> &arrays);
 
 } // namespace delta::runtime
