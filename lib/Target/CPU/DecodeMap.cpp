@@ -22,11 +22,9 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "DecodePlan.h"
-#include "DecodeValues.h"
+#include "DecodeMapper.h"
 #include "delta/Target/CPU/Decode.h"
 #include "delta/Target/CPU/Passes.h"
-#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
@@ -47,270 +45,6 @@ using namespace mlir::delta;
 /// States of a call above this many bytes are stored past the caches: they
 /// would only push out what is still needed. About what a core has for itself.
 static constexpr int64_t kStreamingBytes = 8 << 20;
-
-namespace {
-
-/// A state's panel in memory: row i starts at memref[base + i * stride].
-struct Panel {
-  Value memref, base;
-  int64_t stride;
-};
-
-class DecodeMapper {
-public:
-  DecodeMapper(const DecodePlan &plan, ModuleOp module)
-      : plan(plan), module(module),
-        b(plan.events->getLoc(), module.getContext()), values(plan, b, args) {}
-
-  func::FuncOp build();
-
-private:
-  /// A slice of the panel's columns that one vector register holds.
-  struct Slice {
-    int64_t offset, width;
-  };
-  /// Vectors, one a slice.
-  using Columns = SmallVector<Value>;
-
-  func::FuncOp createFunction();
-  void emitItem(Value item);
-  void emitPanel(Value state, Value column, int64_t width);
-  void emitTokens(const Panel &init, const Panel &final, const Panel &arena);
-  void emitNoTokens(const Panel &init, const Panel &final);
-  /// Coefficients of the writes; stores the outs over columns.
-  SmallVector<Columns> emitColumns(Value token, ArrayRef<Columns> reads,
-                                   const Scalars &scalars);
-
-  /// What one pass over the panel does.
-  struct Pass {
-    const Panel *from = nullptr; // null: the state is zero
-    const Panel *to = nullptr;   // null: it is not stored
-    bool streaming = false;
-    Value updateToken; // null: no update
-    const Scalars *scalars = nullptr;
-    ArrayRef<Columns> coefficients;
-    Value readToken; // null: no reads
-  };
-  SmallVector<Columns> emitPass(const Pass &pass);
-  /// A pass into the final state, past the caches where that pays.
-  void emitFinalPass(Pass pass);
-
-  // Values that structured control flow carries.
-  SmallVector<Value> flatten(ArrayRef<Columns> reads, const Scalars *scalars);
-  SmallVector<Columns> unflattenReads(ValueRange flat);
-  Scalars unflattenScalars(ValueRange flat, const Scalars &like);
-
-  Value cmp(arith::CmpIPredicate predicate, Value x, Value y) {
-    return arith::CmpIOp::create(b, predicate, x, y);
-  }
-  Value land(Value x, Value y) { return arith::AndIOp::create(b, x, y); }
-  /// if (condition) thenBody else elseBody, both returning values of `types`.
-  SmallVector<Value> emitIf(Value condition, TypeRange types,
-                            function_ref<SmallVector<Value>()> thenBody,
-                            function_ref<SmallVector<Value>()> elseBody);
-  void emitIf(Value condition, function_ref<void()> body);
-  void emitFor(Value from, Value to, function_ref<void(Value)> body);
-
-  const DecodePlan &plan;
-  ModuleOp module;
-  ImplicitLocOpBuilder b;
-  KernelArgs args;
-  DecodeValues values;
-  Value streaming; // i1: store the final state past the caches
-  Value column;    // first column of the panel
-  SmallVector<Slice> slices;
-};
-
-} // namespace
-
-//===----------------------------------------------------------------------===//
-// Control flow
-//===----------------------------------------------------------------------===//
-
-SmallVector<Value>
-DecodeMapper::emitIf(Value condition, TypeRange types,
-                     function_ref<SmallVector<Value>()> thenBody,
-                     function_ref<SmallVector<Value>()> elseBody) {
-  auto op = scf::IfOp::create(b, types, condition, /*withElseRegion=*/true);
-  OpBuilder::InsertionGuard guard(b);
-  b.setInsertionPointToStart(op.thenBlock());
-  SmallVector<Value> results = thenBody();
-  if (!types.empty())
-    scf::YieldOp::create(b, results);
-  b.setInsertionPointToStart(op.elseBlock());
-  results = elseBody();
-  if (!types.empty())
-    scf::YieldOp::create(b, results);
-  return llvm::to_vector_of<Value>(op.getResults());
-}
-
-void DecodeMapper::emitIf(Value condition, function_ref<void()> body) {
-  auto op = scf::IfOp::create(b, condition, /*withElseRegion=*/false);
-  OpBuilder::InsertionGuard guard(b);
-  b.setInsertionPointToStart(op.thenBlock());
-  body();
-}
-
-void DecodeMapper::emitFor(Value from, Value to,
-                           function_ref<void(Value)> body) {
-  auto op = scf::ForOp::create(b, from, to, values.index(1));
-  OpBuilder::InsertionGuard guard(b);
-  b.setInsertionPointToStart(op.getBody());
-  body(op.getInductionVar());
-}
-
-SmallVector<Value> DecodeMapper::flatten(ArrayRef<Columns> reads,
-                                         const Scalars *scalars) {
-  SmallVector<Value> flat;
-  for (const Columns &read : reads)
-    flat.append(read.begin(), read.end());
-  if (scalars)
-    for (Value value : plan.carried)
-      flat.push_back(scalars->lookup(value));
-  return flat;
-}
-
-SmallVector<DecodeMapper::Columns>
-DecodeMapper::unflattenReads(ValueRange flat) {
-  SmallVector<Columns> reads;
-  for (unsigned read = 0; read < plan.reads.size(); ++read)
-    reads.push_back(llvm::to_vector_of<Value>(
-        flat.slice(read * slices.size(), slices.size())));
-  return reads;
-}
-
-Scalars DecodeMapper::unflattenScalars(ValueRange flat, const Scalars &like) {
-  Scalars scalars = like;
-  ValueRange tail = flat.take_back(plan.carried.size());
-  for (auto [value, carried] : llvm::zip(plan.carried, tail))
-    scalars[value] = carried;
-  return scalars;
-}
-
-//===----------------------------------------------------------------------===//
-// Passes over the panel
-//===----------------------------------------------------------------------===//
-
-SmallVector<DecodeMapper::Columns> DecodeMapper::emitPass(const Pass &pass) {
-  unsigned numReads = pass.readToken ? plan.reads.size() : 0;
-  SmallVector<Value> zeros;
-  for (unsigned read = 0; read < numReads; ++read)
-    for (Slice slice : slices)
-      zeros.push_back(arith::ConstantOp::create(
-          b, b.getZeroAttr(values.vectorOf(slice.width))));
-
-  // The rows' factors, by where they lie.
-  SmallVector<ArraySlice> reads, writes;
-  std::optional<ArraySlice> decay;
-  Value scalarDecay;
-  if (pass.readToken)
-    for (ReadOp read : plan.reads)
-      reads.push_back(values.getRows(read.getX(), pass.readToken));
-  if (pass.updateToken) {
-    for (WriteOp write : plan.writes)
-      writes.push_back(values.getRows(write.getY(), pass.updateToken));
-    if (plan.decay && isa<FloatType>(plan.decay.getType()))
-      scalarDecay = pass.scalars->lookup(plan.decay);
-    else if (plan.decay)
-      decay = values.getRows(plan.decay, pass.updateToken);
-  }
-
-  auto loop = scf::ForOp::create(b, values.index(0), values.index(plan.rows),
-                                 values.index(1), zeros);
-  OpBuilder::InsertionGuard guard(b);
-  b.setInsertionPointToStart(loop.getBody());
-  Value row = loop.getInductionVar();
-  auto factor = [&](const ArraySlice &rows) {
-    return values.loadScalar(rows.memref, values.add(rows.base, row));
-  };
-  if (decay)
-    scalarDecay = factor(*decay);
-  SmallVector<Value> writeFactors, readFactors;
-  for (const ArraySlice &rows : writes)
-    writeFactors.push_back(factor(rows));
-  for (const ArraySlice &rows : reads)
-    readFactors.push_back(factor(rows));
-
-  auto at = [&](const Panel &panel, int64_t offset) {
-    Value start = values.add(panel.base, values.mul(row, panel.stride));
-    return values.add(start, values.index(offset));
-  };
-  SmallVector<Value> sums(loop.getRegionIterArgs().begin(),
-                          loop.getRegionIterArgs().end());
-  for (auto [position, slice] : llvm::enumerate(slices)) {
-    Value m;
-    if (pass.from)
-      m = values.load(pass.from->memref, at(*pass.from, slice.offset),
-                      slice.width);
-    else
-      m = arith::ConstantOp::create(
-          b, b.getZeroAttr(values.vectorOf(slice.width)));
-    if (scalarDecay)
-      m = arith::MulFOp::create(b, m,
-                                values.broadcast(scalarDecay, slice.width));
-    for (auto [index, y] : llvm::enumerate(writeFactors))
-      m = math::FmaOp::create(b, values.broadcast(y, slice.width),
-                              pass.coefficients[index][position], m);
-    if (pass.to)
-      values.store(m, pass.to->memref, at(*pass.to, slice.offset),
-                   pass.streaming);
-    for (auto [index, x] : llvm::enumerate(readFactors)) {
-      Value &sum = sums[index * slices.size() + position];
-      sum = math::FmaOp::create(b, values.broadcast(x, slice.width), m, sum);
-    }
-  }
-  if (!sums.empty())
-    scf::YieldOp::create(b, sums);
-  if (!pass.readToken)
-    return {};
-  return unflattenReads(loop.getResults());
-}
-
-void DecodeMapper::emitFinalPass(Pass pass) {
-  // Streaming stores need vectors that never straddle their own alignment, and
-  // pay only in long pieces.
-  int64_t width = slices.back().offset + slices.back().width;
-  if (plan.columns % plan.lanes != 0 || width < plan.wideColumns) {
-    emitPass(pass);
-    return;
-  }
-  emitIf(
-      streaming, {},
-      [&]() -> SmallVector<Value> {
-        pass.streaming = true;
-        emitPass(pass);
-        return {};
-      },
-      [&]() -> SmallVector<Value> {
-        pass.streaming = false;
-        emitPass(pass);
-        return {};
-      });
-}
-
-SmallVector<DecodeMapper::Columns>
-DecodeMapper::emitColumns(Value token, ArrayRef<Columns> reads,
-                          const Scalars &scalars) {
-  SmallVector<Columns> coefficients(plan.writes.size());
-  ValueRange outs = RecurrenceOp(plan.events).getYield().getValues();
-  for (auto [position, slice] : llvm::enumerate(slices)) {
-    DenseMap<Value, Value> memo;
-    for (auto [index, read] : llvm::enumerate(plan.reads))
-      memo[ReadOp(read).getResult()] = reads[index][position];
-    Value first = values.add(column, values.index(slice.offset));
-    auto get = [&](Value vector) {
-      return values.evaluate(vector, first, slice.width, token, scalars, memo,
-                             /*level=*/-1);
-    };
-    for (auto [index, write] : llvm::enumerate(plan.writes))
-      coefficients[index].push_back(get(WriteOp(write).getC()));
-    for (unsigned out : plan.columnOuts) {
-      Value at = values.add(values.getOutOffset(out, token), first);
-      values.store(get(outs[out + 1]), args.outs[out], at);
-    }
-  }
-  return coefficients;
-}
 
 //===----------------------------------------------------------------------===//
 // Tokens, panels, items
@@ -392,16 +126,14 @@ void DecodeMapper::emitTokens(const Panel &init, const Panel &final,
     pass.scalars = &now;
     pass.coefficients = coefficients;
     emitIf(
-        direct, {},
-        [&]() -> SmallVector<Value> {
+        direct,
+        [&] {
           pass.from = &init;
           emitFinalPass(pass);
-          return {};
         },
-        [&]() -> SmallVector<Value> {
+        [&] {
           pass.from = &arena;
           emitFinalPass(pass);
-          return {};
         });
   });
 }
@@ -409,19 +141,17 @@ void DecodeMapper::emitTokens(const Panel &init, const Panel &final,
 void DecodeMapper::emitNoTokens(const Panel &init, const Panel &final) {
   emitIf(args.hasFinal, [&]() {
     emitIf(
-        args.hasInit, {},
-        [&]() -> SmallVector<Value> {
+        args.hasInit,
+        [&] {
           Pass pass;
           pass.from = &init;
           pass.to = &final;
           emitPass(pass);
-          return {};
         },
-        [&]() -> SmallVector<Value> {
+        [&] {
           Pass pass;
           pass.to = &final;
           emitPass(pass);
-          return {};
         });
   });
 }
@@ -437,15 +167,9 @@ void DecodeMapper::emitPanel(Value state, Value firstColumn, int64_t width) {
   Panel final = {args.final, base, plan.columns};
   Panel arena = {values.view(0, plan.rows * width), values.index(0), width};
   emitIf(
-      cmp(arith::CmpIPredicate::sgt, args.T, values.index(0)), {},
-      [&]() -> SmallVector<Value> {
-        emitTokens(init, final, arena);
-        return {};
-      },
-      [&]() -> SmallVector<Value> {
-        emitNoTokens(init, final);
-        return {};
-      });
+      cmp(arith::CmpIPredicate::sgt, args.T, values.index(0)),
+      [&] { emitTokens(init, final, arena); },
+      [&] { emitNoTokens(init, final); });
 }
 
 void DecodeMapper::emitItem(Value item) {
@@ -490,15 +214,9 @@ void DecodeMapper::emitItem(Value item) {
       return;
     }
     emitIf(
-        cmp(P::ult, panel, values.index(whole)), {},
-        [&]() -> SmallVector<Value> {
-          emitPanel(state, firstColumn, plan.panelColumns);
-          return {};
-        },
-        [&]() -> SmallVector<Value> {
-          emitPanel(state, firstColumn, rest);
-          return {};
-        });
+        cmp(P::ult, panel, values.index(whole)),
+        [&] { emitPanel(state, firstColumn, plan.panelColumns); },
+        [&] { emitPanel(state, firstColumn, rest); });
   });
 }
 

@@ -108,7 +108,8 @@ private:
   /// A number that an index is never below, or never above.
   std::optional<int64_t> getBound(Value value, bool upper, unsigned depth = 0);
 
-  // Lanes. Computed once, at the kernel's entry or where they are renewed.
+  // Lanes.cpp. Lanes: computed once, at the kernel's entry or where they are
+  // renewed.
   Value getThread();
   Value getLane();
   Value getR();
@@ -152,20 +153,22 @@ private:
   void multiply(MutableArrayRef<Value> acc, ArrayRef<Value> a,
                 ArrayRef<Value> b, Type element);
 
-  // SharedAccess.cpp
+  // SharedAddresses.cpp
   int64_t getOffset(Value array);
   TilePosition getPosition(warp::SharedType type, int64_t offset,
                            ValueRange indices);
   Value getSwizzle(warp::SharedType type, Value row);
   LaneOffset getLaneOffset(warp::SharedType type, Value row, Value col,
                            int64_t span);
-  LaneOffset getMatrixLanes(warp::SharedType type, const MatrixGroup &group);
   Value getAddress(warp::SharedType type, const LaneOffset &lane,
                    const TilePosition &position, int64_t rows,
                    int64_t colBytes);
   Value getPointer(Value address);
   Value loadShared(Value address, Type type, int64_t alignment);
   void storeShared(Value address, ArrayRef<Value> values);
+
+  // SharedAccess.cpp
+  LaneOffset getMatrixLanes(warp::SharedType type, const MatrixGroup &group);
   void lowerSharedLoad(warp::SharedLoadOp op);
   void lowerSharedStore(warp::SharedStoreOp op);
   void lowerStoreLevel(warp::StoreLevelOp op);
