@@ -14,24 +14,25 @@ SPECS = ["comba", "delta_rule", "dplr", "gated_delta_product",
          "longhorn", "mamba2", "retention", "rwkv6", "rwkv7", "simple_gla"]
 
 
-@pytest.fixture
-def check(tool):
-    """`check(spec, sizes, *options)`: decode agrees with the reference."""
-
+def make_check(tool, *always):
     def check(spec, sizes, *options):
         random = ",".join(f"{name}={size}" for name, size in sizes.items())
-        done = tool("delta-run", spec, "--fn=decode", "--check",
+        done = tool("delta-run", spec, "--fn=decode", "--check", *always,
                     f"--random={random},seed=3", *options)
         assert " ok\n" in done.stdout and "FAIL" not in done.stdout
 
     return check
 
 
-def sizes(spec, **kwargs):
+@pytest.fixture
+def check(tool):
+    """`check(spec, sizes, *options)`: decode agrees with the reference."""
+    return make_check(tool)
+
+
+def sizes(spec, n=3, **kwargs):
     found = dict(B=2, T=9, H=3, K=24, V=40) | kwargs
-    if spec == "gated_delta_product":
-        found.setdefault("n", 3)
-    return found
+    return found | ({"n": n} if spec == "gated_delta_product" else {})
 
 
 @pytest.mark.parametrize("spec", SPECS)

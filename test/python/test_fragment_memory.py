@@ -155,69 +155,6 @@ def test_copies_as_it_lies(run, target, threads, warps, rows, cols, element,
     }}
   }}
   gpu.barrier
-  delta_warp.async_copy %workspace[%c0] present %T to %b[]{warps} : memref<?xi8>, {array}
-  %nothing = arith.subi %T, %c1 : index
-  delta_warp.async_copy %workspace[%c0] present %nothing to %e[]{warps} : memref<?xi8>, {array}
-  delta_warp.async_commit
-  delta_warp.async_wait 0
-  gpu.barrier
-  scf.if %is0 {{
-    scf.for %m = %c0 to %c2 step %c1 {{
-      scf.for %i = %c0 to %cols step %c8 {{
-        %t = delta_warp.shared_load %b[%m, %c0, %i] : {array} -> {frag(rows, 8, element)}
-        %z = delta_warp.shared_load %e[%m, %c0, %i] : {array} -> {frag(rows, 8, element)}
-        %r = arith.addf %t, %z : {frag(rows, 8, element)}
-        %m0 = arith.muli %m, %rows : index
-        %m1 = arith.muli %m0, %cols : index
-        %to = arith.addi %m1, %i : index
-        delta_warp.global_store %r, %{target_array}[%to] strides(%cols, %c1) valid(%rows, %c8) {{alignment = 4}} : {frag(rows, 8, element)}, memref<?x{element}>
-      }}
-    }}
-  }}
-"""
-    data = numbers(2, rows, cols)
-    out = run(body, target, threads=threads, workspace=2 * size,
-              **{source: data, target_array: (2, rows, cols)})
-    assert np.array_equal(out[element == "bf16"], data[::-1])
-
-
-@pytest.mark.parametrize("target, threads, warps", [
-    ("sm_80", 96, ""), ("sm_90a", 32, ""), ("sm_90a", 128, " warps 2 from 1")])
-@pytest.mark.parametrize("rows, cols, element, suffix", [
-    (16, 64, "bf16", ", swizzle"), (16, 24, "bf16", ", pad 8"),
-    (32, 16, "f32", ", swizzle"), (16, 24, "f32", ", pad 4"),
-    (16, 8, "bf16", "")])
-def test_copies_as_it_lies(run, target, threads, warps, rows, cols, element,
-                           suffix):
-    """Two matrices out and back, each by the other's number; without `present`
-    there are zeros."""
-    source, target_array = ("x", "p") if element == "bf16" else ("u", "o")
-    size = rows * cols * (2 if element == "bf16" else 4)
-    array = f"!delta_warp.shared<2x{rows}x{cols}x{element}{suffix}>"
-    loads = "".join(f"""
-  %o{m} = arith.constant {m * rows * cols} : index
-  delta_warp.async_load %{source}[%o{m}] stride %cols valid %rows to %a[%c{m}] rows {rows} width {cols} alignment 4 : memref<?x{element}>, {array}"""
-                    for m in (0, 1))
-    body = f"""
-  %a = delta_warp.alloc_shared : {array}
-  %b = delta_warp.alloc_shared : {array}
-  %e = delta_warp.alloc_shared : {array}
-  %rows = arith.constant {rows} : index
-  %cols = arith.constant {cols} : index{loads}
-  delta_warp.async_commit
-  delta_warp.async_wait 0
-  %one = arith.constant {size} : index
-  %warp = delta_warp.warp_id
-  %is0 = arith.cmpi eq, %warp, %c0 : index
-  gpu.barrier
-  scf.if %is0 {{
-    scf.for %m = %c0 to %c2 step %c1 {{
-      %other = arith.subi %c1, %m : index
-      %at = arith.muli %other, %one : index
-      delta_warp.copy_out %a[%m] to %workspace[%at] : {array}, memref<?xi8>
-    }}
-  }}
-  gpu.barrier
   %nothing = arith.subi %T, %c1 : index
   %first = arith.constant {1 if warps else 0} : index
   %behind = arith.constant {3 if warps else 99} : index

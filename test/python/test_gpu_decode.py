@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from specgen import generate
-from test_decode import PROGRAMS, SPECS, assert_same_bits, kda_arrays
+from test_decode import (PROGRAMS, SPECS, assert_same_bits, kda_arrays,
+                         make_check)
+from test_decode import sizes as cpu_sizes
 
 BEGIN, END = map(int, os.environ.get("DELTA_RANDOM_SPECS", "0:12").split(":"))
 SIM = ["--fn=decode", "--device=sim"]
@@ -22,14 +24,7 @@ SIM = ["--fn=decode", "--device=sim"]
 @pytest.fixture
 def check(tool):
     """`check(spec, sizes, *options)`: decode agrees with the reference."""
-
-    def check(spec, sizes, *options):
-        random = ",".join(f"{name}={size}" for name, size in sizes.items())
-        done = tool("delta-run", spec, *SIM, "--check",
-                    f"--random={random},seed=3", *options)
-        assert " ok\n" in done.stdout and "FAIL" not in done.stdout
-
-    return check
+    return make_check(tool, "--device=sim")
 
 
 @pytest.fixture
@@ -45,11 +40,8 @@ def decode(tool, tmp_path):
     return run
 
 
-def sizes(spec, **kwargs):
-    found = dict(B=1, T=5, H=2, K=24, V=40) | kwargs
-    if spec == "gated_delta_product":
-        found.setdefault("n", 2)
-    return found
+def sizes(spec, n=2, **kwargs):
+    return cpu_sizes(spec, n, **(dict(B=1, T=5, H=2) | kwargs))
 
 
 @pytest.mark.parametrize("spec", SPECS)

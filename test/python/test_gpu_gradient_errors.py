@@ -93,20 +93,27 @@ def test_decay_gradients_element_by_element(tool, tmp_path, name, decay):
         assert percentile(kernel[key] - wanted[key], own) <= limit, key
 
 
+def check_random_spec(tool, tmp_path, spec, seed, tokens, *options):
+    """In f32: operands are split for three bf16 products."""
+    file = tmp_path / f"random_{seed}.delta"
+    file.write_text(spec.text())
+    sizes = 1, tokens[seed % 4], 2
+    arrays = spec.draw(*sizes)
+    arrays = add_cotangents(arrays, spec.evaluate(arrays, *sizes))
+    run_npz(tool, tmp_path, file, arrays, "--device=sim", "--dtype=f32",
+            f"--target={['sm_80', 'sm_90a'][seed % 2]}", "--check",
+            "--tolerance=1e-3", *options)
+
+
+TOKENS = [21, 16, 5, 33]
+
+
 # Seeds with decays that are exponentials, and others.
 @pytest.mark.parametrize("seed", [1, 2, 3, 4, 5, 6, 7, 9, 13, 14, 16, 19, 22])
 def test_random_specs(tool, tmp_path, seed):
-    """In f32: operands are split for three bf16 products."""
     spec = generate(seed)
     spec.dims = {dim: min(size, 17) for dim, size in spec.dims.items()}
-    file = tmp_path / f"random_{seed}.delta"
-    file.write_text(spec.text())
-    T = [21, 16, 5, 33][seed % 4]
-    arrays = spec.draw(1, T, 2)
-    arrays = add_cotangents(arrays, spec.evaluate(arrays, 1, T, 2))
-    run_npz(tool, tmp_path, file, arrays, "--grad", "--device=sim",
-            f"--target={['sm_80', 'sm_90a'][seed % 2]}", "--dtype=f32",
-            "--check", "--tolerance=1e-3")
+    check_random_spec(tool, tmp_path, spec, seed, TOKENS, "--grad")
 
 
 @pytest.mark.parametrize("seed", [1, 4, 5, 9, 12, 14, 20, 28])
@@ -115,12 +122,5 @@ def test_random_specs_in_blocks_of_columns(tool, tmp_path, seed):
     spec = generate(seed)
     sizes = [24] + [32] * len(spec.dims)
     spec.dims = dict(zip(spec.dims, sizes if len(spec.dims) > 1 else [32]))
-    file = tmp_path / f"random_{seed}.delta"
-    file.write_text(spec.text())
-    T = [21, 16, 5, 33][seed % 4]
-    arrays = spec.draw(1, T, 2)
-    arrays = add_cotangents(arrays, spec.evaluate(arrays, 1, T, 2))
-    run_npz(tool, tmp_path, file, arrays, "--grad", "--device=sim",
-            f"--target={['sm_80', 'sm_90a'][seed % 2]}", "--dtype=f32",
-            "--mapping=vsplit=2", "--save-every=2", "--check",
-            "--tolerance=1e-3")
+    check_random_spec(tool, tmp_path, spec, seed, TOKENS, "--grad",
+                      "--mapping=vsplit=2", "--save-every=2")

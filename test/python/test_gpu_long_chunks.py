@@ -14,6 +14,7 @@ import numpy_recurrences as recurrences
 from kernels import run_npz
 from specgen import generate
 from test_gpu_forward import LIBRARY, assert_same, errors, params, run
+from test_gpu_gradient_errors import check_random_spec
 from test_gpu_gradient_errors import errors as gradient_errors
 from test_reference_gradient import add_cotangents
 
@@ -137,29 +138,22 @@ def test_a_state_that_registers_do_not_hold(tool, spec, sizes):
     run(tool, spec, f"B=1,H=1,{sizes}", *GPU, "--check")
 
 
-def check_random_spec(tool, tmp_path, seed, *more):
-    """In f32: operands are split for three bf16 products."""
+def check_long_chunks(tool, tmp_path, seed, *more):
     spec = generate(seed)
     spec.dims = {dim: min(size, 17) for dim, size in spec.dims.items()}
-    file = tmp_path / f"random_{seed}.delta"
-    file.write_text(spec.text())
-    T = [41, 32, 75, 64][seed % 4]
-    arrays = spec.draw(1, T, 2)
-    arrays = add_cotangents(arrays, spec.evaluate(arrays, 1, T, 2))
-    run_npz(tool, tmp_path, file, arrays, "--device=sim", "--dtype=f32",
-            f"--target={['sm_80', 'sm_90a'][seed % 2]}", "--check",
-            f"--chunk={[32, 64][seed % 2]}", "--tolerance=1e-3", *more)
+    check_random_spec(tool, tmp_path, spec, seed, [41, 32, 75, 64],
+                      f"--chunk={[32, 64][seed % 2]}", *more)
 
 
 # Seeds whose chunk programs fit the shared memory.
 @pytest.mark.parametrize("seed", [1, 2, 5, 9, 11, 16, 19, 24, 25])
 def test_random_specs(tool, tmp_path, seed):
-    check_random_spec(tool, tmp_path, seed)
+    check_long_chunks(tool, tmp_path, seed)
 
 
 @pytest.mark.parametrize("seed", [2, 4, 14, 16, 22])
 def test_gradients_of_random_specs(tool, tmp_path, seed):
-    check_random_spec(tool, tmp_path, seed, "--grad")
+    check_long_chunks(tool, tmp_path, seed, "--grad")
 
 
 def test_what_is_not_there(tool):

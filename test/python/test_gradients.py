@@ -18,7 +18,7 @@ from numpy_recurrences import LIBRARY, draw, error, evaluate
 from specgen import generate
 from test_golden import FILES, load
 from test_properties import GAUGE, value_names
-from test_reference_gradient import DECAYS, add_cotangents
+from test_reference_gradient import DECAYS, add_cotangents, write_ties
 
 K, V, CHUNK = 20, 12, 16
 LIMIT = 2e-11
@@ -137,26 +137,7 @@ def test_every_function_has_a_gradient(tool, tmp_path, decay, options):
 
 
 def test_subgradients_and_infinite_factors(tool, tmp_path):
-    # Ties have the reference's side; an infinite gate times anything stays 0.
-    file = tmp_path / "ties.delta"
-    file.write_text("""recurrence ties {
-  in k: K, v: V, x: scalar, y: scalar
-  in g: K in [-inf, 0]
-  attr s = 2
-  attr p = 3
-  state S: K x V
-  S = diag(exp(s * g)) * S + k * v^T
-  out o = S^T * k
-  out m = max(x, y) + 10 * min(x, y) + 100 * abs(x) + 1000 * relu(x) + x ^ p
-}
-""")
-    T = 4
-    arrays = {"k": np.ones([1, T, 1, 2]), "v": np.ones([1, T, 1, 2]),
-              "x": np.array([0.0, 0, 1, 2])[None, :, None],
-              "y": np.array([0.0, 1, 0, 2])[None, :, None],
-              "g": np.full([1, T, 1, 2], -np.inf),
-              "initial_state": np.ones([1, 1, 2, 2]),
-              "do": np.ones([1, T, 1, 2]), "dm": np.ones([1, T, 1])}
+    file, arrays = write_ties(tmp_path)
     for dtype in ("f64", "f32"):
         got = run_npz(tool, tmp_path, file, arrays, "--grad", "--check",
                       f"--dtype={dtype}")

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from ptxkernels import HEAD, Ptx, bits
+from ptxkernels import HEAD, Ptx
 
 LANES = range(32)
 

@@ -215,28 +215,36 @@ def test_events_mean_the_same(tool, tmp_path, name):
         assert error(got[key], step[key]) < 1e-13, key
 
 
-def test_subgradients_and_infinite_factors(tool, tmp_path):
-    # Ties have the documented side; an infinite gate times anything stays 0.
-    file = tmp_path / "ties.delta"
+def write_ties(folder):
+    """A spec and arrays with ties, and an infinite gate, which makes 0 of what it
+    is multiplied with."""
+    file = folder / "ties.delta"
     file.write_text("""recurrence ties {
   in k: K, v: V, x: scalar, y: scalar
   in g: K in [-inf, 0]
   attr s = 2
+  attr p = 3
   state S: K x V
   S = diag(exp(s * g)) * S + k * v^T
   out o = S^T * k
-  out m = max(x, y) + 10 * min(x, y) + 100 * abs(x) + 1000 * relu(x) + x ^ s
+  out m = max(x, y) + 10 * min(x, y) + 100 * abs(x) + 1000 * relu(x) + x ^ p
 }
 """)
-    T = 3
-    arrays = {"k": np.ones([1, T, 1, 2]), "v": np.ones([1, T, 1, 2]),
-              "x": np.array([0.0, 0, 1])[None, :, None],
-              "y": np.array([0.0, 1, 0])[None, :, None],
-              "g": np.full([1, T, 1, 2], -np.inf),
-              "initial_state": np.ones([1, 1, 2, 2]),
-              "do": np.ones([1, T, 1, 2]), "dm": np.ones([1, T, 1])}
+    T = 4
+    return file, {
+        "k": np.ones([1, T, 1, 2]), "v": np.ones([1, T, 1, 2]),
+        "x": np.array([0.0, 0, 1, 2])[None, :, None],
+        "y": np.array([0.0, 1, 0, 2])[None, :, None],
+        "g": np.full([1, T, 1, 2], -np.inf),
+        "initial_state": np.ones([1, 1, 2, 2]),
+        "do": np.ones([1, T, 1, 2]), "dm": np.ones([1, T, 1])}
+
+
+def test_subgradients_and_infinite_factors(tool, tmp_path):
+    file, arrays = write_ties(tmp_path)
     got = run_npz(tool, tmp_path, file, arrays, "--grad", "--reference")
     assert not np.any(got["d_g"]) and not np.any(got["d_initial_state"])
-    np.testing.assert_array_equal(got["d_x"].ravel(), [505.5, 510, 1103])
-    np.testing.assert_array_equal(got["d_y"].ravel(), [5.5, 1, 10])
+    np.testing.assert_array_equal(got["d_x"].ravel(), [505.5, 510, 1104, 1117.5])
+    np.testing.assert_array_equal(got["d_y"].ravel(), [5.5, 1, 10, 5.5])
     assert got["d_s"] == 0 and got["d_s"].shape == ()
+    np.testing.assert_allclose(got["d_p"], 8 * np.log(2), rtol=1e-15)
