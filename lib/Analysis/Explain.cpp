@@ -201,18 +201,7 @@ LogicalResult mlir::delta::explainChunk(ModuleOp module,
   if (wholeSolve)
     os << ", one triangular solve of " << work.tokens * work.solve << " rows";
   os << '\n';
-  // Bytes that one token and head moves at least, each array once.
-  double bytes = 0;
-  for (ArgAttr arg : signature.getAllArgs()) {
-    if (arg.getKind() != ArgKind::In && arg.getKind() != ArgKind::Out)
-      continue;
-    double elements = 1;
-    for (StringAttr axis : arg.getAxes())
-      elements *= signature.getDim(axis).value_or(1);
-    if (arg.getFamily())
-      elements *= signature.getDim(arg.getFamily()).value_or(1);
-    bytes += elements * arg.getType().getIntOrFloatBitWidth() / 8;
-  }
+  double bytes = getBytesPerToken(signature);
   os << llvm::format("  bytes a token: %.0f, so %.1f FLOP a byte\n", bytes,
                      bytes ? work.flopsPerToken() / bytes : 0.0);
   const char *decay =

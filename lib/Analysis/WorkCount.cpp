@@ -232,6 +232,21 @@ void WorkCounter::add(Operation *op, int64_t ProductCount::*unit,
     count.recomputed.*unit += number;
 }
 
+double mlir::delta::getBytesPerToken(SignatureAttr signature) {
+  double bytes = 0;
+  for (ArgAttr arg : signature.getAllArgs()) {
+    if (arg.getKind() != ArgKind::In && arg.getKind() != ArgKind::Out)
+      continue;
+    double elements = 1;
+    for (StringAttr axis : arg.getAxes())
+      elements *= signature.getDim(axis).value_or(1);
+    if (arg.getFamily())
+      elements *= signature.getDim(arg.getFamily()).value_or(1);
+    bytes += elements * arg.getType().getIntOrFloatBitWidth() / 8;
+  }
+  return bytes;
+}
+
 WorkCount mlir::delta::countWork(ModuleOp chunk) {
   return WorkCounter(chunk).run();
 }

@@ -9,14 +9,10 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "DTypes.h"
 #include "Handles.h"
-
-#include <limits>
 
 using namespace delta;
 using namespace delta::capi;
-using runtime::ArgKind;
 using runtime::Argument;
 using runtime::BundleKernel;
 using runtime::Expected;
@@ -102,23 +98,10 @@ delta_status delta_bundle_get_arg(const delta_bundle *bundle, size_t index,
     const LoadedBundle &loaded = *bundle->loaded;
     if (index >= loaded.args.size())
       return outOfRange("argument", index, loaded.args.size(), error);
-    constexpr double kInf = std::numeric_limits<double>::infinity();
     const Argument &arg = loaded.bundle.signature.args[index];
-    const ArgTexts &texts = loaded.args[index];
-    delta_arg_info values = {};
-    values.name = arg.name.c_str();
-    values.kind = static_cast<delta_arg_kind>(arg.kind);
-    values.dtype = fromDType(arg.dtype);
-    values.rank = texts.axes.size();
-    values.axes = texts.axes.data();
-    values.sizes = texts.sizes.data();
-    values.has_range = arg.range.has_value();
-    values.lo = arg.range ? arg.range->first : -kInf;
-    values.hi = arg.range ? arg.range->second : kInf;
+    delta_arg_info values = describe(arg, loaded.args[index]);
     values.has_default = arg.defaultValue.has_value();
     values.default_value = arg.defaultValue.value_or(0);
-    values.default_text = arg.defaultText.c_str();
-    values.every = arg.every;
     return writeInfo(info, std::move(values), error);
   });
 }

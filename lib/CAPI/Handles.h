@@ -15,6 +15,7 @@
 
 #include "delta-c/Runtime.h"
 
+#include "Arguments.h"
 #include "LaunchPlan.h"
 
 #include "delta/Runtime/Device.h"
@@ -34,13 +35,6 @@
 
 namespace delta::capi {
 
-/// What delta_bundle_get_arg points to.
-struct ArgTexts {
-  std::vector<std::string> names;
-  std::vector<const char *> axes;
-  std::vector<int64_t> sizes;
-};
-
 /// A bundle and what the questions about it are answered with.
 struct LoadedBundle {
   runtime::Bundle bundle;
@@ -51,18 +45,7 @@ struct LoadedBundle {
       : bundle(std::move(contents)) {
     const runtime::Signature &signature = bundle.signature;
     dims.assign(signature.dims.begin(), signature.dims.end());
-    for (const runtime::Argument &arg : signature.args) {
-      ArgTexts texts;
-      texts.names = arg.arrayAxes();
-      for (size_t i = 0; i < texts.names.size(); ++i)
-        texts.sizes.push_back(
-            arg.isDim(i) ? signature.dims.find(texts.names[i])->second : -1);
-      args.push_back(std::move(texts));
-    }
-    // Only now do the names stay where they are.
-    for (ArgTexts &texts : args)
-      for (const std::string &name : texts.names)
-        texts.axes.push_back(name.c_str());
+    args = makeTexts(signature);
   }
 };
 

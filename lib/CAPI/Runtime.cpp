@@ -27,6 +27,22 @@ using runtime::BundleKernel;
 using runtime::Expected;
 using runtime::Status;
 
+/// On the CPU a device's memory is the caller's; `onGpu(gpu)` copies elsewhere.
+template <typename OnGpu>
+static delta_status copy(OpenedDevice &opened, void *to, const void *from,
+                         size_t bytes, char **error, OnGpu onGpu) {
+  return guarded(error, [&] {
+    if (!opened.gpu) {
+      if (bytes)
+        std::memcpy(to, from, bytes);
+      return DELTA_OK;
+    }
+    std::lock_guard<std::mutex> lock(opened.mutex);
+    Status status = onGpu(*opened.gpu);
+    return status.ok() ? DELTA_OK : fail(error, status.message());
+  });
+}
+
 extern "C" {
 
 //===----------------------------------------------------------------------===//
@@ -111,33 +127,19 @@ void delta_device_release(delta_device *device, void *pointer) {
 delta_status delta_device_copy_in(delta_device *device, void *to,
                                   const void *from, size_t bytes,
                                   char **error) {
-  return guarded(error, [&] {
-    OpenedDevice &opened = *device->opened;
-    if (!opened.gpu) {
-      if (bytes)
-        std::memcpy(to, from, bytes);
-      return DELTA_OK;
-    }
-    std::lock_guard<std::mutex> lock(opened.mutex);
-    Status status = opened.gpu->copyIn(toAddress(to), from, bytes);
-    return status.ok() ? DELTA_OK : fail(error, status.message());
-  });
+  return copy(*device->opened, to, from, bytes, error,
+              [&](runtime::Device &gpu) {
+                return gpu.copyIn(toAddress(to), from, bytes);
+              });
 }
 
 delta_status delta_device_copy_out(delta_device *device, void *to,
                                    const void *from, size_t bytes,
                                    char **error) {
-  return guarded(error, [&] {
-    OpenedDevice &opened = *device->opened;
-    if (!opened.gpu) {
-      if (bytes)
-        std::memcpy(to, from, bytes);
-      return DELTA_OK;
-    }
-    std::lock_guard<std::mutex> lock(opened.mutex);
-    Status status = opened.gpu->copyOut(to, toAddress(from), bytes);
-    return status.ok() ? DELTA_OK : fail(error, status.message());
-  });
+  return copy(*device->opened, to, from, bytes, error,
+              [&](runtime::Device &gpu) {
+                return gpu.copyOut(to, toAddress(from), bytes);
+              });
 }
 
 delta_status delta_device_synchronize(delta_device *device, void *stream,

@@ -10,8 +10,8 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Arguments.h"
 #include "CompilerCall.h"
-#include "DTypes.h"
 
 #include "delta/Driver/Compilation.h"
 #include "delta/Driver/Execution.h"
@@ -24,7 +24,6 @@
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Config/llvm-config.h"
 
-#include <cmath>
 #include <cstring>
 #include <limits>
 #include <link.h>
@@ -32,18 +31,12 @@
 using namespace llvm;
 using namespace delta;
 using namespace delta::driver;
-using capi::fromDType;
 using runtime::ArgKind;
 
 /// A signature and what the questions about it are answered with.
 struct delta_spec {
-  struct Texts {
-    std::vector<std::string> names;
-    std::vector<const char *> axes;
-    std::vector<int64_t> sizes;
-  };
   runtime::Signature signature;
-  std::vector<Texts> args;
+  std::vector<capi::ArgTexts> args;
   std::vector<std::string> dims;
   std::string warnings;
 };
@@ -93,20 +86,7 @@ static delta_status readSpec(const char *spec, const char *text,
       });
   if (status)
     return status;
-  for (const runtime::Argument &arg : made->signature.args) {
-    delta_spec::Texts texts;
-    texts.names = arg.arrayAxes();
-    for (size_t i = 0; i < texts.names.size(); ++i) {
-      auto it = made->signature.dims.find(texts.names[i]);
-      bool known = arg.isDim(i) && it != made->signature.dims.end();
-      texts.sizes.push_back(known ? it->second : -1);
-    }
-    made->args.push_back(std::move(texts));
-  }
-  // Only now do the names stay where they are.
-  for (delta_spec::Texts &texts : made->args)
-    for (const std::string &name : texts.names)
-      texts.axes.push_back(name.c_str());
+  made->args = capi::makeTexts(made->signature);
   *result = made.release();
   return DELTA_OK;
 }
@@ -200,25 +180,12 @@ delta_status delta_spec_get_arg(const delta_spec *spec, size_t index,
                 Twine(spec->args.size()));
   if (info->struct_size < sizeof(size_t))
     return fail("struct_size is not set");
-  constexpr double kInf = std::numeric_limits<double>::infinity();
   const runtime::Argument &arg = spec->signature.args[index];
-  const delta_spec::Texts &texts = spec->args[index];
-  delta_arg_info values = {};
+  delta_arg_info values = capi::describe(arg, spec->args[index]);
   values.struct_size = info->struct_size;
-  values.name = arg.name.c_str();
-  values.kind = static_cast<delta_arg_kind>(arg.kind);
-  values.dtype = fromDType(arg.dtype);
-  values.rank = texts.axes.size();
-  values.axes = texts.axes.data();
-  values.sizes = texts.sizes.data();
-  values.has_range = arg.range.has_value();
-  values.lo = arg.range ? arg.range->first : -kInf;
-  values.hi = arg.range ? arg.range->second : kInf;
   values.has_default = !arg.defaultText.empty();
   values.default_value =
       arg.defaultValue.value_or(std::numeric_limits<double>::quiet_NaN());
-  values.default_text = arg.defaultText.c_str();
-  values.every = arg.every;
   std::memcpy(info, &values, std::min(info->struct_size, sizeof(values)));
   return DELTA_OK;
 }

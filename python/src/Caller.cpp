@@ -10,6 +10,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Caller.h"
+#include "Launch.h"
 #include "Simulate.h"
 
 #include <nanobind/stl/shared_ptr.h>
@@ -519,29 +520,10 @@ nb::object Caller::run(Arguments &arguments) {
   launch.outputs = out.data();
   launch.num_outputs = out.size();
 
-  nb::object workspace;
-  if (target == "sim") {
+  if (target == "sim")
     stats = simulate(*entry.kernel, launch);
-    return result;
-  }
-  char *error = nullptr;
-  if (!onHost) {
-    int64_t bytes = 0;
-    check(delta_kernel_get_workspace(entry.kernel->handle.get(), sizes[kB],
-                                     sizes[kT], sizes[kH], &bytes, &error),
-          &error);
-    if (bytes > 0)
-      workspace =
-          makeArray(place, DELTA_F32, {(bytes + 3) / 4}, &launch.workspace);
-    launch.workspace_bytes = static_cast<size_t>(bytes);
-    launch.stream = currentStream(place.device.index);
-  }
-  delta_status status;
-  {
-    nb::gil_scoped_release release;
-    status = delta_kernel_launch(entry.kernel->handle.get(), &launch, &error);
-  }
-  check(status, &error);
+  else
+    launchAt(place, *entry.kernel, {sizes[kB], sizes[kT], sizes[kH]}, launch);
   return result;
 }
 

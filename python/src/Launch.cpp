@@ -95,11 +95,15 @@ std::string launchKernel(Kernel &kernel, nb::list inputs,
   }
   if (kernel.device->kind == "sim")
     return simulate(kernel, launch);
+  launchAt(views.front().place, kernel, sizesOf(kernel, launch), launch);
+  return "";
+}
+
+void launchAt(const Place &place, const Kernel &kernel, const TokenSizes &sizes,
+              delta_launch &launch) {
   char *error = nullptr;
   nb::object workspace;
-  const Place &place = views.front().place;
   if (place.device.type != dl::CPU) {
-    TokenSizes sizes = sizesOf(kernel, launch);
     int64_t bytes = 0;
     check(delta_kernel_get_workspace(kernel.handle.get(), sizes.batch,
                                      sizes.tokens, sizes.heads, &bytes, &error),
@@ -116,7 +120,6 @@ std::string launchKernel(Kernel &kernel, nb::list inputs,
     status = delta_kernel_launch(kernel.handle.get(), &launch, &error);
   }
   check(status, &error);
-  return "";
 }
 
 } // namespace deltac

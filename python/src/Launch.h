@@ -24,6 +24,11 @@ struct TokenSizes {
 };
 TokenSizes sizesOf(const Kernel &kernel, const delta_launch &launch);
 
+/// Launches on arrays at `place`; a GPU gets a workspace and the current
+/// stream.
+void launchAt(const Place &place, const Kernel &kernel, const TokenSizes &sizes,
+              delta_launch &launch);
+
 /// Launches a kernel; what does not fit is an error in the run time's words.
 /// Returns the simulator's counters as JSON, "" of other devices.
 std::string launchKernel(Kernel &kernel, nb::list inputs,

@@ -71,6 +71,15 @@ nb::list args(const Bundle &bundle) {
   return result;
 }
 
+/// What a kernel and a launch of it are described by alike.
+template <typename Info>
+void describeLaunch(const Info &info, nb::dict &facts) {
+  facts["entry"] = info.entry;
+  facts["threads"] = info.threads;
+  facts["shared_bytes"] = info.shared_bytes;
+  facts["v_blocks"] = info.v_blocks;
+}
+
 nb::list kernels(const Bundle &bundle) {
   nb::list result;
   for (size_t i = 0; i < delta_bundle_num_kernels(bundle.handle.get()); ++i) {
@@ -82,12 +91,9 @@ nb::list kernels(const Bundle &bundle) {
     nb::dict kernel;
     kernel["target"] = info.target;
     kernel["fn"] = info.fn;
-    kernel["entry"] = info.entry;
     kernel["compute"] = info.compute;
     kernel["flops_per_token"] = info.flops_per_token;
-    kernel["threads"] = info.threads;
-    kernel["shared_bytes"] = info.shared_bytes;
-    kernel["v_blocks"] = info.v_blocks;
+    describeLaunch(info, kernel);
     kernel["workspace_bytes"] = info.workspace_bytes;
     nb::list launches;
     for (size_t launch = 0; launch < info.num_launches; ++launch) {
@@ -97,10 +103,7 @@ nb::list kernels(const Bundle &bundle) {
           delta_bundle_get_launch(bundle.handle.get(), i, launch, &one, &error),
           &error);
       nb::dict facts;
-      facts["entry"] = one.entry;
-      facts["threads"] = one.threads;
-      facts["shared_bytes"] = one.shared_bytes;
-      facts["v_blocks"] = one.v_blocks;
+      describeLaunch(one, facts);
       facts["tokens"] = one.tokens;
       launches.append(facts);
     }

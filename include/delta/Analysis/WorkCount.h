@@ -38,6 +38,10 @@ struct WorkCount : ProductCount {
   double flopsPerToken() const { return tokens ? flops() / tokens : 0; }
 };
 
+/// Bytes of one token and head in the ins and outs: what is moved at least, each
+/// array once. Dims that are not known count as 1.
+double getBytesPerToken(SignatureAttr signature);
+
 /// Counts a module of stage `chunk`.
 WorkCount countWork(ModuleOp chunk);
 

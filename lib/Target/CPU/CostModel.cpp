@@ -11,6 +11,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "delta/Target/CPU/CostModel.h"
+#include "delta/Analysis/WorkCount.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -161,18 +162,7 @@ double Reckoner::ofElementwise(Operation *op) const {
 }
 
 double Reckoner::ofMemory() const {
-  double bytes = 0;
-  for (ArgAttr arg : signature.getAllArgs()) {
-    if (arg.getKind() != ArgKind::In && arg.getKind() != ArgKind::Out)
-      continue;
-    double elements = 1;
-    for (StringAttr axis : arg.getAxes())
-      elements *= signature.getDim(axis).value_or(1);
-    if (arg.getFamily())
-      elements *= signature.getDim(arg.getFamily()).value_or(1);
-    bytes += elements * arg.getType().getIntOrFloatBitWidth() / 8;
-  }
-  return bytes * tokens / kMemoryBytes;
+  return getBytesPerToken(signature) * tokens / kMemoryBytes;
 }
 
 CpuCost Reckoner::run(const CpuCostAssumptions &assume) {

@@ -136,10 +136,11 @@ std::unique_ptr<llvm::Module> translateToLLVMIR(ModuleOp module,
   return result;
 }
 
-/// Runs the code generator into `stream`.
-static LogicalResult emit(ModuleOp module, const CpuTarget &target,
-                          llvm::CodeGenFileType type,
-                          llvm::raw_pwrite_stream &stream) {
+/// Runs `use` on the optimised LLVM IR of a module and its machine.
+static LogicalResult withLLVMIR(
+    ModuleOp module, const CpuTarget &target,
+    llvm::function_ref<LogicalResult(llvm::Module &, llvm::TargetMachine &)>
+        use) {
   llvm::Expected<std::unique_ptr<llvm::TargetMachine>> machine =
       target.createTargetMachine();
   if (!machine)
@@ -147,14 +148,23 @@ static LogicalResult emit(ModuleOp module, const CpuTarget &target,
   llvm::LLVMContext context;
   std::unique_ptr<llvm::Module> ir =
       translateToLLVMIR(module, context, target, **machine);
-  if (!ir)
-    return failure();
-  llvm::legacy::PassManager codegen;
-  if ((*machine)->addPassesToEmitFile(codegen, stream, nullptr, type))
-    return module.emitError()
-           << "cannot emit code for " << (*machine)->getTargetTriple().str();
-  codegen.run(*ir);
-  return success();
+  return ir ? use(*ir, **machine) : failure();
+}
+
+/// Runs the code generator into `stream`.
+static LogicalResult emit(ModuleOp module, const CpuTarget &target,
+                          llvm::CodeGenFileType type,
+                          llvm::raw_pwrite_stream &stream) {
+  return withLLVMIR(
+      module, target,
+      [&](llvm::Module &ir, llvm::TargetMachine &machine) -> LogicalResult {
+        llvm::legacy::PassManager codegen;
+        if (machine.addPassesToEmitFile(codegen, stream, nullptr, type))
+          return module.emitError()
+                 << "cannot emit code for " << machine.getTargetTriple().str();
+        codegen.run(ir);
+        return success();
+      });
 }
 
 FailureOr<llvm::SmallVector<char, 0>> compileToObject(ModuleOp module,
@@ -177,18 +187,14 @@ FailureOr<std::string> compileToAssembly(ModuleOp module,
 
 FailureOr<std::string> compileToLLVMIRText(ModuleOp module,
                                            const CpuTarget &target) {
-  llvm::Expected<std::unique_ptr<llvm::TargetMachine>> machine =
-      target.createTargetMachine();
-  if (!machine)
-    return module.emitError() << llvm::toString(machine.takeError());
-  llvm::LLVMContext context;
-  std::unique_ptr<llvm::Module> ir =
-      translateToLLVMIR(module, context, target, **machine);
-  if (!ir)
-    return failure();
   std::string text;
   llvm::raw_string_ostream stream(text);
-  ir->print(stream, nullptr);
+  if (failed(withLLVMIR(module, target,
+                        [&](llvm::Module &ir, llvm::TargetMachine &) {
+                          ir.print(stream, nullptr);
+                          return success();
+                        })))
+    return failure();
   return text;
 }
 
