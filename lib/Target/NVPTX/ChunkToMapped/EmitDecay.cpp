@@ -16,19 +16,6 @@ using namespace mlir::delta;
 using namespace mlir::delta::gpumap;
 using warp::Axis;
 
-Value Emitter::rowHas(int64_t bit, RankedTensorType type) {
-  RankedTensorType vector = along(16, Axis::Rows, b.getI32Type());
-  Value bits = arith::AndIOp::create(
-      b, getPositions(Axis::Rows),
-      arith::ConstantOp::create(
-          b, DenseElementsAttr::get(vector, b.getI32IntegerAttr(bit))));
-  Value has = compare(
-      arith::CmpIPredicate::ne, bits,
-      arith::ConstantOp::create(
-          b, DenseElementsAttr::get(vector, b.getI32IntegerAttr(0))));
-  return warp::isFragment(type) ? expand(has, type) : has;
-}
-
 const DyadicTables &Emitter::getTables(Node decay, int levels) {
   // The key is the value as it was asked for.
   Value key = getFree(decay);
@@ -131,7 +118,7 @@ const DecayFactors &Emitter::getFactors(Value decay, int level) {
       return arith::ConstantOp::create(
           b, DenseElementsAttr::get(vector, b.getI32IntegerAttr(value)));
     };
-    Value position = getPositions(Axis::Rows);
+    Value position = positions(Axis::Rows);
     Value differ = arith::XOrIOp::create(
         b, position, arith::ShRUIOp::create(b, position, bits(1)));
     Value same = expand(
@@ -205,8 +192,8 @@ Value Emitter::getDecayMask(DecayMaskOp op) {
     return arith::ConstantOp::create(
         b, DenseElementsAttr::get(numbers, b.getI32IntegerAttr(value)));
   };
-  Value row = expand(getPositions(Axis::Rows), numbers);
-  Value col = expand(getPositions(Axis::Cols), numbers);
+  Value row = expand(positions(Axis::Rows), numbers);
+  Value col = expand(positions(Axis::Cols), numbers);
   Value different = arith::XOrIOp::create(b, row, col);
   Value result = zeros(type);
   Value one = constant(1.0, along(16, Axis::Rows));
@@ -454,8 +441,8 @@ Value Emitter::finishLevels(DecayGramOp op, ValueRange values, unsigned row,
     if (sums.getType() != type)
       sums = expand(warp::SumOp::create(b, along(16, Axis::Rows), sums), type);
     diagonal = select(compare(arith::CmpIPredicate::eq,
-                              expand(getPositions(Axis::Rows), numbers),
-                              expand(getPositions(Axis::Cols), numbers)),
+                              expand(positions(Axis::Rows), numbers),
+                              expand(positions(Axis::Cols), numbers)),
                       sums, diagonal);
   }
   unsigned first = 0;
@@ -491,8 +478,8 @@ void Emitter::forEachGram(DecayGramOp op, ValueRange values,
       if (isAnchored(op)) {
         Value keep = compare(mask == "diagonal" ? arith::CmpIPredicate::sle
                                                 : arith::CmpIPredicate::slt,
-                             expand(getPositions(Axis::Cols), numbers),
-                             expand(getPositions(Axis::Rows), numbers));
+                             expand(positions(Axis::Cols), numbers),
+                             expand(positions(Axis::Rows), numbers));
         anchored = select(keep, values[next++], zeros(type));
       }
       fn(op.getGram(i, j), i, j, anchored);
@@ -512,8 +499,8 @@ void Emitter::finishGram(DecayGramOp op, ValueRange values) {
         SmallVector<Value> at{chunk, index(0), index(0), index(0)};
         Value diagonal = finishLevels(op, values, row, col, gramArray, at);
         result = select(compare(arith::CmpIPredicate::slt,
-                                expand(getPositions(Axis::Cols), numbers),
-                                expand(getPositions(Axis::Rows), numbers)),
+                                expand(positions(Axis::Cols), numbers),
+                                expand(positions(Axis::Rows), numbers)),
                         load(gramArray, at, type), diagonal);
       });
 }

@@ -131,7 +131,7 @@ Value Emitter::computeFree(Node node) {
   if (auto identity = dyn_cast<IdentityRowsOp>(op)) {
     Value input = getFree({identity.getInput(), form});
     Value inside =
-        compare(arith::CmpIPredicate::slt, getPositions(Axis::Rows),
+        compare(arith::CmpIPredicate::slt, positions(Axis::Rows),
                 splat(toI32(valid), along(16, Axis::Rows, b.getI32Type())));
     if (form != Form::Tokens)
       inside = expand(inside, type);
@@ -160,8 +160,8 @@ Value Emitter::computeFree(Node node) {
   if (auto causal = dyn_cast<CausalMaskOp>(op)) {
     Value input = getFree({causal.getInput(), Form::Square});
     Type i32 = b.getI32Type();
-    Value row = expand(getPositions(Axis::Rows), fragment(16, 16, i32));
-    Value col = expand(getPositions(Axis::Cols), fragment(16, 16, i32));
+    Value row = expand(positions(Axis::Rows), fragment(16, 16, i32));
+    Value col = expand(positions(Axis::Cols), fragment(16, 16, i32));
     Value keep = compare(causal.getDiagonal() ? arith::CmpIPredicate::sle
                                               : arith::CmpIPredicate::slt,
                          col, row);
@@ -171,8 +171,8 @@ Value Emitter::computeFree(Node node) {
     Value input = getFree({diagonal.getInput(), Form::Square});
     Value vector = getFree({diagonal.getDiagonal(), Form::Tokens});
     Type i32 = b.getI32Type();
-    Value row = expand(getPositions(Axis::Rows), fragment(16, 16, i32));
-    Value col = expand(getPositions(Axis::Cols), fragment(16, 16, i32));
+    Value row = expand(positions(Axis::Rows), fragment(16, 16, i32));
+    Value col = expand(positions(Axis::Cols), fragment(16, 16, i32));
     return select(compare(arith::CmpIPredicate::eq, row, col),
                   expand(vector, type), input);
   }

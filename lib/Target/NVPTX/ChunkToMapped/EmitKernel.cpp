@@ -23,8 +23,8 @@ using warp::Axis;
 Emitter::Emitter(const Program &program, const GpuMapping &mapping,
                  const OperandPolicy &policy, const Arrays &arrays,
                  GpuKernel kernel, Location loc)
-    : program(program), mapping(mapping), policy(policy), arrays(arrays),
-      kernel(kernel), b(loc, loc.getContext()) {
+    : WarpBuilder(kernel.function, policy, loc), program(program),
+      mapping(mapping), arrays(arrays), kernel(kernel) {
   slices = getPaddedChannels(program.stateRows) / 16;
   saveEvery = program.signature.getIntOption("save_every").value_or(1);
 }
@@ -74,11 +74,6 @@ Value Emitter::getValidTokens(Value first, int64_t tokens) {
   left = arith::MaxSIOp::create(b, left, index(0));
   return arith::MinSIOp::create(b, left,
                                 index(tokens ? tokens : program.chunk));
-}
-
-Value Emitter::isNotNull(Value array) {
-  Value address = memref::ExtractAlignedPointerAsIndexOp::create(b, array);
-  return compare(arith::CmpIPredicate::ne, address, index(0));
 }
 
 Value Emitter::getWarpColumn(Value warp) {

@@ -183,7 +183,7 @@ Value Emitter::getTurned(Value value) {
       result = expand(getColumns(input), type);
   } else if (auto identity = dyn_cast<IdentityRowsOp>(op)) {
     Value inside = compare(
-        arith::CmpIPredicate::slt, getPositions(Axis::Cols),
+        arith::CmpIPredicate::slt, positions(Axis::Cols),
         splat(toI32(valid), along(16, Axis::Cols, b.getI32Type())));
     result = select(expand(inside, type), getTurned(identity.getInput()),
                     constant(identity.getValue().convertToDouble(), type));

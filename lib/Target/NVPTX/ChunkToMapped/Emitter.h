@@ -13,6 +13,7 @@
 #define DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_EMITTER_H
 
 #include "Arrays.h"
+#include "WarpBuilder.h"
 #include "delta/Target/NVPTX/Kernel.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
@@ -46,7 +47,7 @@ struct DecayFactors {
   int built = -1; // the last level
 };
 
-class Emitter {
+class Emitter : WarpBuilder {
 public:
   Emitter(const Program &program, const GpuMapping &mapping,
           const OperandPolicy &policy, const Arrays &arrays, GpuKernel kernel,
@@ -88,7 +89,6 @@ private:
   Value getValidTokens(Value first, int64_t tokens = 0);
   /// How many of the warp's columns, of which `column` is the first, exist.
   Value getOwnColumns(Value column);
-  Value isNotNull(Value array);
   /// Element offset of token `token` of an argument or out, and the distance
   /// to the next token's.
   std::pair<Value, Value> getTokenOffset(ArgAttr arg, int64_t micro,
@@ -116,38 +116,14 @@ private:
   void emitRecordLoads(Value window, Value chunkOfWindow);
 
   // Values of both slices.
-  Value index(int64_t value);
   Value number(double value);
-  Value add(Value a, Value b);
-  Value mul(Value a, Value b);
-  Value mul(Value a, int64_t b) { return mul(a, index(b)); }
-  /// The value as f32 (elementwise).
-  Value extend(Value value);
   /// A uniform number: from parameters and attributes.
   Value getUniform(Value value);
   /// The operation on new operands, with a result of `type`'s shape.
   Value clonePointwise(Operation *op, ValueRange operands,
                        RankedTensorType type);
-  /// The operand of a matrix instruction.
-  Value toOperand(Value fragment);
-  /// Converts f32 to `type` for storing.
-  Value toElement(Value value, Type type);
-  Value mma(Value lhs, Value rhs, Value acc);
-  Value zeros(RankedTensorType type);
-  Value splat(Value number, RankedTensorType type);
-  Value constant(double value, RankedTensorType type);
-  RankedTensorType fragment(int64_t rows, int64_t cols, Type type = {});
-  RankedTensorType along(int64_t size, warp::Axis axis, Type type = {});
-  Value expand(Value vector, RankedTensorType type);
+  Value zeros(RankedTensorType type) { return constant(0.0, type); }
   Value extract(Value value, ArrayRef<int64_t> offsets, RankedTensorType type);
-  Value compare(arith::CmpIPredicate predicate, Value a, Value b);
-  Value select(Value condition, Value a, Value b);
-  /// 0, 1, ... along an axis of 16.
-  Value getPositions(warp::Axis axis);
-  Value toI32(Value index);
-  Value load(Value array, ValueRange indices, RankedTensorType type,
-             bool transpose = false);
-  void store(Value value, Value array, ValueRange indices);
 
   // The free slice (EmitFree.cpp).
   /// `beside`: for warps that share the channels, but are not needed behind the
@@ -238,7 +214,6 @@ private:
   /// The second warp's part of a decay-Gram, to where the first one finds it.
   void sendGram(DecayGramOp op, ValueRange accumulators, Value place);
   bool isAnchored(DecayGramOp op) const;
-  Value rowHas(int64_t bit, RankedTensorType type);
 
   // The state slice (EmitState.cpp).
   SmallVector<Value> emitStateSlice(ValueRange state);
@@ -264,10 +239,8 @@ private:
 
   const Program &program;
   const GpuMapping &mapping;
-  const OperandPolicy &policy;
   const Arrays &arrays;
   GpuKernel kernel;
-  ImplicitLocOpBuilder b;
 
   // Set by the prologue.
   Value batch, head, block, warpId, windows, firstColumn, warpColumn;
@@ -301,7 +274,6 @@ private:
   llvm::DenseMap<Value, Value> uniforms, columns;
   llvm::DenseMap<std::pair<Value, int64_t>, Value> stateMemo;
   llvm::DenseMap<Value, Value> operandMemo;
-  llvm::DenseMap<int64_t, Value> indices;
   SmallVector<Value> currentState;
   // Where the checkpoint of the current chunk begins, and which slices of it
   // are stored.

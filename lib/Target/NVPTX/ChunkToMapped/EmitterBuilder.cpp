@@ -4,13 +4,11 @@
 // Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Numbers, fragments and vectors, conversions, accesses to shared memory,
-// elementwise operations, and values that are the same in all lanes.
+// Elementwise operations, and values that are the same in all lanes.
 //
 //===----------------------------------------------------------------------===//
 
 #include "Emitter.h"
-#include "Conversions.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/IR/IRMapping.h"
 #include "llvm/Support/SaveAndRestore.h"
@@ -20,63 +18,8 @@ using namespace mlir::delta;
 using namespace mlir::delta::gpumap;
 using warp::Axis;
 
-Value Emitter::index(int64_t value) {
-  Value &known = indices[value];
-  if (!known) {
-    OpBuilder::InsertionGuard guard(b);
-    b.setInsertionPointToStart(&kernel.function.getBody().front());
-    known = arith::ConstantIndexOp::create(b, value);
-  }
-  return known;
-}
-
 Value Emitter::number(double value) {
   return arith::ConstantOp::create(b, b.getF32FloatAttr(value));
-}
-
-Value Emitter::add(Value x, Value y) {
-  return b.createOrFold<arith::AddIOp>(x, y);
-}
-
-Value Emitter::mul(Value x, Value y) {
-  return b.createOrFold<arith::MulIOp>(x, y);
-}
-
-RankedTensorType Emitter::fragment(int64_t rows, int64_t cols, Type type) {
-  return warp::getFragmentType(rows, cols, type ? type : b.getF32Type());
-}
-
-RankedTensorType Emitter::along(int64_t size, Axis axis, Type type) {
-  return warp::getAlongType(size, axis, type ? type : b.getF32Type());
-}
-
-Value Emitter::constant(double value, RankedTensorType type) {
-  return arith::ConstantOp::create(
-      b, DenseElementsAttr::get(type,
-                                b.getFloatAttr(type.getElementType(), value)));
-}
-
-Value Emitter::zeros(RankedTensorType type) { return constant(0.0, type); }
-
-Value Emitter::splat(Value number, RankedTensorType type) {
-  return warp::SplatOp::create(b, type, number);
-}
-
-Value Emitter::extend(Value value) { return toF32(b, value); }
-
-Value Emitter::toElement(Value value, Type element) {
-  return gpumap::toElement(b, value, element);
-}
-
-Value Emitter::toOperand(Value value) { return toElement(value, policy.type); }
-
-Value Emitter::mma(Value lhs, Value rhs, Value acc) {
-  return warp::MmaOp::create(b, acc.getType(), lhs, rhs, acc, policy.mma);
-}
-
-Value Emitter::expand(Value vector, RankedTensorType type) {
-  Type element = getElementTypeOrSelf(vector.getType());
-  return warp::ExpandOp::create(b, type.clone(element), vector);
 }
 
 Value Emitter::extract(Value value, ArrayRef<int64_t> offsets,
@@ -85,37 +28,6 @@ Value Emitter::extract(Value value, ArrayRef<int64_t> offsets,
     return value;
   return warp::ExtractOp::create(b, type, value,
                                  b.getDenseI64ArrayAttr(offsets));
-}
-
-Value Emitter::compare(arith::CmpIPredicate predicate, Value x, Value y) {
-  return arith::CmpIOp::create(b, predicate, x, y);
-}
-
-Value Emitter::select(Value condition, Value x, Value y) {
-  return arith::SelectOp::create(b, condition, x, y);
-}
-
-Value Emitter::getPositions(Axis axis) {
-  return warp::PositionsOp::create(
-      b, along(program.chunk, axis, b.getI32Type()), Value());
-}
-
-Value Emitter::toI32(Value value) {
-  return arith::IndexCastOp::create(b, b.getI32Type(), value);
-}
-
-Value Emitter::load(Value array, ValueRange at, RankedTensorType type,
-                    bool transpose) {
-  Type element = cast<warp::SharedType>(array.getType()).getElementType();
-  auto op =
-      warp::SharedLoadOp::create(b, type.clone(element), array, at, transpose);
-  return op.getResult();
-}
-
-void Emitter::store(Value value, Value array, ValueRange at) {
-  Type element = cast<warp::SharedType>(array.getType()).getElementType();
-  warp::SharedStoreOp::create(b, toElement(value, element), array, at,
-                              /*transpose=*/false);
 }
 
 Value Emitter::clonePointwise(Operation *op, ValueRange operands,

@@ -22,7 +22,7 @@
 
 #include "../PartialSums.h"
 #include "../Program.h"
-#include "WarpBuilder.h"
+#include "../WarpBuilder.h"
 #include "delta/Target/NVPTX/Kernel.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "llvm/ADT/SmallSet.h"

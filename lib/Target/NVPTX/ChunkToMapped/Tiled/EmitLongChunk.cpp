@@ -123,8 +123,8 @@ void TiledKernel::emitLongTotal(Operation *op) {
   forTiles(16, getCols(input), [&](TileAt at) {
     Value all =
         total([&](Value first) { return evalMatrix(input, {first, at.col}); });
-    storeVector(warp::CollapseOp::create(*builder, along(Axis::Cols), all),
-                result, at.col);
+    storeVector(warp::CollapseOp::create(b, along(Axis::Cols), all), result,
+                at.col);
   });
 }
 
@@ -134,7 +134,7 @@ void TiledKernel::emitLongTotal(Operation *op) {
 
 void TiledKernel::storeZeros(Value value) {
   inOneWarp([&] {
-    Value zero = constant(0.0, fragment());
+    Value zero = constant(0.0, square());
     for (int64_t row = 0; row < getBlocks(); ++row)
       for (int64_t col = row + 1; col < getBlocks(); ++col)
         storeTile(zero, value, {index(16 * row), index(16 * col)});
@@ -160,29 +160,28 @@ void TiledKernel::emitLongMask(DecayMaskOp op) {
         Value behind = getPairFactor(col, middle, /*isRow=*/false, getW);
         if (op.getCol() == Position::Before)
           behind = mulf(behind, getW(col));
-        Value turned =
-            warp::ConvertOp::create(*builder, along(Axis::Cols), behind);
+        Value turned = warp::ConvertOp::create(b, along(Axis::Cols), behind);
         storeTile(mulf(expand(before), expand(turned)), result, at);
       });
 }
 
 void TiledKernel::emitGramBetween(DecayGramOp op, int64_t row, int64_t col) {
   SmallVector<std::pair<unsigned, unsigned>> pairs;
-  for (unsigned a = 0; a < op.getRows().size(); ++a)
-    for (unsigned b = 0; b < op.getCols().size(); ++b)
-      if (Value gram = op.getGram(a, b); gram && !gram.use_empty())
-        pairs.push_back({a, b});
+  for (unsigned i = 0; i < op.getRows().size(); ++i)
+    for (unsigned j = 0; j < op.getCols().size(); ++j)
+      if (Value gram = op.getGram(i, j); gram && !gram.use_empty())
+        pairs.push_back({i, j});
   if (pairs.empty())
     return;
   int64_t channels = getPaddedChannels(getCols(op.getDecay()));
   int64_t middle = getMiddle(row, col);
   inOneWarp([&] {
-    SmallVector<Value> sums(pairs.size(), constant(0.0, fragment()));
-    auto loop = scf::ForOp::create(*builder, index(0), index(channels),
-                                   index(16), sums);
+    SmallVector<Value> sums(pairs.size(), constant(0.0, square()));
+    auto loop =
+        scf::ForOp::create(b, index(0), index(channels), index(16), sums);
     {
-      OpBuilder::InsertionGuard guard(*builder);
-      builder->setInsertionPointToStart(loop.getBody());
+      OpBuilder::InsertionGuard guard(b);
+      b.setInsertionPointToStart(loop.getBody());
       Value channel = loop.getInductionVar();
       auto get = [&](Value value, int64_t part, double fill) {
         forgetTiles();
@@ -193,15 +192,15 @@ void TiledKernel::emitGramBetween(DecayGramOp op, int64_t row, int64_t col) {
       Value before = getPairFactor(row, middle, /*isRow=*/true, getW);
       Value behind = getPairFactor(col, middle, /*isRow=*/false, getW);
       SmallVector<Value> x, y;
-      for (unsigned a = 0; a < op.getRows().size(); ++a) {
-        Value value = mulf(get(op.getRows()[a], row, 0.0), before);
-        if (op.getRowPosition(a) == Position::After)
+      for (unsigned i = 0; i < op.getRows().size(); ++i) {
+        Value value = mulf(get(op.getRows()[i], row, 0.0), before);
+        if (op.getRowPosition(i) == Position::After)
           value = mulf(value, getW(row));
         x.push_back(toOperand(value));
       }
-      for (unsigned b = 0; b < op.getCols().size(); ++b) {
-        Value value = mulf(get(op.getCols()[b], col, 0.0), behind);
-        if (op.getColPosition(b) == Position::Before)
+      for (unsigned j = 0; j < op.getCols().size(); ++j) {
+        Value value = mulf(get(op.getCols()[j], col, 0.0), behind);
+        if (op.getColPosition(j) == Position::Before)
           value = mulf(value, getW(col));
         y.push_back(toOperand(value));
       }
@@ -209,7 +208,7 @@ void TiledKernel::emitGramBetween(DecayGramOp op, int64_t row, int64_t col) {
       for (auto [number, pair] : llvm::enumerate(pairs))
         next.push_back(mma(x[pair.first], y[pair.second],
                            loop.getRegionIterArgs()[number]));
-      scf::YieldOp::create(*builder, next);
+      scf::YieldOp::create(b, next);
     }
     for (auto [number, pair] : llvm::enumerate(pairs))
       storeTile(loop.getResult(number), op.getGram(pair.first, pair.second),
@@ -259,20 +258,20 @@ void TiledKernel::addAdjointBetween(DecayGramAdjointOp op, int64_t part,
       for (unsigned number = 0; number < others; ++number)
         turned.push_back(
             toOperand(load(scratch, {warpId, index(number), index(0), index(0)},
-                           fragment(), /*transpose=*/true)));
-      for (unsigned a = 0; a < rows; ++a)
-        for (unsigned b = 0; b < cols; ++b) {
-          Value cotangent = op.getCotangent(a, b);
+                           square(), /*transpose=*/true)));
+      for (unsigned i = 0; i < rows; ++i)
+        for (unsigned j = 0; j < cols; ++j) {
+          Value cotangent = op.getCotangent(i, j);
           if (!cotangent)
             continue;
           Value array = arrays.find(cotangent)->second.array;
           Value h = isRow ? load(array, {index(16 * part), index(16 * other)},
-                                 fragment())
+                                 square())
                           : load(array, {index(16 * other), index(16 * part)},
-                                 fragment(), /*transpose=*/true);
-          Value &sum = sums[isRow ? a : b];
-          sum = mma(toOperand(h), turned[isRow ? b : a],
-                    sum ? sum : constant(0.0, fragment()));
+                                 square(), /*transpose=*/true);
+          Value &sum = sums[isRow ? i : j];
+          sum = mma(toOperand(h), turned[isRow ? j : i],
+                    sum ? sum : constant(0.0, square()));
         }
     }
     // A row's pairs span the tokens before it from the middle on, a column's
@@ -324,9 +323,8 @@ void TiledKernel::emitLongSolve(TriSolveOp op, System &system) {
                   system.source,
                   {index(part), index(j), index(0), index(16 * l)});
           }
-        warp::InverseOp::create(*builder, system.source,
-                                ValueRange{index(part)}, system.inverse,
-                                ValueRange{index(part)}, steps);
+        warp::InverseOp::create(b, system.source, ValueRange{index(part)},
+                                system.inverse, ValueRange{index(part)}, steps);
       });
   }
   // Held turned, columns as rows of a warp's fragments: what is known already
@@ -340,7 +338,7 @@ void TiledKernel::emitLongSolve(TriSolveOp op, System &system) {
       SmallVector<Value> right;
       for (int64_t j = 0; j < steps; ++j) {
         Value sum = extend(load(arrays.find(op.getRhs()[j])->second.array,
-                                {index(16 * part), at.col}, fragment(),
+                                {index(16 * part), at.col}, square(),
                                 /*transpose=*/true));
         for (int64_t from : order)
           for (int64_t l = 0; l < steps; ++l) {
@@ -355,13 +353,13 @@ void TiledKernel::emitLongSolve(TriSolveOp op, System &system) {
         right.push_back(toOperand(sum));
       }
       for (int64_t j = 0; j < steps; ++j) {
-        Value sum = constant(0.0, fragment());
+        Value sum = constant(0.0, square());
         for (int64_t l = 0; l < steps; ++l) {
           Value inverse =
               toOperand(load(system.inverse,
                              {index(part), index(turned ? l : j), index(0),
                               index(16 * (turned ? j : l))},
-                             fragment(), turned));
+                             square(), turned));
           sum = mma(right[l], inverse, sum);
         }
         known[part].push_back(toOperand(sum));
@@ -370,7 +368,7 @@ void TiledKernel::emitLongSolve(TriSolveOp op, System &system) {
           continue;
         Value array = stored->second.array;
         Type element = cast<warp::SharedType>(array.getType()).getElementType();
-        warp::SharedStoreOp::create(*builder, toElement(sum, element), array,
+        warp::SharedStoreOp::create(b, toElement(sum, element), array,
                                     ValueRange{index(16 * part), at.col},
                                     /*transpose=*/true);
       }
@@ -392,14 +390,14 @@ void TiledKernel::emitSavedState() {
       cast<MemRefType>(kernel.checkpoints.getType()).getElementType();
   // Transposed, as operands.
   forTiles(stateCols, stateRows, [&](TileAt at) {
-    Value tile = load(stateArray, {at.col, at.row}, fragment(),
+    Value tile = load(stateArray, {at.col, at.row}, square(),
                       /*transpose=*/true);
-    Value cols = arith::SubIOp::create(*builder, index(stateCols), at.row);
-    Value rows = arith::SubIOp::create(*builder, index(stateRows), at.col);
-    warp::GlobalStoreOp::create(
-        *builder, toElement(tile, element), kernel.checkpoints,
-        add(base, add(mul(at.row, stateRows), at.col)),
-        ValueRange{index(stateRows), index(1)}, ValueRange{cols, rows},
-        stateRows % 16 ? 1 : 16);
+    Value cols = arith::SubIOp::create(b, index(stateCols), at.row);
+    Value rows = arith::SubIOp::create(b, index(stateRows), at.col);
+    warp::GlobalStoreOp::create(b, toElement(tile, element), kernel.checkpoints,
+                                add(base, add(mul(at.row, stateRows), at.col)),
+                                ValueRange{index(stateRows), index(1)},
+                                ValueRange{cols, rows},
+                                stateRows % 16 ? 1 : 16);
   });
 }

@@ -43,44 +43,43 @@ Value TiledKernel::getLevelMask(int level, bool turned) {
   if (turned)
     std::swap(row, col);
   auto type = cast<RankedTensorType>(row.getType());
-  Value different = arith::XOrIOp::create(*builder, row, col);
-  Value high =
-      arith::ShRUIOp::create(*builder, different, integers(level, type));
+  Value different = arith::XOrIOp::create(b, row, col);
+  Value high = arith::ShRUIOp::create(b, different, integers(level, type));
   Value here = compare(arith::CmpIPredicate::eq, high, integers(1, type));
   Value below = compare(arith::CmpIPredicate::slt, col, row);
-  return arith::AndIOp::create(*builder, here, below);
+  return arith::AndIOp::create(b, here, below);
 }
 
 void TiledKernel::emitGram(DecayGramOp op) {
   int64_t channels = getPaddedChannels(
       cast<RankedTensorType>(op.getDecay().getType()).getDimSize(1));
-  for (unsigned a = 0; a < op.getRows().size(); ++a)
-    for (unsigned b = 0; b < op.getCols().size(); ++b) {
-      Value gram = op.getGram(a, b);
+  for (unsigned i = 0; i < op.getRows().size(); ++i)
+    for (unsigned j = 0; j < op.getCols().size(); ++j) {
+      Value gram = op.getGram(i, j);
       if (!gram || gram.use_empty())
         continue;
       for (int64_t part = 0; part < getBlocks(); ++part)
         inOneWarp([&] {
           Value first = index(16 * part);
-          bool diagonal = op.getMask(a, b) == "diagonal";
-          bool after = op.getRowPosition(a) == Position::After;
-          bool before = op.getColPosition(b) == Position::Before;
-          SmallVector<Value> sums(diagonal ? 5 : 4, constant(0.0, fragment()));
-          auto loop = scf::ForOp::create(*builder, index(0), index(channels),
-                                         index(16), sums);
+          bool diagonal = op.getMask(i, j) == "diagonal";
+          bool after = op.getRowPosition(i) == Position::After;
+          bool before = op.getColPosition(j) == Position::Before;
+          SmallVector<Value> sums(diagonal ? 5 : 4, constant(0.0, square()));
+          auto loop =
+              scf::ForOp::create(b, index(0), index(channels), index(16), sums);
           {
-            OpBuilder::InsertionGuard guard(*builder);
-            builder->setInsertionPointToStart(loop.getBody());
+            OpBuilder::InsertionGuard guard(b);
+            b.setInsertionPointToStart(loop.getBody());
             tileMemo.clear();
             for (auto &memo : vectorMemo)
               memo.clear();
             TileAt at{first, loop.getInductionVar()};
             Value w = maskColumns(evalMatrix(op.getDecay(), at), op.getDecay(),
                                   at.col, 1.0);
-            Value x = maskColumns(evalMatrix(op.getRows()[a], at),
-                                  op.getRows()[a], at.col);
-            Value y = maskColumns(evalMatrix(op.getCols()[b], at),
-                                  op.getCols()[b], at.col);
+            Value x = maskColumns(evalMatrix(op.getRows()[i], at),
+                                  op.getRows()[i], at.col);
+            Value y = maskColumns(evalMatrix(op.getCols()[j], at),
+                                  op.getCols()[j], at.col);
             Value rows = after ? mulf(x, w) : x, cols = before ? mulf(y, w) : y;
             Levels levels = getLevels(w);
             SmallVector<Value> next(loop.getRegionIterArgs());
@@ -90,15 +89,15 @@ void TiledKernel::emitGram(DecayGramOp op) {
                       toOperand(mulf(cols, levels.behind[level])), next[level]);
             if (diagonal)
               next[4] = addf(next[4], mulf(after && before ? rows : x, y));
-            scf::YieldOp::create(*builder, next);
+            scf::YieldOp::create(b, next);
           }
-          Value result = constant(0.0, fragment());
+          Value result = constant(0.0, square());
           for (int level = 0; level < 4; ++level)
             result = select(getLevelMask(level, false), loop.getResult(level),
                             result);
           if (diagonal) {
-            Value sum = warp::SumOp::create(*builder, along(Axis::Rows),
-                                            loop.getResult(4));
+            Value sum =
+                warp::SumOp::create(b, along(Axis::Rows), loop.getResult(4));
             result = select(
                 compare(arith::CmpIPredicate::eq, rowNumbers(), colNumbers()),
                 expand(sum), result);
@@ -143,29 +142,29 @@ void TiledKernel::emitGramAdjoint(DecayGramAdjointOp op) {
       Value w = masked(op.getDecay(), 1.0);
       Levels levels = getLevels(w);
       SmallVector<Value> x, y, rowFactor(rows), colFactor(cols);
-      for (unsigned a = 0; a < rows; ++a) {
-        x.push_back(masked(op.getRows()[a], 0.0));
-        if (op.getRowPosition(a) == Position::After)
-          rowFactor[a] = w;
+      for (unsigned i = 0; i < rows; ++i) {
+        x.push_back(masked(op.getRows()[i], 0.0));
+        if (op.getRowPosition(i) == Position::After)
+          rowFactor[i] = w;
       }
-      for (unsigned b = 0; b < cols; ++b) {
-        y.push_back(masked(op.getCols()[b], 0.0));
-        if (op.getColPosition(b) == Position::Before)
-          colFactor[b] = w;
+      for (unsigned j = 0; j < cols; ++j) {
+        y.push_back(masked(op.getCols()[j], 0.0));
+        if (op.getColPosition(j) == Position::Before)
+          colFactor[j] = w;
       }
-      Value zero = constant(0.0, fragment());
+      Value zero = constant(0.0, square());
       SmallVector<Value> dx(rows, zero), dy(cols, zero);
       Value dw = zero;
 
       for (int level = 0; level < 4; ++level) {
         SmallVector<Value> scaledX, scaledY, factorX, factorY;
-        for (unsigned a = 0; a < rows; ++a) {
-          factorX.push_back(mulf(levels.before[level], rowFactor[a]));
-          scaledX.push_back(mulf(x[a], factorX[a]));
+        for (unsigned i = 0; i < rows; ++i) {
+          factorX.push_back(mulf(levels.before[level], rowFactor[i]));
+          scaledX.push_back(mulf(x[i], factorX[i]));
         }
-        for (unsigned b = 0; b < cols; ++b) {
-          factorY.push_back(mulf(levels.behind[level], colFactor[b]));
-          scaledY.push_back(mulf(y[b], factorY[b]));
+        for (unsigned j = 0; j < cols; ++j) {
+          factorY.push_back(mulf(levels.behind[level], colFactor[j]));
+          scaledY.push_back(mulf(y[j], factorY[j]));
         }
         // The products sum over tokens, which are rows: by way of memory.
         auto turn = [&](ArrayRef<Value> tiles) {
@@ -175,23 +174,23 @@ void TiledKernel::emitGramAdjoint(DecayGramAdjointOp op) {
           for (size_t number = 0; number < tiles.size(); ++number)
             turned.push_back(toOperand(
                 load(scratch, {warpId, index(number), index(0), index(0)},
-                     fragment(), /*transpose=*/true)));
+                     square(), /*transpose=*/true)));
           return turned;
         };
         SmallVector<Value> gx(rows), gy(cols);
         auto addProducts = [&](bool toRows, ArrayRef<Value> turned) {
-          for (unsigned a = 0; a < rows; ++a)
-            for (unsigned b = 0; b < cols; ++b) {
-              Value cotangent = op.getCotangent(a, b);
+          for (unsigned i = 0; i < rows; ++i)
+            for (unsigned j = 0; j < cols; ++j) {
+              Value cotangent = op.getCotangent(i, j);
               if (!cotangent)
                 continue;
               Value array = arrays.find(cotangent)->second.array;
               Value h = select(getLevelMask(level, /*turned=*/!toRows),
-                               extend(load(array, {at.row, at.row}, fragment(),
+                               extend(load(array, {at.row, at.row}, square(),
                                            /*transpose=*/!toRows)),
                                zero);
-              Value &sum = toRows ? gx[a] : gy[b];
-              sum = mma(toOperand(h), turned[toRows ? b : a], sum ? sum : zero);
+              Value &sum = toRows ? gx[i] : gy[j];
+              sum = mma(toOperand(h), turned[toRows ? j : i], sum ? sum : zero);
             }
         };
         addProducts(/*toRows=*/true, turn(scaledY));
@@ -201,33 +200,33 @@ void TiledKernel::emitGramAdjoint(DecayGramAdjointOp op) {
         // products without the token's own factor: those on both sides of it.
         const bool log = op.getLog();
         Value spanning[2], own;
-        for (unsigned a = 0; a < rows; ++a) {
-          if (!gx[a])
+        for (unsigned i = 0; i < rows; ++i) {
+          if (!gx[i])
             continue;
-          dx[a] = addf(dx[a], mulf(gx[a], factorX[a]));
-          bool after = op.getRowPosition(a) == Position::After;
-          Value term = log     ? mulf(scaledX[a], gx[a])
-                       : after ? mulf(mulf(x[a], w), gx[a])
-                               : mulf(x[a], gx[a]);
+          dx[i] = addf(dx[i], mulf(gx[i], factorX[i]));
+          bool after = op.getRowPosition(i) == Position::After;
+          Value term = log     ? mulf(scaledX[i], gx[i])
+                       : after ? mulf(mulf(x[i], w), gx[i])
+                               : mulf(x[i], gx[i]);
           spanning[1] = addf(spanning[1], term);
           if (after)
             own =
                 addf(own, log ? term
-                              : mulf(mulf(x[a], gx[a]), levels.before[level]));
+                              : mulf(mulf(x[i], gx[i]), levels.before[level]));
         }
-        for (unsigned b = 0; b < cols; ++b) {
-          if (!gy[b])
+        for (unsigned j = 0; j < cols; ++j) {
+          if (!gy[j])
             continue;
-          dy[b] = addf(dy[b], mulf(gy[b], factorY[b]));
-          bool before = op.getColPosition(b) == Position::Before;
-          Value term = log      ? mulf(scaledY[b], gy[b])
-                       : before ? mulf(mulf(y[b], w), gy[b])
-                                : mulf(y[b], gy[b]);
+          dy[j] = addf(dy[j], mulf(gy[j], factorY[j]));
+          bool before = op.getColPosition(j) == Position::Before;
+          Value term = log      ? mulf(scaledY[j], gy[j])
+                       : before ? mulf(mulf(y[j], w), gy[j])
+                                : mulf(y[j], gy[j]);
           spanning[0] = addf(spanning[0], term);
           if (before)
             own =
                 addf(own, log ? term
-                              : mulf(mulf(y[b], gy[b]), levels.behind[level]));
+                              : mulf(mulf(y[j], gy[j]), levels.behind[level]));
         }
         dw = addf(dw, own);
         for (bool behind : {false, true}) {
@@ -235,8 +234,7 @@ void TiledKernel::emitGramAdjoint(DecayGramAdjointOp op) {
             continue;
           Value sum =
               log ? sumInBlock(spanning[behind], level, behind)
-                  : mulf(scanInBlock(*builder, spanning[behind], w, level,
-                                     behind,
+                  : mulf(scanInBlock(b, spanning[behind], w, level, behind,
                                      [&](int64_t bit, RankedTensorType like) {
                                        return rowHas(bit, like);
                                      }),
@@ -245,29 +243,28 @@ void TiledKernel::emitGramAdjoint(DecayGramAdjointOp op) {
         }
       }
 
-      for (unsigned a = 0; a < rows; ++a)
-        for (unsigned b = 0; b < cols; ++b) {
-          if (op.getMask(a, b) != "diagonal")
+      for (unsigned i = 0; i < rows; ++i)
+        for (unsigned j = 0; j < cols; ++j) {
+          if (op.getMask(i, j) != "diagonal")
             continue;
           Value h = select(
               compare(arith::CmpIPredicate::eq, rowNumbers(), colNumbers()),
-              evalMatrix(op.getCotangent(a, b), {at.row, at.row}), zero);
-          Value diagonal =
-              expand(warp::SumOp::create(*builder, along(Axis::Rows), h));
-          bool own = rowFactor[a] && colFactor[b];
+              evalMatrix(op.getCotangent(i, j), {at.row, at.row}), zero);
+          Value diagonal = expand(warp::SumOp::create(b, along(Axis::Rows), h));
+          bool own = rowFactor[i] && colFactor[j];
           Value factor = own ? mulf(diagonal, w) : diagonal;
-          dx[a] = addf(dx[a], mulf(factor, y[b]));
-          dy[b] = addf(dy[b], mulf(factor, x[a]));
+          dx[i] = addf(dx[i], mulf(factor, y[j]));
+          dy[j] = addf(dy[j], mulf(factor, x[i]));
           if (own)
             dw = addf(dw,
-                      mulf(op.getLog() ? factor : diagonal, mulf(x[a], y[b])));
+                      mulf(op.getLog() ? factor : diagonal, mulf(x[i], y[j])));
         }
       addAdjointBetween(op, part, /*isRow=*/true, at.col, dx, decays);
       addAdjointBetween(op, part, /*isRow=*/false, at.col, dy, decays);
-      for (unsigned a = 0; a < rows; ++a)
-        storeTile(dx[a], op.getRowGradient(a), at);
-      for (unsigned b = 0; b < cols; ++b)
-        storeTile(dy[b], op.getColGradient(b), at);
+      for (unsigned i = 0; i < rows; ++i)
+        storeTile(dx[i], op.getRowGradient(i), at);
+      for (unsigned j = 0; j < cols; ++j)
+        storeTile(dy[j], op.getColGradient(j), at);
       decays[part] = addf(decays[part], dw);
     }
     for (int64_t part = 0; part < getBlocks(); ++part)

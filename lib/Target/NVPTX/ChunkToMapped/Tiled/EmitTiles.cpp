@@ -10,10 +10,10 @@
 //===----------------------------------------------------------------------===//
 
 #include "../ColumnBlocks.h"
+#include "../Conversions.h"
 #include "../Program.h"
 #include "../RowScan.h"
 #include "TiledKernel.h"
-#include "../Conversions.h"
 #include "delta/Dialect/Delta/Transforms/VectorBuilder.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/IR/IRMapping.h"
@@ -27,135 +27,22 @@ using warp::Axis;
 // Small change
 //===----------------------------------------------------------------------===//
 
-Value TiledKernel::index(int64_t value) {
-  Value &known = indices[value];
-  if (!known) {
-    OpBuilder::InsertionGuard guard(*builder);
-    builder->setInsertionPointToStart(&kernel.function.getBody().front());
-    known = arith::ConstantIndexOp::create(*builder, value);
-  }
-  return known;
-}
-
-Value TiledKernel::add(Value x, Value y) {
-  return builder->createOrFold<arith::AddIOp>(x, y);
-}
-
-Value TiledKernel::mul(Value x, Value y) {
-  return builder->createOrFold<arith::MulIOp>(x, y);
-}
-
-RankedTensorType TiledKernel::fragment(Type type) {
-  return warp::getFragmentType(16, 16, type ? type : builder->getF32Type());
-}
-
-RankedTensorType TiledKernel::along(Axis axis, Type type) {
-  return warp::getAlongType(16, axis, type ? type : builder->getF32Type());
-}
-
-Value TiledKernel::constant(double value, RankedTensorType type) {
-  return arith::ConstantOp::create(
-      *builder, DenseElementsAttr::get(
-                    type, builder->getFloatAttr(type.getElementType(), value)));
-}
-
-Value TiledKernel::integers(int64_t value, RankedTensorType like) {
-  return arith::ConstantOp::create(
-      *builder, DenseElementsAttr::get(like.clone(builder->getI32Type()),
-                                       builder->getI32IntegerAttr(value)));
-}
-
-Value TiledKernel::splat(Value number, RankedTensorType type) {
-  return warp::SplatOp::create(*builder, type.clone(number.getType()), number);
-}
-
-Value TiledKernel::extend(Value value) { return toF32(*builder, value); }
-
-Value TiledKernel::toElement(Value value, Type element) {
-  return gpumap::toElement(*builder, value, element);
-}
-
-Value TiledKernel::mma(Value lhs, Value rhs, Value acc) {
-  return warp::MmaOp::create(*builder, acc.getType(), lhs, rhs, acc,
-                             policy.mma);
-}
-
-Value TiledKernel::expand(Value vector) {
-  Type element = getElementTypeOrSelf(vector.getType());
-  return warp::ExpandOp::create(*builder, fragment(element), vector);
-}
-
-Value TiledKernel::load(Value array, ValueRange at, RankedTensorType type,
-                        bool transpose) {
-  Type element = cast<warp::SharedType>(array.getType()).getElementType();
-  return warp::SharedLoadOp::create(*builder, type.clone(element), array, at,
-                                    transpose);
-}
-
-void TiledKernel::store(Value value, Value array, ValueRange at) {
-  Type element = cast<warp::SharedType>(array.getType()).getElementType();
-  warp::SharedStoreOp::create(*builder, toElement(value, element), array, at,
-                              /*transpose=*/false);
-}
-
-Value TiledKernel::positions(Axis axis) {
-  return warp::PositionsOp::create(*builder, along(axis, builder->getI32Type()),
-                                   Value());
-}
-
-Value TiledKernel::rowNumbers() { return expand(positions(Axis::Rows)); }
-Value TiledKernel::colNumbers() { return expand(positions(Axis::Cols)); }
-
-static Value addOffset(ImplicitLocOpBuilder &builder, Value numbers,
-                       Value first) {
-  Value offset =
-      arith::IndexCastOp::create(builder, builder.getI32Type(), first);
+static Value addOffset(WarpBuilder &w, Value numbers, Value first) {
+  Value offset = w.toI32(first);
   return arith::AddIOp::create(
-      builder, numbers,
-      warp::SplatOp::create(builder, cast<RankedTensorType>(numbers.getType()),
-                            offset));
+      w.b, numbers, w.splat(offset, cast<RankedTensorType>(numbers.getType())));
 }
 
 Value TiledKernel::rowNumbers(TileAt at) {
-  return isLong() ? addOffset(*builder, rowNumbers(), at.row) : rowNumbers();
+  return isLong() ? addOffset(*this, rowNumbers(), at.row) : rowNumbers();
 }
 
 Value TiledKernel::colNumbers(TileAt at) {
-  return isLong() ? addOffset(*builder, colNumbers(), at.col) : colNumbers();
-}
-
-Value TiledKernel::compare(arith::CmpIPredicate predicate, Value x, Value y) {
-  return arith::CmpIOp::create(*builder, predicate, x, y);
-}
-
-Value TiledKernel::select(Value condition, Value x, Value y) {
-  return arith::SelectOp::create(*builder, condition, x, y);
-}
-
-Value TiledKernel::mulf(Value x, Value y) {
-  return x && y ? Value(arith::MulFOp::create(*builder, x, y)) : x ? x : y;
-}
-
-Value TiledKernel::addf(Value x, Value y) {
-  return x && y ? Value(arith::AddFOp::create(*builder, x, y)) : x ? x : y;
+  return isLong() ? addOffset(*this, colNumbers(), at.col) : colNumbers();
 }
 
 Value TiledKernel::shuffle(Value x, int64_t distance) {
-  return warp::ShuffleRowsOp::create(*builder, x.getType(), x, distance);
-}
-
-Value TiledKernel::rowHas(int64_t bit, RankedTensorType like) {
-  RankedTensorType vector = along(Axis::Rows, builder->getI32Type());
-  Value bits = arith::AndIOp::create(*builder, positions(Axis::Rows),
-                                     integers(bit, vector));
-  Value has = compare(arith::CmpIPredicate::ne, bits, integers(0, vector));
-  return warp::isFragment(like) ? expand(has) : has;
-}
-
-Value TiledKernel::isNotNull(Value array) {
-  Value address =
-      memref::ExtractAlignedPointerAsIndexOp::create(*builder, array);
-  return compare(arith::CmpIPredicate::ne, address, index(0));
+  return warp::ShuffleRowsOp::create(b, x.getType(), x, distance);
 }
 
 //===----------------------------------------------------------------------===//
@@ -167,10 +54,9 @@ Value TiledKernel::maskColumns(Value tile, Value value, Value firstCol,
   int64_t cols = cast<RankedTensorType>(value.getType()).getDimSize(1);
   if (cols % 16 == 0)
     return tile;
-  RankedTensorType vector = along(Axis::Cols, builder->getI32Type());
-  Value left = arith::SubIOp::create(*builder, index(cols), firstCol);
-  Value limit =
-      arith::IndexCastOp::create(*builder, builder->getI32Type(), left);
+  RankedTensorType vector = along(Axis::Cols, b.getI32Type());
+  Value left = arith::SubIOp::create(b, index(cols), firstCol);
+  Value limit = toI32(left);
   Value inside = compare(arith::CmpIPredicate::slt, positions(Axis::Cols),
                          splat(limit, vector));
   auto type = cast<RankedTensorType>(tile.getType());
@@ -186,7 +72,7 @@ Value TiledKernel::evalMatrix(Value value, TileAt at) {
 }
 
 Value TiledKernel::computeMatrix(Value value, TileAt at) {
-  RankedTensorType type = fragment();
+  RankedTensorType type = square();
   if (value == state)
     return load(stateArray, {at.row, at.col}, type);
   if (value == checkpoint)
@@ -200,7 +86,7 @@ Value TiledKernel::computeMatrix(Value value, TileAt at) {
 }
 
 Value TiledKernel::computeStored(Value value, TileAt at) {
-  RankedTensorType type = fragment();
+  RankedTensorType type = square();
   Operation *op = value.getDefiningOp();
   assert(op && "the program has been checked");
   if (std::optional<double> number = VectorBuilder::getConstant(value))
@@ -214,14 +100,12 @@ Value TiledKernel::computeStored(Value value, TileAt at) {
     return expand(evalVector(input, Axis::Cols, at.col));
   }
   if (auto rows = dyn_cast<IdentityRowsOp>(op)) {
-    Value limit =
-        arith::IndexCastOp::create(*builder, builder->getI32Type(), tokens);
+    Value limit = toI32(tokens);
     Value position = positions(Axis::Rows);
     if (isLong())
-      position = addOffset(*builder, position, at.row);
-    Value inside =
-        compare(arith::CmpIPredicate::slt, position,
-                splat(limit, along(Axis::Rows, builder->getI32Type())));
+      position = addOffset(*this, position, at.row);
+    Value inside = compare(arith::CmpIPredicate::slt, position,
+                           splat(limit, along(Axis::Rows, b.getI32Type())));
     return select(expand(inside), evalMatrix(rows.getInput(), at),
                   constant(rows.getValue().convertToDouble(), type));
   }
@@ -253,7 +137,7 @@ Value TiledKernel::computeStored(Value value, TileAt at) {
   IRMapping map;
   for (Value operand : op->getOperands())
     map.map(operand, evalMatrix(operand, at));
-  Operation *copy = builder->clone(*op, map);
+  Operation *copy = b.clone(*op, map);
   copy->getResult(0).setType(type);
   return copy->getResult(0);
 }
@@ -265,22 +149,21 @@ Value TiledKernel::loadCheckpoint(Value row, Value col, bool transpose) {
   Value column = block ? add(getFirstCol(), col) : col;
   Value offset = add(mul(number, size), add(mul(column, stateRows), row));
   SmallVector<Value> strides{index(1), index(stateRows)};
-  SmallVector<Value> limits{
-      arith::SubIOp::create(*builder, index(stateRows), row),
-      arith::SubIOp::create(*builder, index(stateCols), col)};
+  SmallVector<Value> limits{arith::SubIOp::create(b, index(stateRows), row),
+                            arith::SubIOp::create(b, index(stateCols), col)};
   if (transpose) {
     std::swap(strides[0], strides[1]);
     std::swap(limits[0], limits[1]);
   }
   Type element =
       cast<MemRefType>(kernel.checkpoints.getType()).getElementType();
-  return warp::GlobalLoadOp::create(
-      *builder, fragment(element), kernel.checkpoints, offset, strides, limits);
+  return warp::GlobalLoadOp::create(b, square(element), kernel.checkpoints,
+                                    offset, strides, limits);
 }
 
 Value TiledKernel::loadOperand(Value value, Value row, Value col,
                                bool transpose) {
-  RankedTensorType type = fragment();
+  RankedTensorType type = square();
   if (value == state)
     return toOperand(load(stateArray, {row, col}, type, transpose));
   if (value == checkpoint) {
@@ -299,7 +182,7 @@ Value TiledKernel::loadOperand(Value value, Value row, Value col,
 
 Value TiledKernel::emitProduct(MatmulOp op, TileAt at) {
   Value sum =
-      op.getAcc() ? evalMatrix(op.getAcc(), at) : constant(0.0, fragment());
+      op.getAcc() ? evalMatrix(op.getAcc(), at) : constant(0.0, square());
   auto shape = cast<RankedTensorType>(op.getLhs().getType()).getShape();
   int64_t length = getPaddedChannels(shape[op.getTransposeLhs() ? 0 : 1]);
   for (int64_t k = 0; k < length; k += 16) {
@@ -336,7 +219,7 @@ Value TiledKernel::emitScan(Value x, bool product, bool exclusive,
 
 Value TiledKernel::emitLinearScan(LinearScanOp op, Value x, Value factors) {
   return gpumap::emitLinearScan(
-      *builder, op, x, factors,
+      b, op, x, factors,
       [&](int64_t bit, RankedTensorType like) { return rowHas(bit, like); });
 }
 
@@ -344,7 +227,7 @@ Value TiledKernel::emitDecayMask(DecayMaskOp op, Value first) {
   Value w = evalVector(op.getW(), Axis::Rows, first);
   Levels levels = getLevels(w);
   Value one = constant(1.0, along(Axis::Rows));
-  Value result = constant(0.0, fragment());
+  Value result = constant(0.0, square());
   for (int level = 0; level < 4; ++level) {
     Value before = levels.before[level] ? levels.before[level] : one;
     if (op.getRow() == Position::After)
@@ -352,7 +235,7 @@ Value TiledKernel::emitDecayMask(DecayMaskOp op, Value first) {
     Value behind = levels.behind[level] ? levels.behind[level] : one;
     if (op.getCol() == Position::Before)
       behind = mulf(behind, w);
-    Value turned = warp::ConvertOp::create(*builder, along(Axis::Cols), behind);
+    Value turned = warp::ConvertOp::create(b, along(Axis::Cols), behind);
     result = select(getLevelMask(level, /*turned=*/false),
                     mulf(expand(before), expand(turned)), result);
   }
@@ -386,12 +269,12 @@ Value TiledKernel::computeVector(Value value, Axis axis, Value first) {
   if (auto argument = dyn_cast<BlockArgument>(value)) { // a param
     int64_t size = cast<RankedTensorType>(value.getType()).getDimSize(0);
     ArgAttr arg = getArg(argument);
-    Value left = arith::SubIOp::create(*builder, index(size), first);
+    Value left = arith::SubIOp::create(b, index(size), first);
     Value offset = mul(head, size);
     if (block && hasColumns(signature, arg))
       offset = add(mul(head, getAllCols()), getFirstCol());
     return extend(warp::GlobalLoadOp::create(
-        *builder, type.clone(arg.getType()), kernel.getInput(signature, arg),
+        b, type.clone(arg.getType()), kernel.getInput(signature, arg),
         add(offset, first), ValueRange{index(1)}, ValueRange{left}));
   }
   Operation *op = value.getDefiningOp();
@@ -400,7 +283,7 @@ Value TiledKernel::computeVector(Value value, Axis axis, Value first) {
   if (auto broadcast = dyn_cast<BroadcastOp>(op))
     return splat(evalScalar(broadcast.getInput()), type);
   if (isa<PrefixProductOp, PrefixSumOp, LinearScanOp>(op) && axis == Axis::Cols)
-    return warp::ConvertOp::create(*builder, type,
+    return warp::ConvertOp::create(b, type,
                                    evalVector(value, Axis::Rows, first));
   if (auto prefix = dyn_cast<PrefixProductOp>(op))
     return emitScan(evalVector(prefix.getInput(), axis, first), true,
@@ -412,20 +295,19 @@ Value TiledKernel::computeVector(Value value, Axis axis, Value first) {
     return emitLinearScan(scan, evalVector(scan.getInput(), axis, first),
                           evalVector(scan.getFactors(), axis, first));
   if (auto rows = dyn_cast<IdentityRowsOp>(op)) {
-    Value limit =
-        arith::IndexCastOp::create(*builder, builder->getI32Type(), tokens);
+    Value limit = toI32(tokens);
     Value position = positions(axis);
     if (isLong())
-      position = addOffset(*builder, position, first);
+      position = addOffset(*this, position, first);
     Value inside = compare(arith::CmpIPredicate::slt, position,
-                           splat(limit, along(axis, builder->getI32Type())));
+                           splat(limit, along(axis, b.getI32Type())));
     return select(inside, evalVector(rows.getInput(), axis, first),
                   constant(rows.getValue().convertToDouble(), type));
   }
   IRMapping map;
   for (Value operand : op->getOperands())
     map.map(operand, evalVector(operand, axis, first));
-  Operation *copy = builder->clone(*op, map);
+  Operation *copy = b.clone(*op, map);
   copy->getResult(0).setType(type);
   return copy->getResult(0);
 }
@@ -437,20 +319,19 @@ Value TiledKernel::evalScalar(Value value) {
   Value result;
   if (auto stored = arrays.find(value); stored != arrays.end()) {
     Value vector = load(stored->second.array, {index(0)}, along(Axis::Cols));
-    result =
-        warp::ElementOp::create(*builder, builder->getF32Type(), vector, 0);
+    result = warp::ElementOp::create(b, b.getF32Type(), vector, 0);
   } else if (auto argument = dyn_cast<BlockArgument>(value)) {
     ArgAttr arg = getArg(argument);
     result = arg.getKind() == ArgKind::Attr
                  ? kernel.getAttr(signature, arg)
                  : extend(memref::LoadOp::create(
-                       *builder, kernel.getInput(signature, arg), head));
+                       b, kernel.getInput(signature, arg), head));
   } else {
     Operation *op = value.getDefiningOp();
     IRMapping map;
     for (Value operand : op->getOperands())
       map.map(operand, evalScalar(operand));
-    result = builder->clone(*op, map)->getResult(0);
+    result = b.clone(*op, map)->getResult(0);
   }
   return tileMemo[value] = result;
 }

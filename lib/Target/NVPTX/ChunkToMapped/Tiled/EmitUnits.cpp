@@ -44,11 +44,10 @@ void TiledKernel::forTiles(int64_t rows, int64_t cols,
     return inOneWarp([&] { run({index(0), index(0)}); });
   // Along the longer side, so that no two warps share a tile.
   bool byRows = rows > cols || (rows == cols && rows > 16);
-  auto loop =
-      scf::ForOp::create(*builder, mul(warpId, 16), index(byRows ? rows : cols),
-                         index(16 * warps));
-  OpBuilder::InsertionGuard guard(*builder);
-  builder->setInsertionPointToStart(loop.getBody());
+  auto loop = scf::ForOp::create(
+      b, mul(warpId, 16), index(byRows ? rows : cols), index(16 * warps));
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(loop.getBody());
   Value outer = loop.getInductionVar();
   for (int64_t inner = 0; inner < (byRows ? cols : rows); inner += 16)
     run(byRows ? TileAt{outer, index(inner)} : TileAt{index(inner), outer});
@@ -57,9 +56,9 @@ void TiledKernel::forTiles(int64_t rows, int64_t cols,
 void TiledKernel::inOneWarp(llvm::function_ref<void()> body) {
   Value mine =
       compare(arith::CmpIPredicate::eq, warpId, index(nextWarp++ % warps));
-  auto branch = scf::IfOp::create(*builder, mine, /*withElseRegion=*/false);
-  OpBuilder::InsertionGuard guard(*builder);
-  builder->setInsertionPointToStart(branch.thenBlock());
+  auto branch = scf::IfOp::create(b, mine, /*withElseRegion=*/false);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(branch.thenBlock());
   tileMemo.clear();
   for (auto &memo : vectorMemo)
     memo.clear();
@@ -103,8 +102,8 @@ void TiledKernel::emitSolve(TriSolveOp op) {
             evalMatrix(block, {index(0), index(0)}), system->source,
             {index(number / steps), index(0), index(number % steps * kTokens)});
       }
-      warp::InverseOp::create(*builder, system->source, ValueRange{},
-                              system->inverse, ValueRange{}, steps);
+      warp::InverseOp::create(b, system->source, ValueRange{}, system->inverse,
+                              ValueRange{}, steps);
     });
   }
   for (int64_t j = 0; j < steps; ++j) {
@@ -113,13 +112,13 @@ void TiledKernel::emitSolve(TriSolveOp op) {
       continue;
     auto [rows, cols] = getShape(unknown);
     forTiles(rows, cols, [&](TileAt at) {
-      Value sum = constant(0.0, fragment());
+      Value sum = constant(0.0, square());
       for (int64_t l = 0; l < steps; ++l) {
         bool turned = op.getTranspose();
         Value inverse = toOperand(load(system->inverse,
                                        {index(turned ? l : j), index(0),
                                         index((turned ? j : l) * kTokens)},
-                                       fragment(), turned));
+                                       square(), turned));
         sum = mma(inverse,
                   loadOperand(op.getRhs()[l], index(0), at.col,
                               /*transpose=*/true),
@@ -177,8 +176,8 @@ void TiledKernel::emitOp(Operation *op) {
         total = addf(total, maskColumns(evalMatrix(input, {at.row, index(col)}),
                                         input, index(col)));
       }
-      storeVector(warp::SumOp::create(*builder, along(Axis::Rows), total),
-                  value, at.row);
+      storeVector(warp::SumOp::create(b, along(Axis::Rows), total), value,
+                  at.row);
     });
   }
   if (isa<TokenSumOp, TotalProductOp>(op)) {
@@ -198,20 +197,20 @@ void TiledKernel::emitOp(Operation *op) {
       Value all = evalMatrix(input, at);
       for (int64_t distance = 1; distance < 16; distance *= 2)
         all = join(all, shuffle(all, distance));
-      storeVector(warp::CollapseOp::create(*builder, along(Axis::Cols), all),
-                  value, at.col);
+      storeVector(warp::CollapseOp::create(b, along(Axis::Cols), all), value,
+                  at.col);
     });
   }
   if (auto diagonal = dyn_cast<DiagonalOp>(op)) {
     for (int64_t part = 0; part < getBlocks(); ++part)
       inOneWarp([&] {
         Value first = index(16 * part);
-        Value square = select(
+        Value pairs = select(
             compare(arith::CmpIPredicate::eq, rowNumbers(), colNumbers()),
             evalMatrix(diagonal.getInput(), {first, first}),
-            constant(0.0, fragment()));
-        storeVector(warp::SumOp::create(*builder, along(Axis::Rows), square),
-                    value, first);
+            constant(0.0, square()));
+        storeVector(warp::SumOp::create(b, along(Axis::Rows), pairs), value,
+                    first);
       });
     return;
   }
@@ -249,28 +248,27 @@ void TiledKernel::emitOut(unsigned number, ArgAttr arg, int64_t micro,
     Value token = add(mul(batch, kernel.T), mul(chunk, kTokens));
     Value row = add(mul(token, kernel.H), head);
     if (std::optional<PartialPlace> place =
-            partials->getPlace(*builder, kernel, arg, micro, block, row)) {
+            partials->getPlace(b, kernel, arg, micro, block, row)) {
       target = place->array;
       offset = place->offset;
       stride = place->stride;
-      element = builder->getF32Type();
+      element = b.getF32Type();
     }
   }
   if (getRank(value) == 1)
     return inOneWarp([&, offset = offset, stride = stride] {
       for (int64_t first = 0; first < chunkTokens; first += 16)
         warp::GlobalStoreOp::create(
-            *builder,
-            toElement(evalVector(value, Axis::Rows, index(first)), element),
+            b, toElement(evalVector(value, Axis::Rows, index(first)), element),
             target, add(offset, mul(stride, first)), ValueRange{stride},
             ValueRange{getTokensBehind(index(first))}, 1);
     });
   int64_t cols = getShape(value).second;
   forTiles(chunkTokens, cols, [&, offset = offset, stride = stride](TileAt at) {
-    Value left = arith::SubIOp::create(*builder, index(cols), at.col);
+    Value left = arith::SubIOp::create(b, index(cols), at.col);
     Value first = isLong() ? add(offset, mul(stride, at.row)) : offset;
     warp::GlobalStoreOp::create(
-        *builder, toElement(evalMatrix(value, at), element), target,
+        b, toElement(evalMatrix(value, at), element), target,
         add(first, at.col), ValueRange{stride, index(1)},
         ValueRange{getTokensBehind(at.row), left}, cols % 16 ? 1 : 16);
   });
@@ -300,20 +298,18 @@ void TiledKernel::emitSum(ArgAttr, Value array, Value value) {
 Value TiledKernel::getChunkOf(Value step) {
   if (!backward)
     return step;
-  Value last = arith::SubIOp::create(*builder, chunks, index(1));
-  return arith::SubIOp::create(*builder, last, step);
+  Value last = arith::SubIOp::create(b, chunks, index(1));
+  return arith::SubIOp::create(b, last, step);
 }
 
 Value TiledKernel::getValidTokens(Value number) {
-  Value left =
-      arith::SubIOp::create(*builder, kernel.T, mul(number, chunkTokens));
-  left = arith::MaxSIOp::create(*builder, left, index(0));
-  return arith::MinSIOp::create(*builder, left, index(chunkTokens));
+  Value left = arith::SubIOp::create(b, kernel.T, mul(number, chunkTokens));
+  left = arith::MaxSIOp::create(b, left, index(0));
+  return arith::MinSIOp::create(b, left, index(chunkTokens));
 }
 
 Value TiledKernel::getTokensBehind(Value first) {
-  return isLong() ? Value(arith::SubIOp::create(*builder, tokens, first))
-                  : tokens;
+  return isLong() ? Value(arith::SubIOp::create(b, tokens, first)) : tokens;
 }
 
 void TiledKernel::emitLoads(Value step, Value place) {
@@ -331,9 +327,9 @@ void TiledKernel::emitLoads(Value step, Value place) {
     int64_t alignment = 1;
     if (getRank(input.argument) == 2) {
       alignment = getShape(input.argument).second;
-      width = builder->getI64IntegerAttr(alignment);
+      width = b.getI64IntegerAttr(alignment);
     }
-    warp::AsyncLoadOp::create(*builder, kernel.getInput(signature, arg), offset,
+    warp::AsyncLoadOp::create(b, kernel.getInput(signature, arg), offset,
                               stride, rows, input.array, ValueRange{place},
                               chunkTokens, width, alignment);
   }
@@ -343,13 +339,13 @@ void TiledKernel::emitLoads(Value step, Value place) {
         mul(add(mul(sequence, chunks), number), stateRows * getAllCols());
     if (block)
       offset = add(offset, mul(getFirstCol(), stateRows));
-    warp::AsyncLoadOp::create(
-        *builder, kernel.checkpoints, offset, index(stateRows),
-        select(exists, index(stateCols), index(0)), copy->second.array,
-        ValueRange{place}, getPaddedChannels(stateCols),
-        builder->getI64IntegerAttr(stateRows), stateRows);
+    warp::AsyncLoadOp::create(b, kernel.checkpoints, offset, index(stateRows),
+                              select(exists, index(stateCols), index(0)),
+                              copy->second.array, ValueRange{place},
+                              getPaddedChannels(stateCols),
+                              b.getI64IntegerAttr(stateRows), stateRows);
   }
-  warp::AsyncCommitOp::create(*builder);
+  warp::AsyncCommitOp::create(b);
 }
 
 void TiledKernel::emitState(bool loads) {
@@ -364,44 +360,40 @@ void TiledKernel::emitState(bool loads) {
               body) {
         forTiles(stateRows, stateCols, [&](TileAt at) {
           Value offset = add(base, add(mul(at.row, getAllCols()), at.col));
-          Value rows =
-              arith::SubIOp::create(*builder, index(stateRows), at.row);
-          Value cols =
-              arith::SubIOp::create(*builder, index(stateCols), at.col);
+          Value rows = arith::SubIOp::create(b, index(stateRows), at.row);
+          Value cols = arith::SubIOp::create(b, index(stateCols), at.col);
           body(at, offset, {index(getAllCols()), index(1)}, {rows, cols});
         });
       };
-  auto branch = scf::IfOp::create(*builder, isNotNull(array), loads);
-  OpBuilder::InsertionGuard guard(*builder);
-  builder->setInsertionPointToStart(branch.thenBlock());
+  auto branch = scf::IfOp::create(b, isNotNull(array), loads);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(branch.thenBlock());
   forAll([&](TileAt at, Value offset, ValueRange strides, ValueRange limits) {
-    RankedTensorType type = fragment();
+    RankedTensorType type = square();
     if (loads) {
-      Value tile = warp::GlobalLoadOp::create(*builder, type.clone(element),
-                                              array, offset, strides, limits);
+      Value tile = warp::GlobalLoadOp::create(b, type.clone(element), array,
+                                              offset, strides, limits);
       store(extend(tile), stateArray, {at.row, at.col});
     } else {
       Value tile = load(stateArray, {at.row, at.col}, type);
-      warp::GlobalStoreOp::create(*builder, toElement(tile, element), array,
-                                  offset, strides, limits,
-                                  stateCols % 16 ? 1 : 16);
+      warp::GlobalStoreOp::create(b, toElement(tile, element), array, offset,
+                                  strides, limits, stateCols % 16 ? 1 : 16);
     }
   });
   if (!loads)
     return;
-  builder->setInsertionPointToStart(branch.elseBlock());
+  b.setInsertionPointToStart(branch.elseBlock());
   forTiles(stateRows, stateCols, [&](TileAt at) {
-    store(constant(0.0, fragment()), stateArray, {at.row, at.col});
+    store(constant(0.0, square()), stateArray, {at.row, at.col});
   });
 }
 
 void TiledKernel::emitPrologue() {
   auto alloc = [&](warp::SharedType type) -> Value {
-    return warp::AllocSharedOp::create(*builder, type, IntegerAttr());
+    return warp::AllocSharedOp::create(b, type, IntegerAttr());
   };
-  stateArray =
-      alloc(getTileType({}, getPaddedChannels(stateRows),
-                        getPaddedChannels(stateCols), builder->getF32Type()));
+  stateArray = alloc(getTileType({}, getPaddedChannels(stateRows),
+                                 getPaddedChannels(stateCols), b.getF32Type()));
   for (auto &[value, stored] : arrays)
     stored.array = alloc(stored.type);
   for (Input &input : inputs)
@@ -415,25 +407,25 @@ void TiledKernel::emitPrologue() {
     sumArrays.push_back(alloc(type));
   if (scratchType)
     scratch = alloc(scratchType);
-  Value id = gpu::BlockIdOp::create(*builder, gpu::Dimension::x);
+  Value id = gpu::BlockIdOp::create(b, gpu::Dimension::x);
   if (choice.vBlocks > 1) {
     Value count = index(choice.vBlocks);
-    block = arith::RemUIOp::create(*builder, id, count);
-    id = arith::DivUIOp::create(*builder, id, count);
+    block = arith::RemUIOp::create(b, id, count);
+    id = arith::DivUIOp::create(b, id, count);
   }
-  head = arith::RemUIOp::create(*builder, id, kernel.H);
-  batch = arith::DivUIOp::create(*builder, id, kernel.H);
-  warpId = warp::WarpIdOp::create(*builder);
-  chunks = arith::CeilDivUIOp::create(*builder, kernel.T, index(chunkTokens));
+  head = arith::RemUIOp::create(b, id, kernel.H);
+  batch = arith::DivUIOp::create(b, id, kernel.H);
+  warpId = warp::WarpIdOp::create(b);
+  chunks = arith::CeilDivUIOp::create(b, kernel.T, index(chunkTokens));
   for (const Input &input : inputs)
     if (getRank(input.argument) == 2 &&
         getShape(input.argument).second % 16 != 0)
-      warp::FillSharedOp::create(*builder, input.array);
+      warp::FillSharedOp::create(b, input.array);
   if (auto copy = arrays.find(checkpoint);
       copy != arrays.end() && stateRows % 16 != 0)
-    warp::FillSharedOp::create(*builder, copy->second.array);
+    warp::FillSharedOp::create(b, copy->second.array);
   for (Value array : sumArrays)
-    warp::FillSharedOp::create(*builder, array);
+    warp::FillSharedOp::create(b, array);
 }
 
 void TiledKernel::emitChunk() {
@@ -472,18 +464,17 @@ void TiledKernel::emitSumStores() {
     inOneWarp([&, arg = arg, type = arg.getType()]() mutable {
       Value base = mul(sequence, size);
       if (std::optional<PartialPlace> place =
-              partials->getPlace(*builder, kernel, arg, 0, block, sequence)) {
+              partials->getPlace(b, kernel, arg, 0, block, sequence)) {
         target = place->array;
         base = place->offset;
-        type = builder->getF32Type();
+        type = b.getF32Type();
       } else if (block) {
         base = add(base, getFirstCol());
         size = stateCols;
       }
       for (int64_t first = 0; first < size; first += 16)
         warp::GlobalStoreOp::create(
-            *builder,
-            toElement(load(array, {index(first)}, along(Axis::Cols)), type),
+            b, toElement(load(array, {index(first)}, along(Axis::Cols)), type),
             target, add(base, index(first)), ValueRange{index(1)},
             ValueRange{index(std::min<int64_t>(16, size - first))}, 1);
     });
@@ -493,31 +484,29 @@ void TiledKernel::emitSumStores() {
 void TiledKernel::emit(GpuKernel built, const PartialSums &sums) {
   kernel = built;
   partials = &sums;
-  builder.emplace(program.getLoc(), program.getContext());
-  builder->setInsertionPoint(kernel.function.getBody().front().getTerminator());
+  kernelFunction = built.function;
+  b.setInsertionPoint(kernel.function.getBody().front().getTerminator());
   emitPrologue();
   if (choice.stages == 2)
     emitLoads(index(0), index(0));
   emitState(/*loads=*/true);
-  auto loop = scf::ForOp::create(*builder, index(0), chunks, index(1));
+  auto loop = scf::ForOp::create(b, index(0), chunks, index(1));
   {
-    OpBuilder::InsertionGuard guard(*builder);
-    builder->setInsertionPointToStart(loop.getBody());
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(loop.getBody());
     Value step = loop.getInductionVar();
     chunk = getChunkOf(step);
     const bool doubled = choice.stages == 2;
-    stage =
-        doubled ? arith::RemUIOp::create(*builder, step, index(2)) : index(0);
+    stage = doubled ? arith::RemUIOp::create(b, step, index(2)) : index(0);
     if (!doubled)
       emitLoads(step, index(0));
     if (hasCopies())
-      warp::AsyncWaitOp::create(*builder, 0);
+      warp::AsyncWaitOp::create(b, 0);
     if (doubled)
-      emitLoads(add(step, index(1)),
-                arith::SubIOp::create(*builder, index(1), stage));
+      emitLoads(add(step, index(1)), arith::SubIOp::create(b, index(1), stage));
     emitChunk();
   }
-  warp::AsyncWaitOp::create(*builder, 0);
+  warp::AsyncWaitOp::create(b, 0);
   emitSumStores();
   emitState(/*loads=*/false);
 }

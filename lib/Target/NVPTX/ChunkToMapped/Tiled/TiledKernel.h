@@ -15,14 +15,11 @@
 #ifndef DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_TILED_TILEDKERNEL_H
 #define DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_TILED_TILEDKERNEL_H
 
-#include "../Mapping.h"
 #include "../PartialSums.h"
-#include "delta/Dialect/Warp/IR/Warp.h"
+#include "../WarpBuilder.h"
 #include "delta/Target/NVPTX/Kernel.h"
-#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
-#include "mlir/IR/ImplicitLocOpBuilder.h"
 #include "llvm/ADT/MapVector.h"
 
 namespace mlir::delta::gpumap {
@@ -48,7 +45,7 @@ struct TiledChoice {
   bool copiesCheckpoint = true;
 };
 
-class TiledKernel {
+class TiledKernel : WarpBuilder {
 public:
   /// Checks that the program can be mapped, and which values are stored.
   static FailureOr<TiledKernel> build(func::FuncOp program,
@@ -60,7 +57,9 @@ public:
   void emit(GpuKernel kernel, const PartialSums &partials);
 
 private:
-  TiledKernel() = default;
+  /// Products and sums are rounded each.
+  TiledKernel(const OperandPolicy &policy, Location loc)
+      : WarpBuilder({}, policy, loc, arith::FastMathFlags::none) {}
 
   struct System {
     SmallVector<Value> blocks;
@@ -199,37 +198,12 @@ private:
   // Small change (EmitTiles.cpp)
   //===--------------------------------------------------------------------===//
 
-  Value index(int64_t value);
-  Value add(Value x, Value y);
-  Value mul(Value x, Value y);
-  Value mul(Value x, int64_t y) { return mul(x, index(y)); }
-  RankedTensorType fragment(Type type = {});
-  RankedTensorType along(warp::Axis axis, Type type = {});
-  Value constant(double value, RankedTensorType type);
-  Value integers(int64_t value, RankedTensorType like);
-  Value splat(Value number, RankedTensorType type);
-  Value extend(Value value);
-  Value toElement(Value value, Type element);
-  Value toOperand(Value value) { return toElement(value, policy.type); }
-  Value mma(Value lhs, Value rhs, Value acc);
-  Value expand(Value vector);
-  Value load(Value array, ValueRange at, RankedTensorType type,
-             bool transpose = false);
-  void store(Value value, Value array, ValueRange at);
-  Value positions(warp::Axis axis);
-  /// Rows and columns of a square as numbers.
-  Value rowNumbers();
-  Value colNumbers();
+  using WarpBuilder::colNumbers;
+  using WarpBuilder::rowNumbers;
   /// The same for a tile of a matrix of several.
   Value rowNumbers(TileAt at);
   Value colNumbers(TileAt at);
-  Value compare(arith::CmpIPredicate predicate, Value x, Value y);
-  Value select(Value condition, Value x, Value y);
-  Value mulf(Value x, Value y);
-  Value addf(Value x, Value y);
   Value shuffle(Value x, int64_t distance);
-  Value rowHas(int64_t bit, RankedTensorType like);
-  Value isNotNull(Value array);
 
   struct Stored {
     warp::SharedType type;
@@ -243,7 +217,6 @@ private:
 
   func::FuncOp program;
   SignatureAttr signature;
-  OperandPolicy policy;
   TiledChoice choice;
   int64_t warps = 4;
   int64_t chunkTokens = 16;
@@ -257,13 +230,11 @@ private:
   warp::SharedType scratchType; // null: no Gram's cotangents
 
   // While emitting.
-  std::optional<ImplicitLocOpBuilder> builder;
   GpuKernel kernel;
   const PartialSums *partials = nullptr;
   Value block; // null with one
   Value warpId, batch, head, chunks, chunk, stage, tokens, stateArray, scratch;
   SmallVector<Value> sumArrays;
-  llvm::DenseMap<int64_t, Value> indices;
   llvm::DenseMap<Value, Value> tileMemo;
   llvm::DenseMap<std::pair<Value, Value>, Value> vectorMemo[2];
   unsigned nextWarp = 0;

@@ -214,10 +214,9 @@ FailureOr<TiledKernel> TiledKernel::build(func::FuncOp program,
                                           SignatureAttr signature,
                                           const OperandPolicy &policy,
                                           const TiledChoice &choice) {
-  TiledKernel kernel;
+  TiledKernel kernel(policy, program.getLoc());
   kernel.program = program;
   kernel.signature = signature;
-  kernel.policy = policy;
   kernel.choice = choice;
   kernel.warps = choice.warps;
   kernel.backward = signature.getOption("fn") == "backward";

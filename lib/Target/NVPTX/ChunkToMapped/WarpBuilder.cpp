@@ -7,22 +7,20 @@
 //===----------------------------------------------------------------------===//
 
 #include "WarpBuilder.h"
-#include "../Conversions.h"
+#include "Conversions.h"
 #include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
 
 using namespace mlir;
 using namespace mlir::delta;
 using namespace mlir::delta::gpumap;
 using warp::Axis;
 
-/// A product that only a sum reads need not be rounded by itself.
-static constexpr arith::FastMathFlags kContract =
-    arith::FastMathFlags::contract;
-
 void WarpBuilder::allowContraction(Operation *op) {
   if (auto floats = dyn_cast<arith::ArithFastMathInterface>(op))
     op->setAttr(floats.getFastMathAttrName(),
-                arith::FastMathFlagsAttr::get(op->getContext(), kContract));
+                arith::FastMathFlagsAttr::get(op->getContext(),
+                                              arith::FastMathFlags::contract));
 }
 
 Value WarpBuilder::index(int64_t value) {
@@ -51,12 +49,16 @@ Value WarpBuilder::minimum(Value x, Value y) {
   return b.createOrFold<arith::MinSIOp>(x, y);
 }
 
+Value WarpBuilder::toI32(Value index) {
+  return arith::IndexCastOp::create(b, b.getI32Type(), index);
+}
+
 RankedTensorType WarpBuilder::fragment(int64_t rows, int64_t cols, Type type) {
   return warp::getFragmentType(rows, cols, type ? type : b.getF32Type());
 }
 
-RankedTensorType WarpBuilder::along(Axis axis, Type type) {
-  return warp::getAlongType(16, axis, type ? type : b.getF32Type());
+RankedTensorType WarpBuilder::along(int64_t size, Axis axis, Type type) {
+  return warp::getAlongType(size, axis, type ? type : b.getF32Type());
 }
 
 Value WarpBuilder::constant(double value, RankedTensorType type) {
@@ -75,9 +77,9 @@ Value WarpBuilder::splat(Value number, RankedTensorType like) {
   return warp::SplatOp::create(b, like.clone(number.getType()), number);
 }
 
-Value WarpBuilder::expand(Value vector) {
-  return warp::ExpandOp::create(
-      b, square(getElementTypeOrSelf(vector.getType())), vector);
+Value WarpBuilder::expand(Value vector, RankedTensorType like) {
+  Type element = getElementTypeOrSelf(vector.getType());
+  return warp::ExpandOp::create(b, like.clone(element), vector);
 }
 
 Value WarpBuilder::extend(Value value) { return toF32(b, value); }
@@ -108,15 +110,20 @@ Value WarpBuilder::positions(Axis axis) {
   return warp::PositionsOp::create(b, along(axis, b.getI32Type()), lanes);
 }
 
-Value WarpBuilder::has(int64_t bit, Axis axis, Type like) {
+Value WarpBuilder::has(int64_t bit, Axis axis, RankedTensorType like) {
   RankedTensorType vector = along(axis, b.getI32Type());
   Value bits = arith::AndIOp::create(b, positions(axis), integers(bit, vector));
   Value found = compare(arith::CmpIPredicate::ne, bits, integers(0, vector));
-  return warp::isFragment(like) ? expand(found) : found;
+  return warp::isFragment(like) ? expand(found, like) : found;
 }
 
 Value WarpBuilder::compare(arith::CmpIPredicate predicate, Value x, Value y) {
   return arith::CmpIOp::create(b, predicate, x, y);
+}
+
+Value WarpBuilder::isNotNull(Value array) {
+  Value address = memref::ExtractAlignedPointerAsIndexOp::create(b, array);
+  return compare(arith::CmpIPredicate::ne, address, index(0));
 }
 
 Value WarpBuilder::select(Value condition, Value x, Value y) {
@@ -124,11 +131,11 @@ Value WarpBuilder::select(Value condition, Value x, Value y) {
 }
 
 Value WarpBuilder::mulf(Value x, Value y) {
-  return x && y ? Value(arith::MulFOp::create(b, x, y, kContract)) : x ? x : y;
+  return x && y ? Value(arith::MulFOp::create(b, x, y, rounding)) : x ? x : y;
 }
 
 Value WarpBuilder::addf(Value x, Value y) {
-  return x && y ? Value(arith::AddFOp::create(b, x, y, kContract)) : x ? x : y;
+  return x && y ? Value(arith::AddFOp::create(b, x, y, rounding)) : x ? x : y;
 }
 
 Value WarpBuilder::fma(Value x, Value y, Value z) {

@@ -5,13 +5,13 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // What every emitter of a mapped kernel says often: constants, conversions,
-// loads and stores of tiles of 16 x 16, in f32 unless a type is given.
+// loads and stores of tiles, of 16 x 16 and in f32 where nothing else is said.
 //
 //===----------------------------------------------------------------------===//
-#ifndef DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_SLICED_WARPBUILDER_H
-#define DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_SLICED_WARPBUILDER_H
+#ifndef DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_WARPBUILDER_H
+#define DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_WARPBUILDER_H
 
-#include "../Mapping.h"
+#include "Mapping.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/IR/ImplicitLocOpBuilder.h"
@@ -20,8 +20,11 @@ namespace mlir::delta::gpumap {
 
 class WarpBuilder {
 public:
-  WarpBuilder(gpu::GPUFuncOp kernel, const OperandPolicy &policy, Location loc)
-      : b(loc, loc.getContext()), kernelFunction(kernel), policy(policy) {}
+  /// `kernel` may be set later; `rounding` is that of single products and sums.
+  WarpBuilder(gpu::GPUFuncOp kernel, const OperandPolicy &policy, Location loc,
+              arith::FastMathFlags rounding = arith::FastMathFlags::contract)
+      : b(loc, loc.getContext()), kernelFunction(kernel), policy(policy),
+        rounding(rounding) {}
 
   Value index(int64_t value);
   Value add(Value x, Value y);
@@ -29,15 +32,20 @@ public:
   Value mul(Value x, int64_t y) { return mul(x, index(y)); }
   Value sub(Value x, Value y);
   Value minimum(Value x, Value y);
+  Value toI32(Value index);
 
   RankedTensorType fragment(int64_t rows, int64_t cols, Type type = {});
   RankedTensorType square(Type type = {}) { return fragment(16, 16, type); }
-  RankedTensorType along(warp::Axis axis, Type type = {});
+  RankedTensorType along(int64_t size, warp::Axis axis, Type type = {});
+  RankedTensorType along(warp::Axis axis, Type type = {}) {
+    return along(16, axis, type);
+  }
   Value constant(double value, RankedTensorType type);
   Value integers(int64_t value, RankedTensorType like);
   Value splat(Value number, RankedTensorType like);
-  /// Repeats a vector to 16 x 16.
-  Value expand(Value vector);
+  /// Repeats a vector to a shape.
+  Value expand(Value vector, RankedTensorType like);
+  Value expand(Value vector) { return expand(vector, square()); }
 
   /// To f32, to another element type, to operands of matrix instructions.
   Value extend(Value value);
@@ -56,9 +64,13 @@ public:
   Value positions(warp::Axis axis);
   Value rowNumbers() { return expand(positions(warp::Axis::Rows)); }
   Value colNumbers() { return expand(positions(warp::Axis::Cols)); }
-  /// Has the position along the axis this bit? For a vector, or a square.
-  Value has(int64_t bit, warp::Axis axis, Type like);
+  /// Has the position along the axis this bit? For a vector, or a fragment.
+  Value has(int64_t bit, warp::Axis axis, RankedTensorType like);
+  Value rowHas(int64_t bit, RankedTensorType like) {
+    return has(bit, warp::Axis::Rows, like);
+  }
   Value compare(arith::CmpIPredicate predicate, Value x, Value y);
+  Value isNotNull(Value array);
   Value select(Value condition, Value x, Value y);
 
   /// Products and sums of which null is the neutral element.
@@ -71,12 +83,15 @@ public:
 
   ImplicitLocOpBuilder b;
 
-private:
+protected:
   gpu::GPUFuncOp kernelFunction;
-  const OperandPolicy &policy;
+  OperandPolicy policy;
+
+private:
+  arith::FastMathFlags rounding;
   llvm::DenseMap<int64_t, Value> indices;
 };
 
 } // namespace mlir::delta::gpumap
 
-#endif // DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_SLICED_WARPBUILDER_H
+#endif // DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_WARPBUILDER_H
