@@ -1,4 +1,4 @@
-//===- EmitterBuilder.cpp - Operations that all of the emitter makes ------===//
+//===- EmitterBuilder.cpp - What all of the forward emitter makes ---------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM
 // Exceptions.

@@ -7,7 +7,6 @@
 //===----------------------------------------------------------------------===//
 
 #include "WarpBuilder.h"
-#include "Conversions.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 
@@ -82,10 +81,30 @@ Value WarpBuilder::expand(Value vector, RankedTensorType like) {
   return warp::ExpandOp::create(b, like.clone(element), vector);
 }
 
-Value WarpBuilder::extend(Value value) { return toF32(b, value); }
+Value WarpBuilder::extend(Value value) {
+  Type element = getElementTypeOrSelf(value.getType());
+  if (element.isF32())
+    return value;
+  Type type = b.getF32Type();
+  if (auto tensor = dyn_cast<RankedTensorType>(value.getType()))
+    type = tensor.clone(type);
+  if (element.isF64())
+    return arith::TruncFOp::create(b, type, value);
+  return arith::ExtFOp::create(b, type, value);
+}
 
 Value WarpBuilder::toElement(Value value, Type element) {
-  return gpumap::toElement(b, value, element);
+  auto type = cast<RankedTensorType>(value.getType());
+  if (type.getElementType() == element)
+    return value;
+  // What was widened only is as it was.
+  if (auto widened = value.getDefiningOp<arith::ExtFOp>())
+    if (getElementTypeOrSelf(widened.getIn().getType()) == element)
+      return widened.getIn();
+  value = extend(value);
+  if (element.isF32())
+    return value;
+  return arith::TruncFOp::create(b, type.clone(element), value);
 }
 
 Value WarpBuilder::mma(Value lhs, Value rhs, Value acc) {

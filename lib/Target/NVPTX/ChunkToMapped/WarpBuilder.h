@@ -47,7 +47,8 @@ public:
   Value expand(Value vector, RankedTensorType like);
   Value expand(Value vector) { return expand(vector, square()); }
 
-  /// To f32, to another element type, to operands of matrix instructions.
+  /// A number or a tile in f32; a tile with another element type, by way of f32,
+  /// or as operand of matrix instructions.
   Value extend(Value value);
   Value toElement(Value value, Type element);
   Value toOperand(Value value) { return toElement(value, policy.type); }

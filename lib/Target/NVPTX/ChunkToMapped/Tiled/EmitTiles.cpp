@@ -10,7 +10,6 @@
 //===----------------------------------------------------------------------===//
 
 #include "../ColumnBlocks.h"
-#include "../Conversions.h"
 #include "../Program.h"
 #include "../RowScan.h"
 #include "TiledKernel.h"
