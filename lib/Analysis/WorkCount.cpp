@@ -89,9 +89,7 @@ WorkCount WorkCounter::run() {
 }
 
 void WorkCounter::visitArgument(BlockArgument argument) {
-  auto name = function.getArgAttrOfType<StringAttr>(argument.getArgNumber(),
-                                                    kArgNameAttr);
-  ArgAttr arg = name ? signature.lookup(name.getValue()) : ArgAttr();
+  ArgAttr arg = lookupArg(signature, argument);
   if (!arg)
     return;
   auto state = signature.getState().getAxes();

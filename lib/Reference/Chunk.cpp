@@ -181,12 +181,8 @@ bool Program::isNarrow(mlir::Value value) const {
     return false;
   auto function =
       llvm::cast<mlir::func::FuncOp>(argument.getOwner()->getParentOp());
-  auto name = function.getArgAttrOfType<mlir::StringAttr>(
-      argument.getArgNumber(), kArgNameAttr);
-  SignatureAttr signature =
-      getSignature(function->getParentOfType<mlir::ModuleOp>());
-  ArgAttr arg =
-      name && signature ? signature.lookup(name.getValue()) : ArgAttr();
+  ArgAttr arg = lookupArg(
+      getSignature(function->getParentOfType<mlir::ModuleOp>()), argument);
   return arg && arg.getKind() == ArgKind::In && arg.getType().isBF16();
 }
 

@@ -122,9 +122,7 @@ static LogicalResult prepareChunks(mlir::func::FuncOp function,
       kernel.valid = program.slot(argument);
       continue;
     }
-    auto name =
-        function.getArgAttrOfType<mlir::StringAttr>(number, kArgNameAttr);
-    ArgAttr arg = name ? signature.lookup(name) : ArgAttr();
+    ArgAttr arg = lookupArg(signature, argument);
     if (!arg)
       return function.emitOpError()
              << "expects '" << kArgNameAttr << "' of argument " << number

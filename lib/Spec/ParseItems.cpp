@@ -165,10 +165,11 @@ void Parser::parseState(SmallVectorImpl<Stmt *> &items) {
   items.push_back(create<DeclareStmt>(decl, rangeFrom(start)));
 }
 
-void Parser::parseLet(SmallVectorImpl<Stmt *> &items) {
+template <typename Decl, typename DeclStmt>
+void Parser::parseDefinition(StringRef what, SmallVectorImpl<Stmt *> &items) {
   SMLoc start = consume().getLoc();
   bool valid;
-  Identifier id = parseNewName("the let's name", valid);
+  Identifier id = parseNewName(what, valid);
   if (!id.isValid())
     return skipToStatement();
   Expr *value = nullptr;
@@ -176,27 +177,18 @@ void Parser::parseLet(SmallVectorImpl<Stmt *> &items) {
     value = parseValue("'='");
   else
     skipToStatement();
-  auto *decl = create<LetDecl>(id, value);
+  auto *decl = create<Decl>(id, value);
   if (!valid || !value)
     decl->setInvalid();
-  items.push_back(create<LetStmt>(decl, rangeFrom(start)));
+  items.push_back(create<DeclStmt>(decl, rangeFrom(start)));
+}
+
+void Parser::parseLet(SmallVectorImpl<Stmt *> &items) {
+  parseDefinition<LetDecl, LetStmt>("the let's name", items);
 }
 
 void Parser::parseOut(SmallVectorImpl<Stmt *> &items) {
-  SMLoc start = consume().getLoc();
-  bool valid;
-  Identifier id = parseNewName("the out's name", valid);
-  if (!id.isValid())
-    return skipToStatement();
-  Expr *value = nullptr;
-  if (expect(Kind::Equal, " after '" + id.name + "'"))
-    value = parseValue("'='");
-  else
-    skipToStatement();
-  auto *decl = create<OutDecl>(id, value);
-  if (!valid || !value)
-    decl->setInvalid();
-  items.push_back(create<OutStmt>(decl, rangeFrom(start)));
+  parseDefinition<OutDecl, OutStmt>("the out's name", items);
 }
 
 void Parser::parseAssign(SmallVectorImpl<Stmt *> &items) {

@@ -77,6 +77,10 @@ private:
   void parseAttr(llvm::SmallVectorImpl<Stmt *> &items);
   void parseOneAttr(llvm::SmallVectorImpl<Stmt *> &items);
   void parseState(llvm::SmallVectorImpl<Stmt *> &items);
+  /// `keyword name = value`; `what` is the name's.
+  template <typename Decl, typename DeclStmt>
+  void parseDefinition(llvm::StringRef what,
+                       llvm::SmallVectorImpl<Stmt *> &items);
   void parseLet(llvm::SmallVectorImpl<Stmt *> &items);
   void parseOut(llvm::SmallVectorImpl<Stmt *> &items);
   void parseAssign(llvm::SmallVectorImpl<Stmt *> &items);

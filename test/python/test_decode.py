@@ -273,13 +273,18 @@ def test_split_of_the_tokens(kernel):
     assert_same_bits({"o": np.concatenate(outs, 1), "final_state": state}, want)
 
 
-def test_hard_decays(kernel):
-    """Nothing overflows whatever the log-decays, and -inf forgets exactly."""
-    x = kda_arrays(2, 12, 2, 24, 40)
+def with_hard_decays(x):
+    """All sizes of log-decays; at token 7 everything is forgotten."""
     rng = np.random.default_rng(0)
     x["g"] = rng.choice(np.float32([0, -1e-8, -5, -60, -1e4, -np.inf]),
                         size=x["g"].shape)
     x["g"][:, 7] = -np.inf
+    return x
+
+
+def test_hard_decays(kernel):
+    """Nothing overflows whatever the log-decays, and -inf forgets exactly."""
+    x = with_hard_decays(kda_arrays(2, 12, 2, 24, 40))
     path = kernel.compile("mapped", "kda", dict(K=24, V=40))
     got = kernel(path, x)
     assert all(np.isfinite(array).all() for array in got.values())

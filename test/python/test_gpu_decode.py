@@ -14,7 +14,7 @@ import pytest
 
 from specgen import generate
 from test_decode import (PROGRAMS, SPECS, assert_same_bits, kda_arrays,
-                         make_check)
+                         make_check, with_hard_decays)
 from test_decode import sizes as cpu_sizes
 
 BEGIN, END = map(int, os.environ.get("DELTA_RANDOM_SPECS", "0:12").split(":"))
@@ -127,11 +127,7 @@ def test_an_absent_state_is_zero(decode):
 
 def test_hard_decays(decode):
     """Nothing overflows whatever the log-decays, and -inf forgets exactly."""
-    x = kda_arrays(1, 12, 2, 24, 40)
-    rng = np.random.default_rng(0)
-    x["g"] = rng.choice(np.float32([0, -1e-8, -5, -60, -1e4, -np.inf]),
-                        size=x["g"].shape)
-    x["g"][:, 7] = -np.inf
+    x = with_hard_decays(kda_arrays(1, 12, 2, 24, 40))
     got = decode("kda", x)
     assert all(np.isfinite(array).all() for array in got.values())
     x["initial_state"] *= 100

@@ -269,15 +269,21 @@ def test_the_same_decay_everywhere(tool, tmp_path, spec, decay):
     check_arrays(tool, tmp_path, spec, x)
 
 
+def assemble(tool, spec, dim, target, *more, kernels=1):
+    """What the assembler says of each kernel, by name."""
+    done = tool("delta-compile", spec, *options(spec), "-D", f"K={dim}", "-D",
+                f"V={dim}", "--dtype=bf16", f"--target={target}", *more,
+                "--emit=cubin", "--explain", "-o", "/dev/null")
+    return [dict(re.findall(r"(\w+)=(\d+)", line)) for line in
+            done.stderr.splitlines()[-kernels:]]
+
+
 @pytest.mark.skipif(not shutil.which("ptxas"), reason="there is no ptxas")
 @pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
 @pytest.mark.parametrize("dim", [64, 128])
 @pytest.mark.parametrize("spec", LIBRARY)
 def test_assembled_without_spills(tool, spec, dim, target):
     """No spills; four CTAs a multiprocessor at K = V = 64, two at 128."""
-    done = tool("delta-compile", spec, *options(spec), "-D", f"K={dim}", "-D",
-                f"V={dim}", "--dtype=bf16", f"--target={target}",
-                "--emit=cubin", "--explain", "-o", "/dev/null")
-    report = dict(re.findall(r"(\w+)=(\d+)", done.stderr.splitlines()[-1]))
+    [report] = assemble(tool, spec, dim, target)
     assert report["spill_bytes"] == "0"
     assert int(report["ctas_per_sm"]) >= (4 if dim == 64 else 2)

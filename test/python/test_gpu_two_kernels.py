@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from kernels import Signature
-from test_gpu_forward import (GPU, LIBRARY, assert_same, check_arrays,
+from test_gpu_forward import (GPU, LIBRARY, assemble, assert_same, check_arrays,
                               check_causal, check_positions, draw_extreme,
                               options, run)
 
@@ -176,11 +176,7 @@ def test_counters(tool, tmp_path, spec, dim):
 @pytest.mark.parametrize("dim", [64, 128])
 @pytest.mark.parametrize("spec", LIBRARY)
 def test_assembled_without_spills(tool, spec, dim, target):
-    done = tool("delta-compile", spec, *options(spec), "-D", f"K={dim}", "-D",
-                f"V={dim}", "--dtype=bf16", f"--target={target}",
-                "--assume=B=1,H=8,T=32768", "--mapping=kernels=2",
-                "--emit=cubin", "--explain", "-o", "/dev/null")
-    reports = [dict(re.findall(r"(\w+)=(\d+)", line)) for line in
-               done.stderr.splitlines()[-2:]]
+    reports = assemble(tool, spec, dim, target, "--assume=B=1,H=8,T=32768",
+                       "--mapping=kernels=2", kernels=2)
     assert [report["spill_bytes"] for report in reports] == ["0", "0"]
     assert all(int(report["ctas_per_sm"]) > 0 for report in reports)

@@ -171,10 +171,8 @@ CpuCost Reckoner::run(const CpuCostAssumptions &assume) {
   // What depends on the state is done once; the rest once for each block.
   llvm::DenseSet<Value> onState;
   for (BlockArgument argument : function.getArguments())
-    if (auto name = function.getArgAttrOfType<StringAttr>(
-            argument.getArgNumber(), kArgNameAttr))
-      if (signature.getState().getName() == name)
-        onState.insert(argument);
+    if (lookupArg(signature, argument) == signature.getState())
+      onState.insert(argument);
   double blocks = 1;
   if (assume.B && assume.H) {
     auto state = signature.getState();

@@ -84,6 +84,19 @@ void mlir::delta::setStage(ModuleOp module, Stage stage) {
                                               stringifyStage(stage)));
 }
 
+ArgAttr mlir::delta::lookupArg(SignatureAttr signature, Value value) {
+  auto argument = dyn_cast<BlockArgument>(value);
+  if (!argument || !signature)
+    return {};
+  auto function =
+      dyn_cast_or_null<func::FuncOp>(argument.getOwner()->getParentOp());
+  if (!function)
+    return {};
+  auto name = function.getArgAttrOfType<StringAttr>(argument.getArgNumber(),
+                                                    kArgNameAttr);
+  return name ? signature.lookup(name.getValue()) : ArgAttr();
+}
+
 SignatureAttr mlir::delta::getSignature(ModuleOp module) {
   return module->getAttrOfType<SignatureAttr>(kSignatureAttr);
 }

@@ -74,9 +74,7 @@ bool isDeclaredInfinite(BlockArgument argument) {
   auto module = function ? function->getParentOfType<ModuleOp>() : ModuleOp();
   if (!module)
     return false;
-  auto name = function.getArgAttrOfType<StringAttr>(argument.getArgNumber(),
-                                                    kArgNameAttr);
-  ArgAttr arg = name ? getSignature(module).lookup(name) : ArgAttr();
+  ArgAttr arg = lookupArg(getSignature(module), argument);
   return arg && arg.hasRange() && std::isinf(arg.getLo());
 }
 

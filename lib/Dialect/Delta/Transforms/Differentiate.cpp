@@ -163,9 +163,7 @@ public:
 
 private:
   ArgAttr getArg(BlockArgument argument) {
-    auto name = forward.getArgAttrOfType<StringAttr>(argument.getArgNumber(),
-                                                     kArgNameAttr);
-    return name ? signature.lookup(name) : ArgAttr();
+    return lookupArg(signature, argument);
   }
   LogicalResult checkProgram();
   void createFunction();

@@ -103,13 +103,7 @@ static bool isConstant(Value value) {
 //===----------------------------------------------------------------------===//
 
 ArgAttr Plan::getArg(Value value) const {
-  auto argument = dyn_cast<BlockArgument>(value);
-  if (!argument)
-    return {};
-  func::FuncOp source = function;
-  auto name = source.getArgAttrOfType<StringAttr>(argument.getArgNumber(),
-                                                  kArgNameAttr);
-  return name ? signature.lookup(name.getValue()) : ArgAttr();
+  return lookupArg(signature, value);
 }
 
 LogicalResult Plan::checkProgram() {

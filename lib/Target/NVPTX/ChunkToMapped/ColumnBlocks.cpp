@@ -124,9 +124,7 @@ void Columns::seed(BlockArgument argument) {
   unsigned rank = getRank(argument);
   if (rank == 0)
     return;
-  auto name = program.getArgAttrOfType<StringAttr>(argument.getArgNumber(),
-                                                   kArgNameAttr);
-  ArgAttr arg = name ? signature.lookup(name) : ArgAttr();
+  ArgAttr arg = lookupArg(signature, argument);
   if (!arg) {
     (void)fail(argument.getLoc(), "an argument is not in the signature");
     return;

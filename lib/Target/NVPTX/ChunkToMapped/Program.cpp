@@ -39,12 +39,7 @@ int64_t gpumap::getMicro(func::FuncOp program, Value argument) {
 }
 
 ArgAttr Program::getArg(Value value) const {
-  auto argument = dyn_cast<BlockArgument>(value);
-  if (!argument)
-    return {};
-  auto name = function.getArgAttrOfType<StringAttr>(argument.getArgNumber(),
-                                                    kArgNameAttr);
-  return name ? signature.lookup(name.getValue()) : ArgAttr();
+  return lookupArg(signature, value);
 }
 
 LogicalResult Program::checkShapes() {

@@ -56,6 +56,9 @@ void setStage(ModuleOp module, Stage stage);
 /// The module's signature; null when it has none.
 SignatureAttr getSignature(ModuleOp module);
 void setSignature(ModuleOp module, SignatureAttr signature);
+/// The signature's entry for an argument of a chunk program; null for any other
+/// value, and for an argument that names none.
+ArgAttr lookupArg(SignatureAttr signature, Value value);
 
 /// The recurrence of a module of stage `step` or `events`; null if there is
 /// not exactly one.

@@ -21,13 +21,7 @@ using namespace mlir::delta::gpumap;
 static constexpr int64_t kTokens = 16;
 
 ArgAttr TiledKernel::getArg(Value value) const {
-  auto argument = dyn_cast<BlockArgument>(value);
-  if (!argument)
-    return {};
-  func::FuncOp function = program;
-  auto name = function.getArgAttrOfType<StringAttr>(argument.getArgNumber(),
-                                                    kArgNameAttr);
-  return name ? signature.lookup(name) : ArgAttr();
+  return lookupArg(signature, value);
 }
 
 /// Do matrix instructions read the operand, which they do from memory?
