@@ -73,20 +73,15 @@ def test_f16(run, target):
     assert np.allclose(o, exact, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 8])
-@pytest.mark.parametrize("element", ["bf16", "f32"])
-@pytest.mark.parametrize("suffix", ["", ", swizzle"])
-def test_inverse(run, steps, element, suffix):
-    """Blocks [j, l] of tokens: unknowns are ordered by token, then by step."""
-    if suffix and steps in (3, 8):
-        pytest.skip("covered by the other numbers of steps")
-    m, n = steps, 16 * steps
+def invert(run, target, blocks, element, suffix=""):
+    """The kernel's inverses of blocks [m, m, 16, 16], in the same order."""
+    m = len(blocks)
+    n = 16 * m
     source = f"!delta_warp.shared<{m}x16x{n}xf32{suffix}>"
-    target = f"!delta_warp.shared<{m}x16x{n}x{element}{suffix}>"
-    rows = m * m * 16
+    result = f"!delta_warp.shared<{m}x16x{n}x{element}{suffix}>"
     body = f"""
   %a = delta_warp.alloc_shared : {source}
-  %t = delta_warp.alloc_shared : {target}
+  %t = delta_warp.alloc_shared : {result}
   %last = arith.constant {m * m} : index
   %area = arith.constant 256 : index
   %m = arith.constant {m} : index
@@ -99,30 +94,77 @@ def test_inverse(run, steps, element, suffix):
     %f = delta_warp.global_load %u[%at] strides(%c16, %c1) valid(%c16, %c16) : memref<?xf32> -> {frag(16, 16, "f32")}
     delta_warp.shared_store %f, %a[%j, %c0, %col] : {frag(16, 16, "f32")}, {source}
   }}
-  delta_warp.inverse %a[] to %t[] steps {m} : {source}, {target}
+  delta_warp.inverse %a[] to %t[] steps {m} : {source}, {result}
   delta_warp.warp_barrier
   scf.for %i = %c0 to %last step %c1 {{
     %at = arith.muli %i, %area : index
     %j = arith.divui %i, %m : index
     %l = arith.remui %i, %m : index
     %col = arith.muli %l, %leaf : index
-    %f = delta_warp.shared_load %t[%j, %c0, %col] : {target} -> {frag(16, 16, element)}
-    delta_warp.global_store %f, %{'p' if element == 'bf16' else 'o'}[%at] strides(%c16, %c1) valid(%c16, %c16) {{alignment = 8}} : {frag(16, 16, element)}, memref<?x{element}>
+    %f = delta_warp.shared_load %t[%j, %c0, %col] : {result} -> {frag(16, 16, element)}
+    delta_warp.global_store %f, %{'o' if element == 'f32' else 'p'}[%at] strides(%c16, %c1) valid(%c16, %c16) {{alignment = 8}} : {frag(16, 16, element)}, memref<?x{element}>
   }}
 """
+    shape = (m * m, 16, 16)
+    outs = run(body, target, u=np.float32(blocks).reshape(shape),
+               **{"o" if element == "f32" else "p": shape})
+    return outs[element != "f32"].reshape(m, m, 16, 16)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("element", ["bf16", "f32"])
+@pytest.mark.parametrize("suffix", ["", ", swizzle"])
+def test_inverse(run, steps, element, suffix):
+    """Blocks [j, l] of tokens: unknowns are ordered by token, then by step."""
+    if suffix and steps in (3, 8):
+        pytest.skip("covered by the other numbers of steps")
+    m, n = steps, 16 * steps
     rng = np.random.default_rng(m)
     full = rng.standard_normal((n, n)) / np.sqrt(n)
     # What lies on and above the diagonal must not be read into the result.
     blocks = full.reshape(16, m, 16, m).transpose(1, 3, 0, 2)
     lower = np.tril(np.float32(full), -1).astype(np.float64)
     inverse = np.linalg.inv(np.eye(n) - lower)
-    expected = inverse.reshape(16, m, 16, m).transpose(1, 3, 0, 2).reshape(m * m, 16, 16)
-    shape = (m * m, 16, 16)
-    out = run(body, "sm_90a", u=np.float32(blocks).reshape(shape),
-              **{"p" if element == "bf16" else "o": shape})[element == "bf16"]
+    expected = inverse.reshape(16, m, 16, m).transpose(1, 3, 0, 2)
+    out = invert(run, "sm_90a", blocks, element, suffix)
     tolerance = 2.0**-8 if element == "bf16" else 1e-5
     assert np.allclose(out, expected, rtol=tolerance, atol=1e-5)
     assert np.all(out[expected == 0] == 0)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("layout", ["", ", swizzle", ", pad 2", ", pad 4"])
+@pytest.mark.parametrize("case", ["large", "growing", "alike", "faded"])
+def test_inverse_extremes(run, target, layout, case):
+    """As exact as forward substitution in f32, and 0 where no path leads."""
+    rng = np.random.default_rng(5)
+    full = {
+        "large": rng.standard_normal((16, 16)) * 20,  # signs cancel
+        "growing": rng.uniform(1, 9, (16, 16)),
+        "alike": -np.ones((16, 16)) + 2.0**-13 * rng.standard_normal((16, 16)),
+        "faded": rng.standard_normal((16, 16)) * np.exp(rng.uniform(-80, 3, (16, 16))),
+    }[case]
+    if case == "faded":  # a decay of 0: nothing reaches over it
+        full[6:, :6] = full[11:, :11] = 0
+    full = np.float32(full)
+    # Nobody has written what lies on and above the diagonal.
+    blocks = np.where(np.tri(16, 16, -1) > 0, full, np.nan)[None, None]
+    lower = np.tril(full, -1).astype(np.float64)
+    expected = np.eye(16)
+    for t in range(16):
+        expected[t] += lower[t] @ expected
+    if case in ("large", "growing"):
+        assert np.max(np.abs(expected)) > 1e10
+    out = invert(run, target, blocks, "f32", layout)[0, 0]
+    # What rounding each number once may cost, through the whole inverse.
+    size = np.abs(expected)
+    size = size @ (np.eye(16) + np.abs(lower)) @ size
+    assert np.all(np.abs(out - expected) <= 2.0**-22 * size)
+    assert np.all(out[np.triu_indices(16, 1)] == 0) and np.all(np.diag(out) == 1)
+    if case == "growing":  # positive terms: each number is exact by itself
+        assert np.allclose(out, expected, rtol=2.0**-19, atol=0)
+    if case == "faded":
+        assert np.all(out[6:, :6] == 0) and np.all(out[11:, :11] == 0)
 
 
 # -- Element by element --------------------------------------------------------

@@ -461,16 +461,20 @@ void Emitter::storeNarrow(const TransferPlace &place) {
   store(value, transferArrays[position], at);
 }
 
-void Emitter::emitSystem(unsigned position) {
+void Emitter::storeSystem(unsigned position) {
   TriSolveOp op = arrays.systems[position].op;
   int64_t steps = op.getRhs().size();
   for (auto [number, matrix] : llvm::enumerate(op.getBlocks()))
     store(getFree({matrix, Form::Square}), systemSources[position],
           {chunk, index(number / steps), index(0),
            index(number % steps * program.chunk)});
+}
+
+void Emitter::invertSystem(unsigned position) {
+  TriSolveOp op = arrays.systems[position].op;
   warp::InverseOp::create(b, systemSources[position], ValueRange{chunk},
                           systemInverses[position], getTransferIndices(),
-                          steps);
+                          op.getRhs().size());
 }
 
 void Emitter::emitFreeSlice(llvm::function_ref<void()> beside) {
@@ -547,11 +551,14 @@ void Emitter::emitFreeSlice(llvm::function_ref<void()> beside) {
     finishSums(sums);
   }
   emitNarrow(program.numPhases());
+  // Stored before systems are inverted, matrices are not held meanwhile.
   for (unsigned position = 0; position < arrays.systems.size(); ++position)
-    emitSystem(position);
+    storeSystem(position);
   for (const TransferPlace &place : arrays.transfers)
     if (place.node.form != Form::Wide && place.node.form != Form::Channels)
       storeNarrow(place);
+  for (unsigned position = 0; position < arrays.systems.size(); ++position)
+    invertSystem(position);
   for (unsigned out : program.freeOuts) {
     Value value = program.outs[out];
     if (cast<RankedTensorType>(value.getType()).getRank() != 1)

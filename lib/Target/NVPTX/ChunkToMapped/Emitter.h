@@ -164,7 +164,8 @@ private:
   Value getFree(Node node);
   Value computeFree(Node node);
   void storeNarrow(const TransferPlace &place);
-  void emitSystem(unsigned index);
+  void storeSystem(unsigned index);
+  void invertSystem(unsigned index);
   Value maskChannels(Value fragment, Value value, int64_t channels,
                      double fill);
   /// Keeps zero what the padding of the last slice must not add.

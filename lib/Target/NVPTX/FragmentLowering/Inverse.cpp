@@ -1,17 +1,23 @@
-//===- Inverse.cpp - (I - A)^-1 by forward substitution -------------------===//
+//===- Inverse.cpp - (I - A)^-1 of a triangular system --------------------===//
 //
 // Part of the delta project, under the Apache License v2.0 with LLVM
 // Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// One column of the inverse T a lane:
+// By forward substitution, one column of the inverse T a lane:
 //
 //   T_u = e_u + sum over w < u of A_uw T_w,      u = (token, step)
+//
+// Where a token has one unknown, only of the two halves on the diagonal. What
+// is below them are two products by matrix instructions:
+//
+//   (I - A)^-1 = [ T1         0  ]
+//                [ T2 A21 T1  T2 ]
 //
 // Row u = (t, j) of A and of T is row t of matrix j, and column w = (s, l) is
 // its column 16 l + s: lanes side by side have columns side by side.
 //
-// Systems of up to 32 unknowns are unrolled with the column in registers, rows
+// Systems of up to 32 unknowns are unrolled with the columns in registers, rows
 // of A are broadcast from shared memory. Larger ones run in loops, and row u of
 // T takes the place of row u of A, which nobody needs afterwards.
 //
@@ -33,28 +39,194 @@ Value FragmentLowering::getElementAddress(SharedType type, Value matrix,
 }
 
 void FragmentLowering::lowerInverse(InverseOp op) {
-  auto addressOf = [&](Value array, ValueRange indices) {
-    TilePosition position = getPosition(cast<SharedType>(array.getType()),
-                                        getOffset(array), indices);
-    return add(position.base, position.constant);
+  auto getPlace = [&](Value array, ValueRange indices) {
+    return getPosition(cast<SharedType>(array.getType()), getOffset(array),
+                       indices);
   };
-  Value source = addressOf(op.getSource(), op.getSourceIndices());
-  Value target = addressOf(op.getTarget(), op.getTargetIndices());
+  TilePosition source = getPlace(op.getSource(), op.getSourceIndices());
+  TilePosition target = getPlace(op.getTarget(), op.getTargetIndices());
   // Other lanes of the warp wrote the source.
   NVVM::SyncWarpOp::create(b, i32(-1));
-  if (op.getSteps() <= 2)
-    invertInRegisters(op, source, target);
+  if (op.getSteps() == 1)
+    return invertByHalves(op, source, target);
+  Value from = add(source.base, source.constant),
+        to = add(target.base, target.constant);
+  if (op.getSteps() == 2)
+    invertInRegisters(op, from, to);
   else
-    invertInPlace(op, source, target);
+    invertInPlace(op, from, to);
 }
 
-/// Lane 16 l + s holds the column of token s and step l; with one step the
-/// upper half of the warp has the columns of the lower, and shares the stores.
+/// Not to be seen through: what follows from it, a number an unknown, would be
+/// computed outside of loops and fill the registers.
+Value FragmentLowering::getHiddenLane() {
+  return LLVM::InlineAsmOp::create(
+             b, TypeRange{i32Type}, ValueRange{getLane()}, "mov.b32 $0, $1;",
+             "=r,r", /*has_side_effects=*/true, /*is_align_stack=*/false,
+             LLVM::TailCallKind::None, LLVM::AsmDialectAttr(), ArrayAttr())
+      .getResult(0);
+}
+
+/// lhs * rhs^T of 8 x 8 blocks of f32, of which a lane has two columns. A
+/// number is the sum of two of tf32: the nearest one and what is left, whose
+/// upper bits the instruction takes; less than 2^-22 is lost, as much as
+/// without products of what is left. That of the left operand makes rows 8
+/// to 15.
+FragmentLowering::Pair FragmentLowering::multiplyBlocks(const Pair &lhs,
+                                                        const Pair &rhs) {
+  auto split = [&](Value value) {
+    Value nearest = bitAnd(add(bitcast(value, i32Type), 0x1000), 0xffffe000);
+    Value rest = arith::SubFOp::create(b, value, bitcast(nearest, f32Type));
+    return std::pair(nearest, bitcast(rest, i32Type));
+  };
+  auto [a0, a0Rest] = split(lhs[0]);
+  auto [a1, a1Rest] = split(lhs[1]);
+  auto [b0, b0Rest] = split(rhs[0]);
+  auto [b1, b1Rest] = split(rhs[1]);
+  Value a[4] = {a0, a0Rest, a1, a1Rest};
+  // Two sums: one instruction does not wait for the other.
+  Registers sums(4, zero(f32Type)), rests = sums;
+  multiply(sums, a, {b0, b1}, f32Type);
+  multiply(rests, a, {b0Rest, b1Rest}, f32Type);
+  auto sum = [&](int64_t e) -> Value {
+    Value rest = arith::AddFOp::create(b, rests[e], sums[2 + e]);
+    return arith::AddFOp::create(b, sums[e], rest);
+  };
+  return {sum(0), sum(1)};
+}
+
+/// The transpose of an 8 x 8 block of f32, by halves of its numbers.
+FragmentLowering::Pair FragmentLowering::transposeWords(const Pair &block) {
+  auto permute = [&](Value a, Value c, int64_t choice) -> Value {
+    return NVVM::PermuteOp::create(b, i32Type, a, c, i32(choice),
+                                   NVVM::PermuteMode::DEFAULT);
+  };
+  constexpr int64_t lower = 0x5410, upper = 0x7632;
+  Value x = bitcast(block[0], i32Type), y = bitcast(block[1], i32Type);
+  Value low = transposeBlock(permute(x, y, lower));
+  Value high = transposeBlock(permute(x, y, upper));
+  return {bitcast(permute(low, high, lower), f32Type),
+          bitcast(permute(low, high, upper), f32Type)};
+}
+
+/// Lane 4 c + s has column c of T1 where s is even, of T2 where it is odd; then
+/// rows 2 s and 2 s + 1 of both, which is the layout of T1^T and T2^T.
+void FragmentLowering::invertByHalves(InverseOp op, const TilePosition &source,
+                                      const TilePosition &target) {
+  auto from = cast<SharedType>(op.getSource().getType());
+  auto to = cast<SharedType>(op.getTarget().getType());
+  int64_t fromRow = from.getRowBytes(), toRow = to.getRowBytes();
+  int64_t bytes = to.getElementBytes();
+  Value lane = getHiddenLane();
+  Value r = shiftRight(lane, 2), c = bitAnd(lane, 3), odd = bitAnd(lane, 1);
+  Value second = compare(arith::CmpIPredicate::ne, odd, i32(0));
+  Value upper = compare(arith::CmpIPredicate::ne, bitAnd(lane, 2), i32(0));
+
+  // Row t of T2's block is so many bytes behind that of T1's.
+  std::map<int64_t, Value> starts;
+  auto loadRow = [&](int64_t t, int64_t first, int64_t count) {
+    auto offset = [&](int64_t row, int64_t column) {
+      return row * fromRow +
+             ((column * 4) ^ (16 * from.getSwizzledSegment(0, row)));
+    };
+    int64_t place = offset(t, first);
+    int64_t distance = offset(8 + t, 8 + first) - place;
+    Value &start = starts[distance];
+    if (!start)
+      start = add(source.base, mul(odd, distance));
+    Value address = add(start, source.constant + place);
+    Registers row;
+    if (fromRow % 16 || count == 1) {
+      for (int64_t e = 0; e < count; ++e)
+        row.push_back(loadShared(add(address, 4 * e), f32Type, 4));
+      return row;
+    }
+    int64_t width = count == 2 ? 2 : 4;
+    Value loaded =
+        loadShared(address, VectorType::get({width}, f32Type), 4 * width);
+    for (int64_t e = 0; e < count; ++e)
+      row.push_back(LLVM::ExtractElementOp::create(b, loaded, i32(e)));
+    return row;
+  };
+  Value one = arith::ConstantOp::create(b, b.getF32FloatAttr(1));
+  Value none = zero(f32Type);
+  // Compared as (denormal) floating-point numbers, which takes one instruction.
+  Value column = bitcast(r, f32Type);
+  Registers x;
+  for (int64_t t = 0; t < 8; ++t) {
+    Value unit = arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ, column,
+                                       bitcast(i32(t), f32Type));
+    Value sum = select(unit, one, none);
+    for (int64_t first = 0; first < t; first += 4) {
+      Registers row = loadRow(t, first, std::min<int64_t>(4, t - first));
+      for (auto [e, factor] : llvm::enumerate(row))
+        sum = LLVM::FMAOp::create(b, factor, x[first + e], sum);
+    }
+    x.push_back(sum);
+  }
+
+  // Lanes side by side exchange rows.
+  Registers half;
+  for (int64_t i = 0; i < 4; ++i)
+    half.push_back(select(upper, x[4 + i], x[i]));
+  Pair first, last;
+  for (int64_t e : {0, 1}) {
+    Value own = select(second, half[2 + e], half[e]);
+    Value other = shuffleXor(select(second, half[e], half[2 + e]), 1);
+    first[e] = select(second, other, own);
+    last[e] = select(second, own, other);
+  }
+  last = transposeWords(last);
+
+  // Addresses of columns 2 s and 2 s + 1; 8 rows below, swizzles are the same.
+  auto addressOf = [&](SharedType type, const TilePosition &position,
+                       int64_t row, int64_t column) {
+    int64_t size = type.getElementBytes();
+    Value mine = getElementAddress(type, i32(0), r,
+                                   add(mul(c, 2 * size), column * size));
+    return add(add(position.base, mine),
+               position.constant + row * type.getRowBytes());
+  };
+  Pair below;
+  Value corner = addressOf(from, source, 8, 0);
+  if (fromRow % 8 == 0) {
+    Value pair = loadShared(corner, VectorType::get({2}, f32Type), 8);
+    for (int64_t e : {0, 1})
+      below[e] = LLVM::ExtractElementOp::create(b, pair, i32(e));
+  } else {
+    for (int64_t e : {0, 1})
+      below[e] = loadShared(add(corner, 4 * e), f32Type, 4);
+  }
+  // (A21 T1)^T, and from it T2 A21 T1.
+  Pair left = multiplyBlocks(last, multiplyBlocks(first, below));
+
+  auto put = [&](int64_t row, int64_t column, const Pair &block) {
+    Value address = addressOf(to, target, row, column);
+    if (bytes == 2) {
+      storeShared(address, pack(block[0], block[1], to.getElementType()));
+    } else if (toRow % 8 == 0) {
+      storeShared(address, block);
+    } else {
+      for (int64_t e : {0, 1})
+        storeShared(add(address, 4 * e), block[e]);
+    }
+  };
+  if (bytes == 2)
+    storeShared(addressOf(to, target, 0, 0),
+                transposeBlock(pack(first[0], first[1], to.getElementType())));
+  else
+    put(0, 0, transposeWords(first));
+  put(0, 8, {none, none});
+  put(8, 8, last);
+  put(8, 0, left);
+}
+
+/// Two steps: lane 16 l + s holds the column of token s and step l.
 void FragmentLowering::invertInRegisters(InverseOp op, Value source,
                                          Value target) {
   auto from = cast<SharedType>(op.getSource().getType());
   auto to = cast<SharedType>(op.getTarget().getType());
-  int64_t steps = op.getSteps(), count = 16 * steps;
+  constexpr int64_t steps = 2, count = 16 * steps;
   int64_t fromMatrix = 16 * from.getRowBytes(),
           toMatrix = 16 * to.getRowBytes();
   int64_t bytes = to.getElementBytes(), toRow = to.getRowBytes();
@@ -62,23 +234,14 @@ void FragmentLowering::invertInRegisters(InverseOp op, Value source,
   auto swizzleOf = [](SharedType type, int64_t row) {
     return 16 * type.getSwizzledSegment(0, row);
   };
-  // Not to be seen through: what follows from it, a number an unknown, would
-  // be computed outside of loops and fill the registers.
-  Value lane = LLVM::InlineAsmOp::create(
-                   b, TypeRange{i32Type}, ValueRange{getLane()},
-                   "mov.b32 $0, $1;", "=r,r", /*has_side_effects=*/true,
-                   /*is_align_stack=*/false, LLVM::TailCallKind::None,
-                   LLVM::AsmDialectAttr(), ArrayAttr())
-                   .getResult(0);
-  Value token = bitAnd(lane, 15), half = shiftRight(lane, 4);
+  Value lane = getHiddenLane();
   Value one = arith::ConstantOp::create(b, b.getF32FloatAttr(1));
   Value none = arith::ConstantOp::create(b, b.getF32FloatAttr(0));
 
   Registers x;
   for (int64_t u = 0; u < count; ++u) {
     int64_t t = u / steps, j = u % steps;
-    Value unit = compare(arith::CmpIPredicate::eq, steps == 1 ? token : lane,
-                         i32(16 * j + t));
+    Value unit = compare(arith::CmpIPredicate::eq, lane, i32(16 * j + t));
     Value sums[2] = {select(unit, one, none), none};
     // Four columns of each block a load, of blocks side by side in turn.
     for (int64_t first = 0; first <= t; first += 4) {
@@ -116,21 +279,13 @@ void FragmentLowering::invertInRegisters(InverseOp op, Value source,
   }
 
   Value odd = compare(arith::CmpIPredicate::ne, bitAnd(lane, 1), i32(0));
-  Value upper = compare(arith::CmpIPredicate::ne, half, i32(0));
   // The address of this lane's column in row t of matrix j.
   auto addressOf = [&](Value mine, Value column, int64_t t, int64_t j) {
     return add(add(mine, bitXor(column, i32(swizzleOf(to, t)))),
                j * toMatrix + t * toRow);
   };
   if (bytes == 4) {
-    Value column = shiftLeft(steps == 1 ? token : lane, 2);
-    if (steps == 1) {
-      Value mine = add(target, mul(half, toRow));
-      for (int64_t t = 0; t < 16; t += 2)
-        storeShared(addressOf(mine, column, t, 0),
-                    select(upper, x[t + 1], x[t]));
-      return;
-    }
+    Value column = shiftLeft(lane, 2);
     for (int64_t u = 0; u < count; ++u)
       storeShared(addressOf(target, column, u / steps, u % steps), x[u]);
     return;
@@ -138,21 +293,7 @@ void FragmentLowering::invertInRegisters(InverseOp op, Value source,
 
   // 16 bits: lanes pair up so that each store has two columns.
   Type element = to.getElementType();
-  Value column = shiftLeft(bitAnd(steps == 1 ? token : lane, 30), 1);
-  if (steps == 1) {
-    Value mine = add(target, mul(half, toRow));
-    Value even = compare(arith::CmpIPredicate::eq, bitAnd(lane, 1), i32(0));
-    Registers words;
-    for (int64_t t = 0; t < 16; t += 2) {
-      Value own = select(upper, x[t + 1], x[t]);
-      words.push_back(pack(own, shuffleXor(own, 1), element));
-    }
-    whenTrue(even, [&] {
-      for (int64_t t = 0; t < 16; t += 2)
-        storeShared(addressOf(mine, column, t, 0), words[t / 2]);
-    });
-    return;
-  }
+  Value column = shiftLeft(bitAnd(lane, 30), 1);
   // Even lanes write a token's row, odd lanes the next one's, which is swizzled
   // in the same way: together all banks.
   Value mine = add(target, mul(bitAnd(lane, 1), toRow));

@@ -27,6 +27,7 @@
 #include "llvm/ADT/MapVector.h"
 #include "llvm/Support/Allocator.h"
 
+#include <array>
 #include <map>
 #include <tuple>
 
@@ -185,9 +186,16 @@ private:
                    Registers &registers);
 
   // Inverse.cpp
+  /// An 8 x 8 block of f32.
+  using Pair = std::array<Value, 2>;
   void lowerInverse(warp::InverseOp op);
+  void invertByHalves(warp::InverseOp op, const TilePosition &source,
+                      const TilePosition &target);
   void invertInRegisters(warp::InverseOp op, Value source, Value target);
   void invertInPlace(warp::InverseOp op, Value source, Value target);
+  Value getHiddenLane();
+  Pair multiplyBlocks(const Pair &lhs, const Pair &rhs);
+  Pair transposeWords(const Pair &block);
   Value getElementAddress(warp::SharedType type, Value matrix, Value row,
                           Value colBytes);
 

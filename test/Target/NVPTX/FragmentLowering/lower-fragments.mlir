@@ -124,6 +124,40 @@ gpu.module @hopper [#nvvm.target<chip = "sm_90a">] {
   }
 }
 
+!system = !delta_warp.shared<1x16x16xf32, swizzle>
+!inverse = !delta_warp.shared<1x16x16xbf16, swizzle>
+!systems = !delta_warp.shared<2x16x32xf32, swizzle>
+!inverses = !delta_warp.shared<2x16x32xbf16, swizzle>
+
+gpu.module @systems [#nvvm.target<chip = "sm_90a">] {
+  // Two blocks of 8 unknowns, both in the same instructions; two products of
+  // numbers split in two, and every lane stores four pairs.
+  // CHECK-LABEL: gpu.func @one_step
+  // CHECK-COUNT-28: llvm.intr.fma
+  // CHECK-NOT: llvm.intr.fma
+  // CHECK-COUNT-4: nvvm.mma.sync {{.*}}#nvvm.mma_type<tf32>
+  // CHECK-NOT: nvvm.mma.sync
+  // CHECK-COUNT-4: llvm.store {{.*}} : i32, !llvm.ptr<3>
+  // CHECK-NOT: llvm.store
+  // CHECK-LABEL: gpu.func @two_steps
+  gpu.func @one_step() kernel {
+    %a = delta_warp.alloc_shared at 0 : !system
+    %t = delta_warp.alloc_shared at 1024 : !inverse
+    delta_warp.inverse %a[] to %t[] steps 1 : !system, !inverse
+    gpu.return
+  }
+
+  // A column of all 32 unknowns a lane.
+  // CHECK-COUNT-496: llvm.intr.fma
+  // CHECK-NOT: nvvm.mma.sync
+  gpu.func @two_steps() kernel {
+    %a = delta_warp.alloc_shared at 0 : !systems
+    %t = delta_warp.alloc_shared at 4096 : !inverses
+    delta_warp.inverse %a[] to %t[] steps 2 : !systems, !inverses
+    gpu.return
+  }
+}
+
 gpu.module @ampere [#nvvm.target<chip = "sm_80">] {
   // No stmatrix: each lane stores its own 32 bits of a block, transposed blocks
   // after movmatrix.

@@ -411,9 +411,11 @@ def Warp_InverseOp : Warp_Op<"inverse", [AttrSizedOperandSegments, MemoryEffects
     unknown l. With the unknowns ordered by token, then by j, A is strictly
     lower triangular; what lies elsewhere is not read. `target`, of the same
     shape in the operands' type, receives the inverse, zeros above the diagonal
-    included. Forward substitution, one column a lane, in f32. One warp executes
-    it, the one that wrote `source`; it orders its own accesses. Systems of more
-    than two steps are solved in place: `source` holds nothing of use afterwards.
+    included. Forward substitution, one column a lane, in f32; with one step of
+    the two halves on the diagonal alone, and what is below them is products of
+    numbers split in two for tf32. One warp executes it, the one that wrote
+    `source`; it orders its own accesses. Systems of more than two steps are
+    solved in place: `source` holds nothing of use afterwards.
 
     Constraints:
     - C1: both arrays end in m x 16 x 16m, with one index for every axis but
