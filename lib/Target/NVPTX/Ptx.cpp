@@ -15,6 +15,9 @@
 #include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Dialect/NVVM/NVVMToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Export.h"
+#include "llvm/IR/Constants.h"
+#include "llvm/IR/Instructions.h"
+#include "llvm/IR/IntrinsicsNVPTX.h"
 #include "llvm/IR/LLVMContext.h"
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
@@ -32,6 +35,36 @@ void registerTranslations(DialectRegistry &registry) {
   registerGPUDialectTranslation(registry);
   registerLLVMDialectTranslation(registry);
   registerNVVMDialectTranslation(registry);
+}
+
+/// Packed conversions of constants, which LLVM and the assembler leave as they
+/// are: each of them would hold a register.
+static void foldPackedConstants(llvm::Module &module) {
+  for (llvm::Intrinsic::ID id : {llvm::Intrinsic::nvvm_ff2bf16x2_rn,
+                                 llvm::Intrinsic::nvvm_ff2f16x2_rn}) {
+    llvm::Function *function =
+        llvm::Intrinsic::getDeclarationIfExists(&module, id);
+    if (!function)
+      continue;
+    for (llvm::User *user : llvm::make_early_inc_range(function->users())) {
+      auto *call = llvm::cast<llvm::CallInst>(user);
+      auto *high = llvm::dyn_cast<llvm::ConstantFP>(call->getArgOperand(0));
+      auto *low = llvm::dyn_cast<llvm::ConstantFP>(call->getArgOperand(1));
+      if (!high || !low)
+        continue;
+      llvm::Type *element = call->getType()->getScalarType();
+      auto round = [&](llvm::ConstantFP *number) -> llvm::Constant * {
+        llvm::APFloat value = number->getValueAPF();
+        bool inexact;
+        value.convert(element->getFltSemantics(),
+                      llvm::APFloat::rmNearestTiesToEven, &inexact);
+        return llvm::ConstantFP::get(element, value);
+      };
+      call->replaceAllUsesWith(
+          llvm::ConstantVector::get({round(low), round(high)}));
+      call->eraseFromParent();
+    }
+  }
 }
 
 static void optimise(llvm::Module &module, llvm::TargetMachine &machine) {
@@ -53,6 +86,7 @@ static void optimise(llvm::Module &module, llvm::TargetMachine &machine) {
   llvm::ModulePassManager passes =
       builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O3);
   passes.run(module, modules);
+  foldPackedConstants(module);
 }
 
 /// Optimised LLVM IR of a module of stage `mapped` (lowered on a copy) or

@@ -76,12 +76,37 @@ void FragmentLowering::lowerRenewLanes(RenewLanesOp op) {
       arith::ShRUIOp::create(b, toI64(op.getRound()), i64(40 + renewals++ % 8));
   own = LaneValues();
   own.first = op;
-  own.thread = arith::AddIOp::create(b, original,
-                                     arith::TruncIOp::create(b, i32Type, high));
+  own.zero = arith::TruncIOp::create(b, i32Type, high);
+  own.thread = arith::AddIOp::create(b, original, own.zero);
   if (Value warp = op.getWarp())
     own.warp = arith::AddIOp::create(
         b, warp, arith::IndexCastOp::create(b, b.getIndexType(), high));
   replaceScalar(op.getResult(), getWarp());
+}
+
+/// x | (y & z), where z is a zero of which only we know.
+void FragmentLowering::lowerFollow(FollowOp op) {
+  bool number = op.getValue().getType().isIndex();
+  Value none;
+  if (own.zero) {
+    ArrayRef<Value> earlier = get(op.getEarlier());
+    none = arith::AndIOp::create(b,
+                                 bitOr(bitcast(earlier.front(), i32Type),
+                                       bitcast(earlier.back(), i32Type)),
+                                 own.zero);
+  }
+  if (number) {
+    Value value = op.getValue();
+    if (none)
+      value = b.createOrFold<arith::AddIOp>(
+          value, arith::IndexCastUIOp::create(b, b.getIndexType(), none));
+    return replaceScalar(op.getResult(), value);
+  }
+  Registers values(get(op.getValue()));
+  if (none)
+    for (Value &value : values)
+      value = bitcast(bitOr(bitcast(value, i32Type), none), value.getType());
+  define(op, values);
 }
 
 Value FragmentLowering::shuffle(Value value, Value offset,

@@ -119,6 +119,8 @@ LogicalResult FragmentLowering::lowerOp(Operation *op) {
     return success();
   if (auto renew = dyn_cast<RenewLanesOp>(op))
     return lowerRenewLanes(renew), success();
+  if (auto follow = dyn_cast<FollowOp>(op))
+    return lowerFollow(follow), success();
   if (auto load = dyn_cast<SharedLoadOp>(op))
     return lowerSharedLoad(load), success();
   if (auto store = dyn_cast<SharedStoreOp>(op))

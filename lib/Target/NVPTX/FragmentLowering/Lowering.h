@@ -118,6 +118,7 @@ private:
   Value getWarp();
   Value getSharedBase();
   void lowerRenewLanes(warp::RenewLanesOp op);
+  void lowerFollow(warp::FollowOp op);
   /// Runs `make` with the builder where lanes are computed, once a key.
   Value atEntry(std::tuple<int, int64_t, int64_t, int64_t, int64_t> key,
                 function_ref<Value()> make);
@@ -231,6 +232,7 @@ private:
   struct LaneValues {
     Operation *first = nullptr;
     Value thread, lane, r, c, warp;
+    Value zero; // null: none that compilers do not see
     std::map<std::tuple<int, int64_t, int64_t, int64_t, int64_t>, Value>
         entries;
   };

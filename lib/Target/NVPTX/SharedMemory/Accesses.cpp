@@ -26,6 +26,9 @@ static Access make(Operation *op, Value array, ValueRange indices, bool write) {
   access.op = op;
   access.array = array.getDefiningOp<warp::AllocSharedOp>();
   access.indices = SmallVector<Value>(indices);
+  for (Value &index : access.indices)
+    if (auto follow = index.getDefiningOp<warp::FollowOp>())
+      index = follow.getValue();
   access.write = write;
   return access;
 }

@@ -55,6 +55,24 @@ def Warp_RenewLanesOp : Warp_Op<"renew_lanes", [MemoryEffects<[MemRead, MemWrite
   let assemblyFormat = "$round (`of` $warp^)? attr-dict";
 }
 
+def Warp_FollowOp : Warp_Op<"follow", [Pure, AllTypesMatch<["value", "result"]>]> {
+  let summary = "a value that is not used before another one is there";
+  let description = [{
+    ```mlir
+    %next = delta_warp.follow %factor, %sum : tensor<16x16xbf16, #delta_warp.fragment>, tensor<16x16xf32, #delta_warp.fragment>
+    ```
+
+    The first value, bit for bit. Assemblers fill every register that they may have
+    with work that could be done early; what is made of the result waits for the
+    second value instead. One bitwise instruction a register of the first. Without
+    a renew_lanes before it in the block there is nothing to hide behind, and the
+    value is taken as it is. An index that follows makes a load wait.
+  }];
+  let arguments = (ins AnyTypeOf<[Warp_Value, Index]>:$value, Warp_Value:$earlier);
+  let results = (outs AnyTypeOf<[Warp_Value, Index]>:$result);
+  let assemblyFormat = "$value `,` $earlier attr-dict `:` type($value) `,` type($earlier)";
+}
+
 def Warp_PositionsOp : Warp_Op<"positions", [Pure]> {
   let summary = "0, 1, 2, ... along an axis";
   let description = [{

@@ -108,7 +108,6 @@ void SlicedKernel::emitInterval(int number, const ChunkContext &now,
                                 const ChunkContext *next) {
   interval = number;
   renewLanes();
-  loadKept(number);
   // Levels of this interval, and the chunks they are for.
   SmallVector<std::pair<int, const ChunkContext *>> work{{number, &now}};
   if (next && number >= getInterval(getFirst()))
@@ -189,6 +188,17 @@ Value SlicedKernel::isNotNull(Value array) {
   return w->compare(arith::CmpIPredicate::ne, address, w->index(0));
 }
 
+/// Numbers of 32 bits: what lives as long as the kernel takes one register.
+Value SlicedKernel::widened(Value number) {
+  return arith::IndexCastUIOp::create(w->b, w->b.getIndexType(), number);
+}
+
+Value SlicedKernel::narrowed(Value number) {
+  return widened(arith::IndexCastOp::create(w->b, w->b.getI32Type(), number));
+}
+
+Value SlicedKernel::getHead() { return renew(head); }
+
 Value SlicedKernel::getChunkOf(Value step) {
   return backward ? w->sub(w->sub(chunks, w->index(1)), step) : step;
 }
@@ -210,7 +220,7 @@ std::pair<Value, Value> SlicedKernel::getTokenOffset(ArgAttr arg, int64_t micro,
   Value heads = renew(kernel.H);
   Value row = w->add(w->mul(renew(batch), kernel.T), token);
   row = w->add(w->mul(row, steps), w->index(micro));
-  Value offset = w->mul(w->add(w->mul(row, heads), renew(head)), width);
+  Value offset = w->mul(w->add(w->mul(row, heads), getHead()), width);
   if (block && hasColumns(signature, arg))
     offset = w->add(offset, getFirstCol());
   return {offset, w->mul(heads, steps * width)};
@@ -218,16 +228,14 @@ std::pair<Value, Value> SlicedKernel::getTokenOffset(ArgAttr arg, int64_t micro,
 
 Value SlicedKernel::getParamOffset(ArgAttr arg, int64_t size) {
   if (block && hasColumns(signature, arg))
-    return w->add(w->mul(head, getAllCols()), getFirstCol());
-  return w->mul(head, size);
+    return w->add(w->mul(getHead(), getAllCols()), getFirstCol());
+  return w->mul(getHead(), size);
 }
 
 void SlicedKernel::emitLoads(Value step, Value place) {
   // Behind the last step nothing is copied.
   Value number = getChunkOf(step);
-  Value last =
-      arith::CeilDivUIOp::create(w->b, renew(kernel.T), w->index(kTokens));
-  Value exists = w->compare(arith::CmpIPredicate::slt, step, last);
+  Value exists = w->compare(arith::CmpIPredicate::slt, step, chunks);
   Value rows = w->select(exists, getValidTokens(number), w->index(0));
   for (const Input &input : inputs) {
     ArgAttr arg = getArg(input.argument);
@@ -245,7 +253,7 @@ void SlicedKernel::emitLoads(Value step, Value place) {
                               kTokens, width, alignment);
   }
   if (savedTile.array) {
-    Value sequence = w->add(w->mul(renew(batch), kernel.H), renew(head));
+    Value sequence = getSequence();
     Value offset = w->mul(w->add(w->mul(sequence, chunks), number),
                           stateRows * getAllCols());
     if (block)
@@ -267,7 +275,7 @@ SmallVector<Value> SlicedKernel::emitInitialState() {
                                  /*withElseRegion=*/true);
   OpBuilder::InsertionGuard guard(w->b);
   w->b.setInsertionPointToStart(given.thenBlock());
-  Value sequence = w->add(w->mul(batch, kernel.H), head);
+  Value sequence = getSequence();
   Value column = w->mul(kernelWarp, 16);
   Value base = w->add(w->mul(sequence, A * B), column);
   if (block)
@@ -295,9 +303,7 @@ void SlicedKernel::emitFinalState(ValueRange final) {
   w->b.setInsertionPointToStart(wanted.thenBlock());
   const int64_t A = stateRows, B = getAllCols();
   Value column = w->mul(kernelWarp, 16);
-  Value base =
-      w->add(w->mul(w->add(w->mul(renew(batch), kernel.H), renew(head)), A * B),
-             column);
+  Value base = w->add(w->mul(getSequence(), A * B), column);
   if (block)
     base = w->add(base, getFirstCol());
   Type element = cast<MemRefType>(kernel.finalState.getType()).getElementType();
@@ -363,17 +369,26 @@ void SlicedKernel::emitPrologue() {
   if (scans)
     scanArray = alloc(getTileType({5}, kTokens, kTokens, policy.type));
 
-  Value id = gpu::BlockIdOp::create(w->b, gpu::Dimension::x);
+  Type narrow = w->b.getI32Type();
+  Value id = arith::IndexCastOp::create(
+      w->b, narrow, gpu::BlockIdOp::create(w->b, gpu::Dimension::x));
+  auto divide = [&](Value count) {
+    count = arith::IndexCastOp::create(w->b, narrow, count);
+    return arith::DivUIOp::create(w->b, id, count);
+  };
   if (choice.vBlocks > 1) {
-    Value count = w->index(choice.vBlocks);
-    block = arith::RemUIOp::create(w->b, id, count);
-    id = arith::DivUIOp::create(w->b, id, count);
+    Value first = divide(w->index(choice.vBlocks));
+    block = widened(arith::RemUIOp::create(
+        w->b, id, arith::ConstantIntOp::create(w->b, choice.vBlocks, 32)));
+    id = first;
   }
-  head = arith::RemUIOp::create(w->b, id, kernel.H);
-  batch = arith::DivUIOp::create(w->b, id, kernel.H);
+  sequence = widened(id);
+  batch = widened(divide(kernel.H));
+  head = narrowed(w->sub(sequence, w->mul(batch, kernel.H)));
   warpId = kernelWarp = warp::WarpIdOp::create(w->b);
-  chunks = entry =
-      arith::CeilDivUIOp::create(w->b, kernel.T, w->index(kTokens));
+  // Without ceildivui's case for zero, which would be kept beside the number.
+  chunks = entry = narrowed(arith::DivUIOp::create(
+      w->b, w->add(kernel.T, w->index(kTokens - 1)), w->index(kTokens)));
 
   // Padding channels are never copied, what is beside a level's pairs is never
   // written, and rows of a missing operand are read with those of the other.
@@ -398,7 +413,7 @@ void SlicedKernel::emitPrologue() {
 
 /// Adds up what the channels of all slices have.
 void SlicedKernel::emitRowSumStore(Value array, Value target, ArgAttr arg) {
-  Value sequence = w->add(w->mul(renew(batch), kernel.H), renew(head));
+  Value sequence = getSequence();
   inOneWarp(0, [&, type = arg.getType()]() mutable {
     if (std::optional<PartialPlace> place =
             partials->getPlace(w->b, kernel, arg, 0, block, sequence)) {
@@ -422,7 +437,7 @@ void SlicedKernel::emitRowSumStore(Value array, Value target, ArgAttr arg) {
 }
 
 void SlicedKernel::emitSumStores() {
-  Value sequence = w->add(w->mul(renew(batch), kernel.H), renew(head));
+  Value sequence = getSequence();
   for (auto [number, arg] : llvm::enumerate(signature.getArgs(ArgKind::Sum))) {
     int64_t size = 1;
     for (StringAttr axis : arg.getAxes())
@@ -464,8 +479,8 @@ void SlicedKernel::emit(GpuKernel built, const PartialSums &sums) {
   Value first = w->index(0);
   round = first;
   auto contextOf = [&](Value step, Value stage) -> ChunkContext {
-    Value number = getChunkOf(step);
-    return {number, getValidTokens(number), stage};
+    Value number = narrowed(getChunkOf(renew(step)));
+    return {number, narrowed(getValidTokens(number)), stage};
   };
   if (ahead) {
     emitLoads(first, first);
@@ -481,7 +496,10 @@ void SlicedKernel::emit(GpuKernel built, const PartialSums &sums) {
   {
     OpBuilder::InsertionGuard guard(w->b);
     w->b.setInsertionPointToStart(loop.getBody());
-    Value step = round = loop.getInductionVar();
+    Value step = loop.getInductionVar();
+    // The length is any number to compilers, and a step one below it.
+    round = w->add(step, kernel.T);
+    renewZero();
     Value stage =
         ahead ? Value(arith::RemUIOp::create(w->b, step, w->index(2))) : first;
     ChunkContext now = contextOf(step, stage), next;
@@ -507,10 +525,10 @@ void SlicedKernel::emit(GpuKernel built, const PartialSums &sums) {
     scf::YieldOp::create(w->b, nextState);
   }
   warp::AsyncWaitOp::create(w->b, 0);
-  round = first;
+  // What the stores want is not to be kept from before the loop.
+  round = kernel.T;
   renewLanes();
   kernelWarp = warpId;
-  zero = arith::ShRUIOp::create(w->b, warpId, w->index(10));
   emitSumStores();
   emitFinalState(loop.getResults());
 }

@@ -26,16 +26,12 @@ const SlicedKernel::Tables &SlicedKernel::getTables(Value decay, int levels) {
   Tables table = tables.lookup(decay);
   if (!table.w) {
     table.w = evalWide(decay);
-    if (const Kept *entry = getKept(decay)) {
-      table.factors[2] = entry->values[0];
-      table.factors[3] = entry->values[1];
+    if (getKept(decay)) {
       Value other = warp::ShuffleColsOp::create(w->b, w->square(), table.w, 1);
       Value right = w->has(1, Axis::Cols, w->square());
       Value one = w->constant(1.0, w->square());
       table.before[1] = w->select(right, other, one);
       table.behind[1] = w->select(right, one, other);
-      table.before[4] = w->extend(entry->values[Kept::kBefore]);
-      table.behind[4] = w->extend(entry->values[Kept::kBehind]);
       table.built = 4;
     } else {
       table.total = table.w;
@@ -62,12 +58,20 @@ const SlicedKernel::Tables &SlicedKernel::getTables(Value decay, int levels) {
 Value SlicedKernel::getLevelFactor(Value decay, int level) {
   if (level == 0)
     return Value();
+  Kept *entry = getKept(resolve(decay));
+  if (entry && level >= 2)
+    return readKept(*entry, level - 2);
   const Tables &table = getTables(decay, level);
-  if (table.factors[level])
-    return table.factors[level];
   Value before = table.before[level], behind = table.behind[level];
   return w->select(w->has(int64_t(1) << level, Axis::Cols, w->square()), before,
                    behind);
+}
+
+Value SlicedKernel::getProducts(Value decay, bool behind) {
+  if (Kept *entry = getKept(resolve(decay)))
+    return w->extend(readKept(*entry, behind ? Kept::kBehind : Kept::kBefore));
+  const Tables &table = getTables(decay, 4);
+  return behind ? table.behind[4] : table.before[4];
 }
 
 void SlicedKernel::findKept() {
@@ -91,13 +95,25 @@ void SlicedKernel::findKept() {
   }
 }
 
-const SlicedKernel::Kept *SlicedKernel::getKept(Value decay) {
+SlicedKernel::Kept *SlicedKernel::getKept(Value decay) {
   if (level < 0)
     return nullptr;
-  for (const Kept &entry : kept)
-    if (entry.decay == decay && entry.side == side && !entry.values.empty())
+  for (Kept &entry : kept)
+    if (entry.decay == decay && entry.side == side &&
+        (entry.array ? interval <= getInterval(entry.level)
+                     : !entry.values.empty()))
       return &entry;
   return nullptr;
+}
+
+Value SlicedKernel::readKept(Kept &entry, int number) {
+  if (!entry.array)
+    return entry.values[number];
+  Value &known = entry.loaded[number];
+  if (!known)
+    known = w->load(entry.array, {w->index(number), w->index(0), firstRow},
+                    w->square(), /*transpose=*/true);
+  return known;
 }
 
 void SlicedKernel::keepTables(Value decay) {
@@ -121,18 +137,6 @@ void SlicedKernel::keepTables(Value decay) {
       w->store(values[number], entry.array,
                {w->index(number), w->index(0), firstRow}, /*transpose=*/true);
     w->store(total, entry.totals, {stageIndex, firstRow});
-  }
-}
-
-void SlicedKernel::loadKept(int number) {
-  for (Kept &entry : kept) {
-    if (entry.level >= 0 || getInterval(entry.level) != number)
-      continue;
-    entry.values.clear();
-    for (int i = 0; i < Kept::kCount; ++i)
-      entry.values.push_back(w->load(entry.array,
-                                     {w->index(i), w->index(0), firstRow},
-                                     w->square(), /*transpose=*/true));
   }
 }
 
@@ -342,6 +346,42 @@ Value SlicedKernel::addHalf(Value total, Value value, Value factor,
                                    right ? other : sum, distance);
 }
 
+Value SlicedKernel::getGradientSum(DecayGramAdjointOp op, Value gradient,
+                                   SmallVectorImpl<Value> *terms) {
+  Value sum = gradient;
+  while (sum.hasOneUse()) {
+    auto add = dyn_cast<arith::AddFOp>(*sum.user_begin());
+    if (!add)
+      break;
+    Value term = add.getLhs() == sum ? add.getRhs() : add.getLhs();
+    Operation *made = term.getDefiningOp();
+    if ((made && !made->isBeforeInBlock(op)) ||
+        levelInSlice(term, /*asState=*/false, side) > level)
+      break;
+    if (terms)
+      terms->push_back(term);
+    sum = add.getResult();
+  }
+  return sum;
+}
+
+DecayGramAdjointOp SlicedKernel::findGradientIn(Value sum) {
+  SmallVector<Value> sums{sum};
+  while (!sums.empty()) {
+    auto add = sums.pop_back_val().getDefiningOp<arith::AddFOp>();
+    if (!add)
+      continue;
+    for (Value operand : add->getOperands()) {
+      auto op = operand.getDefiningOp<DecayGramAdjointOp>();
+      if (op && getGradientSum(op, operand) == sum)
+        return op;
+      if (!op)
+        sums.push_back(operand);
+    }
+  }
+  return {};
+}
+
 void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
   Pairs &entry = pairs.find(op)->second;
   LevelTiles &operands = levelTiles[entry.tiles];
@@ -350,6 +390,22 @@ void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
   Value decay = evalWide(op.getDecay());
   // Operands with their own token's decay where it lies between the events.
   SmallVector<Value> x, y, dx(rows), dy(cols);
+  // What is added to a gradient comes first: the gradient grows on it.
+  auto begin = [&](Value gradient) {
+    SmallVector<Value> terms;
+    getGradientSum(op, gradient, &terms);
+    Value total;
+    for (Value term : terms)
+      total = w->addf(total, evalWide(term));
+    return total;
+  };
+  SmallVector<Value> beside(rows + cols);
+  for (int64_t a = 0; a < rows; ++a)
+    (operands.rowAfter[a] ? beside[a] : dx[a]) = begin(op.getRowGradient(a));
+  for (int64_t b = 0; b < cols; ++b)
+    (operands.colBefore[b] ? beside[rows + b] : dy[b]) =
+        begin(op.getColGradient(b));
+  Value dlog = begin(op.getDecayGradient()), zero = w->constant(0.0, type);
   auto scaled = [&](Value value, bool byDecay) {
     Value result = evalWide(value);
     return w->toOperand(byDecay ? w->mulf(result, decay) : result);
@@ -364,7 +420,45 @@ void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
       if (op.getCotangent(a, b))
         hasRow[a] = hasCol[b] = true;
 
-  Value dlog, zero = w->constant(0.0, type);
+  // The diagonals come first too, while their operands are at hand.
+  int64_t diagonals = 0;
+  for (int64_t a = 0; a < rows; ++a)
+    for (int64_t b = 0; b < cols; ++b) {
+      if (!op.getCotangent(a, b) || op.getMask(a, b) != "diagonal")
+        continue;
+      Value diagonal =
+          w->expand(read(entry.diagonal, {w->index(diagonals++), w->index(0)},
+                         w->along(Axis::Cols)));
+      bool own = operands.rowAfter[a] && operands.colBefore[b];
+      Value weight = own ? w->mulf(diagonal, decay) : diagonal;
+      Value row = evalWide(op.getRows()[a]), col = evalWide(op.getCols()[b]);
+      Value &forRow = operands.rowAfter[a] ? beside[a] : dx[a];
+      Value &forCol = operands.colBefore[b] ? beside[rows + b] : dy[b];
+      forRow = w->fma(weight, col, forRow);
+      forCol = w->fma(weight, row, forCol);
+      if (own)
+        dlog = w->fma(weight, w->mulf(row, col), dlog);
+    }
+
+  // What needs other numbers than these operands is done before the levels.
+  auto follow = [&](Value &operand, Value sum, Value aside) {
+    if (Value earlier = sum ? sum : aside)
+      operand = warp::FollowOp::create(w->b, operand, earlier);
+  };
+  for (int64_t b = 0; b < cols; ++b) {
+    bool same = b < rows && x[b] == y[b];
+    follow(y[b], dy[b], beside[rows + b]);
+    if (same)
+      x[b] = y[b];
+  }
+  for (int64_t a = 0; a < rows; ++a) {
+    bool same = a < cols && x[a] == y[a];
+    follow(x[a], dx[a], beside[a]);
+    if (same)
+      y[a] = x[a];
+  }
+  follow(x[rows - 1], dlog, Value());
+
   const int64_t count = std::max(rows, cols);
   // Numbers that are row and column first, and from the last to the first: of
   // the orders that were measured the one in which the fewest values wait.
@@ -373,10 +467,14 @@ void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
     order.push_back(i);
   for (int64_t i = count - 1; i >= std::min(rows, cols); --i)
     order.push_back(i);
+  // One level after the other: side by side, their sums fill the registers.
+  Value latest;
   for (int level = 0; level < 4; ++level) {
     int64_t distance = int64_t(1) << level;
     Value number = w->index(level);
     Value factor = getLevelFactor(op.getDecay(), level);
+    if (factor && latest)
+      factor = warp::FollowOp::create(w->b, factor, latest);
     SmallVector<Value> scaled = scaleLevel(x, y, factor, level);
     Value spanning;
     for (int64_t i : order) {
@@ -403,6 +501,7 @@ void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
         dx[i] = addHalf(dx[i], sum, factor, distance, /*right=*/true);
       if (col)
         dy[i] = addHalf(dy[i], sum, factor, distance, /*right=*/false);
+      latest = sum;
     }
     // A row's pairs span the tokens before it in its half, a column's those
     // behind it.
@@ -414,36 +513,28 @@ void SlicedKernel::emitGramAdjoint(DecayGramAdjointOp op) {
                     dlog ? dlog : zero);
   }
 
-  // The own token's decay, and the diagonals.
+  // The own token's decay.
+  if (Kept *entry = getKept(resolve(op.getDecay())); entry && latest)
+    decay = w->extend(
+        warp::FollowOp::create(w->b, readKept(*entry, Kept::kW), latest));
+  auto addOwn = [&](Value scaled, Value &gradient, Value beside) {
+    if (gradient)
+      dlog = w->fma(w->extend(scaled), gradient, dlog);
+    gradient = gradient ? w->fma(gradient, decay, beside) : beside;
+  };
   for (int64_t a = 0; a < rows; ++a)
-    if (operands.rowAfter[a] && dx[a]) {
-      dlog = w->fma(w->mulf(evalWide(op.getRows()[a]), decay), dx[a], dlog);
-      dx[a] = w->mulf(dx[a], decay);
-    }
+    if (operands.rowAfter[a])
+      addOwn(x[a], dx[a], beside[a]);
   for (int64_t b = 0; b < cols; ++b)
-    if (operands.colBefore[b] && dy[b]) {
-      dlog = w->fma(w->mulf(evalWide(op.getCols()[b]), decay), dy[b], dlog);
-      dy[b] = w->mulf(dy[b], decay);
-    }
-  int64_t diagonals = 0;
+    if (operands.colBefore[b])
+      addOwn(y[b], dy[b], beside[rows + b]);
+  readAnew(latest);
+  auto finish = [&](Value gradient, Value total) {
+    memo[getGradientSum(op, gradient)] = total ? total : zero;
+  };
   for (int64_t a = 0; a < rows; ++a)
-    for (int64_t b = 0; b < cols; ++b) {
-      if (!op.getCotangent(a, b) || op.getMask(a, b) != "diagonal")
-        continue;
-      Value diagonal =
-          w->expand(read(entry.diagonal, {w->index(diagonals++), w->index(0)},
-                         w->along(Axis::Cols)));
-      bool own = operands.rowAfter[a] && operands.colBefore[b];
-      Value weight = own ? w->mulf(diagonal, decay) : diagonal;
-      Value row = evalWide(op.getRows()[a]), col = evalWide(op.getCols()[b]);
-      dx[a] = w->fma(weight, col, dx[a]);
-      dy[b] = w->fma(weight, row, dy[b]);
-      if (own)
-        dlog = w->fma(weight, w->mulf(row, col), dlog);
-    }
-  for (int64_t a = 0; a < rows; ++a)
-    memo[op.getRowGradient(a)] = dx[a] ? dx[a] : zero;
+    finish(op.getRowGradient(a), dx[a]);
   for (int64_t b = 0; b < cols; ++b)
-    memo[op.getColGradient(b)] = dy[b] ? dy[b] : zero;
-  memo[op.getDecayGradient()] = dlog ? dlog : zero;
+    finish(op.getColGradient(b), dy[b]);
+  finish(op.getDecayGradient(), dlog);
 }

@@ -29,6 +29,11 @@ void SlicedKernel::forget() {
   for (auto &known : vectorMemo)
     known.clear();
   tables.clear();
+  inputMemo.clear();
+  late = Value();
+  for (Kept &entry : kept)
+    for (Value &known : entry.loaded)
+      known = Value();
 }
 
 void SlicedKernel::renewLanes() {
@@ -36,7 +41,11 @@ void SlicedKernel::renewLanes() {
       warp::RenewLanesOp::create(w->b, w->b.getIndexType(), round, kernelWarp);
   w->lanes = warpId;
   firstRow = w->mul(warpId, 16);
-  // No chunk has such a number, but compilers do not know.
+  renewZero();
+}
+
+void SlicedKernel::renewZero() {
+  // No sequence is as long, but compilers do not know.
   zero = arith::ShRUIOp::create(w->b, round, w->index(40));
 }
 
@@ -115,13 +124,13 @@ void SlicedKernel::write(Value value, Place &place, ArrayRef<Value> indices,
 
 void SlicedKernel::emitOut(const Task &task) {
   auto [offset, stride] =
-      getTokenOffset(task.arg, task.micro, w->mul(chunk, kTokens));
+      getTokenOffset(task.arg, task.micro, w->mul(renew(chunk), kTokens));
   Value target = kernel.outs[task.number];
   Type element = task.arg.getType();
   if (!partials->empty()) {
     Value token =
-        w->add(w->mul(renew(batch), kernel.T), w->mul(chunk, kTokens));
-    Value row = w->add(w->mul(token, renew(kernel.H)), renew(head));
+        w->add(w->mul(renew(batch), kernel.T), w->mul(renew(chunk), kTokens));
+    Value row = w->add(w->mul(token, renew(kernel.H)), getHead());
     if (std::optional<PartialPlace> place = partials->getPlace(
             w->b, kernel, task.arg, task.micro, block, row)) {
       target = place->array;
@@ -243,8 +252,15 @@ void SlicedKernel::emitTask(const Task &task) {
   case Task::RowSum:
     return emitRowSum(task);
   case Task::Next:
-    for (int64_t part = 0; part < countSlices(Rows); ++part)
+    for (int64_t part = 0; part < countSlices(Rows); ++part) {
+      // Operands of two parts are on their way: those of all would fill the
+      // registers.
+      if (part >= 2)
+        firstToken = warp::FollowOp::create(w->b, w->index(0).getType(),
+                                            w->index(0), nextState[part - 2]);
       nextState[part] = evalState(task.value, part);
+    }
+    firstToken = Value();
     return;
   }
 }

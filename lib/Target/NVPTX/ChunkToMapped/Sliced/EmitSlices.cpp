@@ -54,15 +54,16 @@ Value SlicedKernel::getInputArray(Value argument, Value &at) {
 
 Value SlicedKernel::loadTile(Value value, Value channel, bool transpose) {
   value = resolve(value);
+  Value token = firstToken ? firstToken : w->index(0);
   if (getTileNumber(value))
     value = splitNumber(value).first;
   if (isa<BlockArgument>(value)) {
     Value at;
     Value array = getInputArray(value, at);
     return w->toOperand(
-        w->load(array, {at, w->index(0), channel}, w->square(), transpose));
+        w->load(array, {at, token, channel}, w->square(), transpose));
   }
-  return read(tiles.find(value)->second, {w->index(0), channel}, w->square(),
+  return read(tiles.find(value)->second, {token, channel}, w->square(),
               transpose);
 }
 
@@ -75,19 +76,24 @@ Value SlicedKernel::evalWide(Value value) {
   auto known = memo.find(value);
   if (known != memo.end())
     return known->second;
-  const Kept *entry = getKept(value);
+  Kept *entry = getKept(value);
   Value result =
-      entry ? w->extend(entry->values[Kept::kW]) : computeWide(value);
+      entry ? w->extend(readKept(*entry, Kept::kW)) : computeWide(value);
   return memo[value] = result;
 }
 
 Value SlicedKernel::computeWide(Value value) {
   RankedTensorType type = w->square();
   if (isa<BlockArgument>(value)) {
-    Value at;
-    Value array = getInputArray(value, at);
-    return w->extend(w->load(array, {at, w->index(0), firstRow}, type,
-                             /*transpose=*/true));
+    Value &loaded = inputMemo[value];
+    if (!loaded) {
+      Value at;
+      Value array = getInputArray(value, at);
+      loaded = w->load(array, {at, w->index(0), firstRow}, type,
+                       /*transpose=*/true);
+    }
+    return w->extend(late ? Value(warp::FollowOp::create(w->b, loaded, late))
+                          : loaded);
   }
   Operation *op = value.getDefiningOp();
   if (std::optional<double> number = VectorBuilder::getConstant(value))
@@ -106,9 +112,9 @@ Value SlicedKernel::computeWide(Value value) {
                      w->constant(rows.getValue().convertToDouble(), type));
   }
   if (auto prefix = dyn_cast<PrefixProductOp>(op)) {
-    Tables table = getTables(prefix.getInput(), 4);
-    Value side = prefix.getReverse() ? table.behind[4] : table.before[4];
-    return prefix.getExclusive() ? side : w->mulf(table.w, side);
+    Value side = getProducts(prefix.getInput(), prefix.getReverse());
+    return prefix.getExclusive() ? side
+                                 : w->mulf(evalWide(prefix.getInput()), side);
   }
   if (auto prefix = dyn_cast<PrefixSumOp>(op))
     return emitScan(evalWide(prefix.getInput()), prefix.getExclusive(),
@@ -117,7 +123,10 @@ Value SlicedKernel::computeWide(Value value) {
     return emitProduct(matmul);
   if (auto solve = dyn_cast<TriSolveOp>(op))
     return emitSolve(solve, value);
-  if (auto adjoint = dyn_cast<DecayGramAdjointOp>(op)) {
+  auto adjoint = dyn_cast<DecayGramAdjointOp>(op);
+  if (!adjoint)
+    adjoint = findGradientIn(value);
+  if (adjoint) {
     emitGramAdjoint(adjoint);
     return memo.lookup(value);
   }
@@ -128,6 +137,14 @@ Value SlicedKernel::computeWide(Value value) {
   WarpBuilder::allowContraction(copy);
   copy->getResult(0).setType(type);
   return copy->getResult(0);
+}
+
+void SlicedKernel::readAnew(Value earlier) {
+  if (!earlier)
+    return;
+  late = earlier;
+  for (auto [input, loaded] : inputMemo)
+    memo.erase(input);
 }
 
 Value SlicedKernel::addScaled(Value acc, Value value, Value number) {
@@ -370,7 +387,7 @@ Value SlicedKernel::computeOwn(Value value) {
   Shape input = op->getNumOperands() ? getShape(op->getOperand(0)) : Shape();
   bool mine = input.kind == Kind::Wide && input.side == side;
   if (isa<TotalProductOp>(op) && mine)
-    if (const Kept *entry = getKept(resolve(op->getOperand(0))))
+    if (Kept *entry = getKept(resolve(op->getOperand(0))))
       return entry->total
                  ? entry->total
                  : w->load(entry->totals, {stageIndex, firstRow}, type);

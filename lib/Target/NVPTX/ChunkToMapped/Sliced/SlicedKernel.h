@@ -235,6 +235,9 @@ private:
   /// The slice's own numbers of a vector of channels, along rows.
   Value evalOwn(Value value);
   Value computeOwn(Value value);
+  /// Inputs are widened anew behind `earlier`: until then they wait as they
+  /// are.
+  void readAnew(Value earlier);
   Value emitProduct(MatmulOp op);
   Value emitSolve(TriSolveOp op, Value unknown);
   /// 16 x 16 of a wide operand's tile: tokens x channels from `channel` on, or
@@ -261,14 +264,13 @@ private:
   struct Tables {
     Value w, total;
     Value before[5], behind[5];
-    Value factors[4]; // those that were kept
     int built = 0;
   };
   const Tables &getTables(Value decay, int levels);
   /// What the pass that scales a Gram's operands leaves to that of its
   /// cotangents: a decay's products, rounded as operands. Where the first works
   /// a chunk ahead they wait in shared memory until it writes the next ones, so
-  /// that no two chunks' are in registers.
+  /// that no two chunks' are in registers, and are read when they are wanted.
   struct Kept {
     Value decay;
     Side side;
@@ -278,13 +280,15 @@ private:
     Value total;         // along rows
     Value array, totals; // [kCount, 16, channels], [2, channels]
     static constexpr int kBefore = 2, kBehind = 3, kW = 4, kCount = 5;
+    Value loaded[kCount]; // what the pass has read of the array
   };
   void findKept();
   /// Those of the decay for the chunk and side at hand; null: none.
-  const Kept *getKept(Value decay);
+  Kept *getKept(Value decay);
+  Value readKept(Kept &entry, int number);
   void keepTables(Value decay);
-  /// Takes what waits in shared memory, in an interval that writes it anew.
-  void loadKept(int interval);
+  /// Products over all tokens before, or behind, each one.
+  Value getProducts(Value decay, bool behind);
   /// before in right halves of the level's blocks, behind in left ones.
   Value getLevelFactor(Value decay, int level);
   /// Row operands in right halves of the level's blocks and column operands in
@@ -297,6 +301,12 @@ private:
   Value emitGramSquare(DecayGramOp op, Value gram);
   void emitPairs(const Task &task);
   void emitGramAdjoint(DecayGramAdjointOp op);
+  /// The sum of a gradient and of what is known at this level without it, the
+  /// terms; the gradient itself where there are none.
+  Value getGradientSum(DecayGramAdjointOp op, Value gradient,
+                       SmallVectorImpl<Value> *terms = nullptr);
+  /// The operation of which `sum` is such a sum; null: none.
+  DecayGramAdjointOp findGradientIn(Value sum);
   Value addHalf(Value total, Value value, Value factor, int64_t distance,
                 bool right);
 
@@ -351,6 +361,7 @@ private:
   bool isWanted(const Task &task);
   bool hasTasks(Side side, int level) const;
   void renewLanes();
+  void renewZero();
   /// The same number, computed anew: what comes from it is not kept in
   /// registers from chunk to chunk.
   Value renew(Value number);
@@ -371,6 +382,11 @@ private:
   void inOneWarp(int64_t number, llvm::function_ref<void()> body);
   void inSlices(Side side, llvm::function_ref<void()> body);
   void forget();
+  /// batch * H + head, and head alone, which no register keeps.
+  Value getSequence() { return renew(sequence); }
+  Value getHead();
+  Value widened(Value number);
+  Value narrowed(Value number);
   Value getChunkOf(Value step);
   Value getValidTokens(Value chunkNumber);
   std::pair<Value, Value> getTokenOffset(ArgAttr arg, int64_t micro,
@@ -421,7 +437,7 @@ private:
   Value block;  // null with one
   Value warpId; // renewed with every pass
   Value kernelWarp, round, zero;
-  Value batch, head, chunks, chunk, stageIndex, tokens, scanArray;
+  Value sequence, batch, head, chunks, chunk, stageIndex, tokens, scanArray;
   Value entry; // something before the chunks' loop
   SmallVector<Value> sumArrays, currentState, nextState;
   // The pass being emitted.
@@ -429,6 +445,9 @@ private:
   Side side = None;
   Value firstRow; // of the slice
   llvm::DenseMap<Value, Value> memo, ownMemo, paramMemo;
+  llvm::MapVector<Value, Value> inputMemo; // as they were copied
+  Value firstToken; // 0, as tiles are loaded; null: at once
+  Value late;       // inputs are not widened before it; null: anywhere
   llvm::DenseMap<std::pair<Value, int64_t>, Value> stateMemo, vectorMemo[2];
   llvm::DenseMap<Value, Tables> tables;
 };
