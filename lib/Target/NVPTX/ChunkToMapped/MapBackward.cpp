@@ -8,6 +8,7 @@
 
 #include "MapBackward.h"
 #include "ColumnBlocks.h"
+#include "CotangentsKernel.h"
 #include "PartialSums.h"
 #include "Sliced/SlicedKernel.h"
 #include "StatesKernel.h"
@@ -70,20 +71,30 @@ struct Start {
                  *module.getOps<func::FuncOp>().begin()};
   }
 
-  /// Makes the kernel's module; `emit` fills it.
+  /// How the kernel that walks the chunks is launched, but for its name.
+  struct Launch {
+    StringRef form;
+    int64_t warps, stages, ctas, vBlocks;
+    int64_t segment = 0; // chunks a CTA; 0: all
+  };
+
+  /// Makes the kernel's module; `emit` fills it, and gets the states that
+  /// segments begin with.
   LogicalResult
-  finish(ModuleOp module, StringRef form, int64_t warps, int64_t stages,
-         int64_t ctas, int64_t vBlocks,
-         llvm::function_ref<void(GpuKernel, const PartialSums &)> emit) {
+  finish(ModuleOp module, const GpuMapOptions &options, const Launch &launch,
+         llvm::function_ref<void(GpuKernel, const PartialSums &, Value)> emit) {
     Builder builder(module.getContext());
     auto number = [&](StringRef name, int64_t value) {
       return builder.getNamedAttr(name, builder.getI64IntegerAttr(value));
     };
     SmallVector<NamedAttribute> mapping{
-        builder.getNamedAttr("form", builder.getStringAttr(form)),
-        number("warps", warps), number("stages", stages), number("ctas", ctas)};
-    if (vBlocks > 1)
-      mapping.push_back(number("vsplit", vBlocks));
+        builder.getNamedAttr("form", builder.getStringAttr(launch.form)),
+        number("warps", launch.warps), number("stages", launch.stages),
+        number("ctas", launch.ctas)};
+    if (launch.vBlocks > 1)
+      mapping.push_back(number("vsplit", launch.vBlocks));
+    if (launch.segment)
+      mapping.push_back(number("segment", launch.segment));
     signature =
         signature.withOption("mapping", builder.getDictionaryAttr(mapping))
             .withOption("precision", builder.getStringAttr(precision));
@@ -98,18 +109,30 @@ struct Start {
         return failure();
       states = *made;
     }
+    std::optional<CotangentsKernel> cotangents;
+    func::FuncOp cotangentsProgram = getCotangentsProgram(module);
+    if (cotangentsProgram) {
+      FailureOr<CotangentsKernel> made = CotangentsKernel::add(
+          module, cotangentsProgram, signature, policy, target, options,
+          launch.segment, name + "_cotangents");
+      if (failed(made))
+        return failure();
+      cotangents = *made;
+    }
     GpuKernelFacts facts;
     facts.name = name;
-    facts.threads = 32 * warps;
-    facts.minCtas = ctas;
-    facts.vBlocks = vBlocks;
+    facts.threads = 32 * launch.warps;
+    facts.minCtas = launch.ctas;
+    facts.vBlocks = launch.vBlocks;
+    facts.tokens = kTokens * launch.segment;
     GpuKernel kernel =
         createGpuKernel(module, signature, function.getName(), facts, target);
     if (states)
       kernel.checkpoints = states->getStates(kernel);
-    PartialSums partials(signature, vBlocks);
+    PartialSums partials(signature, launch.vBlocks, facts.tokens);
     partials.addWorkspace(module);
-    emit(kernel, partials);
+    emit(kernel, partials,
+         cotangents ? cotangents->getStates(kernel) : Value());
     if (!partials.empty()) {
       GpuKernelFacts adding = PartialSums::getFacts(name);
       partials.emitAdding(createGpuKernel(module, signature, function.getName(),
@@ -118,6 +141,8 @@ struct Start {
     }
     if (statesProgram)
       statesProgram.erase();
+    if (cotangentsProgram)
+      cotangentsProgram.erase();
     function.erase();
     setSignature(module, signature);
     setStage(module, Stage::Mapped);
@@ -144,11 +169,12 @@ static LogicalResult mapTiled(ModuleOp module, const GpuMapOptions &options,
       start->function, start->signature, start->policy, choice);
   if (failed(tiled))
     return failure();
-  return start->finish(module, "tiled", choice.warps, choice.stages,
-                       choice.ctas, choice.vBlocks,
-                       [&](GpuKernel kernel, const PartialSums &partials) {
-                         tiled->emit(kernel, partials);
-                       });
+  return start->finish(
+      module, options,
+      {"tiled", choice.warps, choice.stages, choice.ctas, choice.vBlocks},
+      [&](GpuKernel kernel, const PartialSums &partials, Value) {
+        tiled->emit(kernel, partials);
+      });
 }
 
 /// The mapping in slices with one choice; none, with the reason, where the
@@ -166,11 +192,13 @@ static std::optional<LogicalResult> mapSliced(ModuleOp module,
       start->function, start->signature, start->policy, choice, why);
   if (!sliced)
     return std::nullopt;
-  if (failed(start->finish(module, "sliced", sliced->getWarps(), choice.stages,
-                           choice.ctas, choice.vBlocks,
-                           [&](GpuKernel kernel, const PartialSums &partials) {
-                             sliced->emit(kernel, partials);
-                           })))
+  if (failed(start->finish(
+          module, options,
+          {"sliced", sliced->getWarps(), choice.stages, choice.ctas,
+           choice.vBlocks, choice.segment},
+          [&](GpuKernel kernel, const PartialSums &partials, Value behind) {
+            sliced->emit(kernel, partials, behind);
+          })))
     return failure();
   if (found) {
     found->doubled = sliced->getDoubled();
@@ -213,8 +241,13 @@ struct BackwardChoice {
   int64_t sharedBytes = 0;
   std::string whyTiles; // not slices
   std::string whyWhole; // no fewer columns a CTA
-  /// What was looked at, for few heads: CTAs that share one, and the cost.
-  SmallVector<std::pair<int64_t, double>> costs;
+  std::string whyNoSegments;
+  /// What was looked at, for few heads, and the cost.
+  struct Cost {
+    int64_t vBlocks, segment; // CTAs that share a head; chunks, 0: all
+    double operations;
+  };
+  SmallVector<Cost> costs;
 
   int64_t getBlocks() const {
     return inSlices ? slices.vBlocks : tiles.vBlocks;
@@ -234,10 +267,16 @@ public:
 private:
   LogicalResult findCounts();
   /// The program of one block; null where it is not to be had.
-  OwningOpRef<ModuleOp> split(int64_t count);
-  FailureOr<bool> trySlices(ModuleOp program, int64_t count, double &cost);
+  OwningOpRef<ModuleOp> split(int64_t count, bool segments);
+  FailureOr<bool> trySlices(ModuleOp program, int64_t count, int64_t segment);
   FailureOr<bool> tryTiles(ModuleOp program, int64_t count);
-  double estimate(ModuleOp mapped, int64_t count, int64_t ctas);
+  double countOperations(ModuleOp mapped);
+  double estimate(int64_t count) const;
+  /// Looks at what the chain of the state's cotangents takes; a failure with
+  /// the reason in the choice where it has no kernel of its own.
+  LogicalResult findChain();
+  double estimateSegments(int64_t count, int64_t segment) const;
+  int64_t chooseSegment(int64_t count) const;
   /// Does it fit as often as it shall?
   bool fits(ModuleOp mapped, int64_t ctas);
 
@@ -248,6 +287,8 @@ private:
   SmallVector<int64_t> counts;
   BackwardChoice choice;
   int64_t smallest = 0; // of what does not fit, in bytes; 0: nothing yet
+  double operations = 0; // of the warp that has most, in the last choice
+  double chain = 0;      // cycles of a chunk's step of the chain, for all heads
 };
 
 } // namespace
@@ -274,9 +315,23 @@ LogicalResult BackwardMapper::findCounts() {
          << " columns of the state into blocks of 16 or more";
 }
 
-OwningOpRef<ModuleOp> BackwardMapper::split(int64_t count) {
+/// Adds the program of the state's cotangent. What is wrong with it is not the
+/// user's mistake, so it is left in `why`.
+static LogicalResult addChain(ModuleOp module, std::string &why) {
+  ScopedDiagnosticHandler silent(module.getContext(), [&](Diagnostic &found) {
+    if (why.empty())
+      why = found.str();
+    return success();
+  });
+  return addCotangentsProgram(module);
+}
+
+OwningOpRef<ModuleOp> BackwardMapper::split(int64_t count, bool segments) {
   OwningOpRef<ModuleOp> program = module.clone();
   Location where = module.getLoc();
+  // The chain is that of all columns.
+  if (segments && failed(addCotangentsProgram(*program)))
+    return {};
   if (count == 1 ||
       succeeded(splitColumns(getProgram(*program), getSignature(module), count,
                              choice.whyWhole, where)))
@@ -288,11 +343,9 @@ OwningOpRef<ModuleOp> BackwardMapper::split(int64_t count) {
   return {};
 }
 
-/// Cycles in which as many heads as there are make a step, by the operations
-/// of the warp that has most: alone on a multiprocessor, CTAs wait for their
-/// own instructions. Sums over blocks cost a little more for each of them.
-double BackwardMapper::estimate(ModuleOp mapped, int64_t count, int64_t ctas) {
-  double common = 0, most = 0;
+/// Operations of the warp that has most, for a chunk.
+double BackwardMapper::countOperations(ModuleOp mapped) {
+  double common = 0;
   SmallVector<double> own(kMaxWarps, 0.0);
   getMainKernel(mapped)->walk([&](scf::ForOp loop) {
     if (loop->getParentOfType<scf::ForOp>() || loop.getNumRegionIterArgs() == 0)
@@ -312,11 +365,78 @@ double BackwardMapper::estimate(ModuleOp mapped, int64_t count, int64_t ctas) {
       common += work;
     }
   });
-  most = common + *llvm::max_element(own);
-  double resident = static_cast<double>(target.getNumSMs() * ctas);
+  return common + *llvm::max_element(own);
+}
+
+/// Cycles in which as many heads as there are make a step, by the operations
+/// of the warp that has most: alone on a multiprocessor, CTAs wait for their
+/// own instructions. Sums over blocks cost a little more for each of them.
+double BackwardMapper::estimate(int64_t count) const {
+  if (!options.sequences)
+    return 0.0;
+  double resident = static_cast<double>(target.getNumSMs() * choice.slices.ctas);
   double heads = static_cast<double>(options.sequences);
   double rounds = std::ceil(heads * count / resident);
-  return rounds * most * (1.0 + 0.04 * (count - 1));
+  return rounds * operations * (1.0 + 0.04 * (count - 1));
+}
+
+LogicalResult BackwardMapper::findChain() {
+  std::string &why = choice.whyNoSegments;
+  OwningOpRef<ModuleOp> program = module.clone();
+  if (failed(addChain(*program, why)))
+    return failure();
+  ScopedDiagnosticHandler silent(module.getContext(), [&](Diagnostic &found) {
+    if (why.empty())
+      why = found.str();
+    return success();
+  });
+  FailureOr<Start> start = Start::get(*program, options);
+  if (failed(start))
+    return failure();
+  FailureOr<Candidate> chosen =
+      CotangentsKernel::choose(getCotangentsProgram(*program), start->signature,
+                               start->policy, target, options);
+  if (failed(chosen))
+    return failure();
+  chain = chosen->cost * static_cast<double>(options.sequences) /
+          static_cast<double>(target.getNumSMs());
+  return success();
+}
+
+/// Operations of a segment's CTA before its first chunk, in chunks.
+static constexpr double kSegmentStart = 2.0;
+/// What an operation takes, in cycles, measured on an H200; twice as many CTAs
+/// on a multiprocessor are that much slower.
+static constexpr double kCyclesPerOperation = 1.0, kTwoCtas = 1.35;
+
+/// As estimate(): the chain, and all segments beside each other.
+double BackwardMapper::estimateSegments(int64_t count, int64_t segment) const {
+  double ctas = static_cast<double>(options.sequences * count);
+  double resident = static_cast<double>(target.getNumSMs() * choice.slices.ctas);
+  double steps = static_cast<double>(segment) + kSegmentStart;
+  double each = operations * (choice.slices.ctas > 1 ? kTwoCtas : 1.0) *
+                (1.0 + 0.04 * (count - 1));
+  double parallel = ctas * steps / (resident * static_cast<double>(segment));
+  if (options.tokens) {
+    int64_t chunks = (options.tokens + kTokens - 1) / kTokens;
+    ctas *= static_cast<double>((chunks + segment - 1) / segment);
+    parallel = std::ceil(ctas / resident) *
+               std::min<double>(steps, chunks + kSegmentStart) /
+               static_cast<double>(chunks);
+  }
+  return parallel * each + chain / kCyclesPerOperation;
+}
+
+/// Chunks of a segment: so many segments that they fill the device.
+int64_t BackwardMapper::chooseSegment(int64_t count) const {
+  constexpr int64_t kLeast = 4, kMost = 256, kDefault = 16;
+  if (!options.tokens)
+    return kDefault;
+  int64_t best = kDefault;
+  for (int64_t segment = kLeast; segment <= kMost; ++segment)
+    if (estimateSegments(count, segment) < estimateSegments(count, best))
+      best = segment;
+  return best;
 }
 
 bool BackwardMapper::fits(ModuleOp mapped, int64_t ctas) {
@@ -333,7 +453,7 @@ bool BackwardMapper::fits(ModuleOp mapped, int64_t ctas) {
 
 /// The choices for slices, those that hold more warps first.
 FailureOr<bool> BackwardMapper::trySlices(ModuleOp program, int64_t count,
-                                          double &cost) {
+                                          int64_t segment) {
   std::string &why = choice.whyTiles;
   if (!isBackward(module)) {
     why = "they are for gradients";
@@ -356,6 +476,7 @@ FailureOr<bool> BackwardMapper::trySlices(ModuleOp program, int64_t count,
         candidate.stages = options.stages ? options.stages : stages;
         candidate.keeps = keeps;
         candidate.vBlocks = count;
+        candidate.segment = segment;
         choices.push_back(candidate);
       }
   for (const SlicedChoice &candidate : choices) {
@@ -377,7 +498,7 @@ FailureOr<bool> BackwardMapper::trySlices(ModuleOp program, int64_t count,
       continue;
     if (!fits(*attempt, candidate.ctas))
       continue;
-    cost = options.sequences ? estimate(*attempt, count, candidate.ctas) : 0.0;
+    operations = countOperations(*attempt);
     choice.slices = found;
     return true;
   }
@@ -434,36 +555,59 @@ FailureOr<BackwardChoice> BackwardMapper::choose() {
            << "th one; use --save-every=1 or chunks of 16 tokens";
   if (failed(findCounts()))
     return failure();
+  const bool hasChain = (options.segment || options.sequences) &&
+                        isBackward(module) && getChunkTokens(module) == 16 &&
+                        succeeded(findChain());
+  if (options.segment && !hasChain)
+    return getProgram(module).emitError()
+           << "segment=" << options.segment
+           << ": the state's cotangent has no kernel of its own: "
+           << (!isBackward(module) ? "this is no backward"
+               : choice.whyNoSegments.empty()
+                   ? "it takes chunks of 16 tokens"
+                   : choice.whyNoSegments);
   // The fewest CTAs that fit in slices, or the cheapest number of them.
   std::optional<BackwardChoice> best;
   double least = 0;
   SmallVector<int64_t> splits;
   std::string reason;
   for (int64_t count : counts) {
-    OwningOpRef<ModuleOp> program = split(count);
+    OwningOpRef<ModuleOp> program = split(count, options.segment > 0);
     if (!program) {
       if (options.vsplit)
         return failure();
       break;
     }
     splits.push_back(count);
-    double cost = 0;
-    FailureOr<bool> fits = trySlices(*program, count, cost);
+    auto consider = [&](int64_t segment) -> FailureOr<bool> {
+      FailureOr<bool> fits = trySlices(*program, count, segment);
+      if (failed(fits))
+        return failure();
+      // The reason why the program as it is has no slices says most.
+      if (reason.empty())
+        reason = choice.whyTiles;
+      if (!*fits)
+        return false;
+      double cost =
+          segment ? estimateSegments(count, segment) : estimate(count);
+      choice.costs.push_back({count, segment, cost});
+      // Estimates are not that good: more CTAs have to be worth it.
+      if (!best || cost < (segment ? 0.8 : 0.95) * least) {
+        best = choice;
+        best->inSlices = true;
+        least = cost;
+      }
+      return true;
+    };
+    FailureOr<bool> fits = consider(options.segment);
+    if (succeeded(fits) && *fits && options.sequences && hasChain &&
+        !options.segment) {
+      program = split(count, /*segments=*/true);
+      fits = consider(chooseSegment(count));
+    }
     if (failed(fits))
       return failure();
-    // The reason why the program as it is has no slices says most.
-    if (reason.empty())
-      reason = choice.whyTiles;
-    if (!*fits)
-      continue;
-    choice.costs.push_back({count, cost});
-    // Estimates are not that good: more CTAs have to be worth it.
-    if (!best || cost < 0.95 * least) {
-      best = choice;
-      best->inSlices = true;
-      least = cost;
-    }
-    if (!options.sequences)
+    if (best && !options.sequences)
       break;
   }
   if (best) {
@@ -472,8 +616,13 @@ FailureOr<BackwardChoice> BackwardMapper::choose() {
     return *best;
   }
   choice.whyTiles = reason;
+  if (options.segment)
+    return getProgram(module).emitError()
+           << "segment=" << options.segment
+           << " is a choice of slices, and this backward works by tiles: "
+           << reason;
   for (int64_t count : splits) {
-    OwningOpRef<ModuleOp> program = split(count);
+    OwningOpRef<ModuleOp> program = split(count, /*segments=*/false);
     FailureOr<bool> fits = tryTiles(*program, count);
     if (failed(fits))
       return failure();
@@ -501,6 +650,9 @@ LogicalResult BackwardMapper::apply(ModuleOp module,
                                     const BackwardChoice &choice) {
   std::string why;
   Location where = module.getLoc();
+  if (choice.inSlices && choice.slices.segment &&
+      failed(addCotangentsProgram(module)))
+    return failure();
   if (choice.getBlocks() > 1 &&
       failed(splitColumns(getProgram(module), getSignature(module),
                           choice.getBlocks(), why, where)))
@@ -559,10 +711,16 @@ LogicalResult gpumap::explainBackward(ModuleOp module,
     os << "  CTAs that share a head, with estimated operations of a warp for a "
           "chunk of "
        << options.sequences << " heads:";
-    for (auto [count, cost] : choice->costs)
-      os << " vsplit=" << count << llvm::format(" %.0f", cost)
-         << (count == choice->costs.back().first ? "\n" : ",");
+    for (auto [number, cost] : llvm::enumerate(choice->costs)) {
+      os << (number ? ", " : " ") << "vsplit=" << cost.vBlocks;
+      if (cost.segment)
+        os << " segment=" << cost.segment;
+      os << llvm::format(" %.0f", cost.operations);
+    }
+    os << "\n";
   }
+  if (options.sequences && !choice->whyNoSegments.empty())
+    os << "  a CTA for all chunks: " << choice->whyNoSegments << "\n";
   auto mapping =
       cast<DictionaryAttr>(getSignature(*mapped).getOptions().get("mapping"));
   auto number = [&](StringRef name) {
@@ -578,7 +736,9 @@ LogicalResult gpumap::explainBackward(ModuleOp module,
   os << "mapping form=" << cast<StringAttr>(mapping.get("form")).getValue()
      << " warps=" << number("warps") << " stages=" << number("stages")
      << " ctas=" << number("ctas") << " shared_bytes=" << choice->sharedBytes
-     << " vsplit=" << choice->getBlocks()
-     << " kernels=" << getGpuKernels(*mapped).size() << "\n";
+     << " vsplit=" << choice->getBlocks();
+  if (mapping.get("segment"))
+    os << " segment=" << number("segment");
+  os << " kernels=" << getGpuKernels(*mapped).size() << "\n";
   return success();
 }

@@ -225,9 +225,9 @@ Value SlicedKernel::getParamOffset(ArgAttr arg, int64_t size) {
 void SlicedKernel::emitLoads(Value step, Value place) {
   // Behind the last step nothing is copied.
   Value number = getChunkOf(step);
-  Value last =
-      arith::CeilDivUIOp::create(w->b, renew(kernel.T), w->index(kTokens));
-  Value exists = w->compare(arith::CmpIPredicate::slt, step, last);
+  Value exists =
+      segment ? w->compare(arith::CmpIPredicate::sge, number, getFirstChunk())
+              : w->compare(arith::CmpIPredicate::slt, step, countChunks());
   Value rows = w->select(exists, getValidTokens(number), w->index(0));
   for (const Input &input : inputs) {
     ArgAttr arg = getArg(input.argument);
@@ -246,7 +246,8 @@ void SlicedKernel::emitLoads(Value step, Value place) {
   }
   if (savedTile.array) {
     Value sequence = w->add(w->mul(renew(batch), kernel.H), renew(head));
-    Value offset = w->mul(w->add(w->mul(sequence, chunks), number),
+    Value saved = segment ? countChunks() : chunks;
+    Value offset = w->mul(w->add(w->mul(sequence, saved), number),
                           stateRows * getAllCols());
     if (block)
       offset = w->add(offset, w->mul(getFirstCol(), stateRows));
@@ -259,7 +260,30 @@ void SlicedKernel::emitLoads(Value step, Value place) {
   warp::AsyncCommitOp::create(w->b);
 }
 
+SmallVector<Value> SlicedKernel::loadSegmentState() {
+  const int64_t A = stateRows;
+  Value count = arith::CeilDivUIOp::create(
+      w->b, kernel.T, w->index(kTokens * choice.segment));
+  Value number = w->add(
+      w->mul(w->add(w->mul(batch, kernel.H), head), count), segment);
+  Value column = w->mul(kernelWarp, 16), first = column;
+  if (block)
+    first = w->add(first, getFirstCol());
+  Value base =
+      w->add(w->mul(number, A * getAllCols()), w->mul(first, A));
+  SmallVector<Value> loaded;
+  for (int64_t part = 0; part < countSlices(Rows); ++part)
+    loaded.push_back(warp::GlobalLoadOp::create(
+        w->b, w->square(), behind, w->add(base, w->index(16 * part)),
+        ValueRange{w->index(A), w->index(1)},
+        ValueRange{w->sub(w->index(stateCols), column),
+                   w->index(std::min<int64_t>(16, A - 16 * part))}));
+  return loaded;
+}
+
 SmallVector<Value> SlicedKernel::emitInitialState() {
+  if (segment)
+    return loadSegmentState();
   const int64_t parts = countSlices(Rows), A = stateRows, B = getAllCols();
   RankedTensorType type = w->square();
   SmallVector<Type> types(parts, type);
@@ -289,8 +313,12 @@ SmallVector<Value> SlicedKernel::emitInitialState() {
 }
 
 void SlicedKernel::emitFinalState(ValueRange final) {
-  auto wanted = scf::IfOp::create(w->b, isNotNull(kernel.finalState),
-                                  /*withElseRegion=*/false);
+  Value asked = isNotNull(kernel.finalState);
+  if (segment)
+    asked = arith::AndIOp::create(
+        w->b, asked,
+        w->compare(arith::CmpIPredicate::eq, renew(segment), w->index(0)));
+  auto wanted = scf::IfOp::create(w->b, asked, /*withElseRegion=*/false);
   OpBuilder::InsertionGuard guard(w->b);
   w->b.setInsertionPointToStart(wanted.thenBlock());
   const int64_t A = stateRows, B = getAllCols();
@@ -369,11 +397,19 @@ void SlicedKernel::emitPrologue() {
     block = arith::RemUIOp::create(w->b, id, count);
     id = arith::DivUIOp::create(w->b, id, count);
   }
+  if (choice.segment) {
+    Value count = arith::CeilDivUIOp::create(
+        w->b, kernel.T, w->index(kTokens * choice.segment));
+    segment = arith::RemUIOp::create(w->b, id, count);
+    id = arith::DivUIOp::create(w->b, id, count);
+  }
   head = arith::RemUIOp::create(w->b, id, kernel.H);
   batch = arith::DivUIOp::create(w->b, id, kernel.H);
   warpId = kernelWarp = warp::WarpIdOp::create(w->b);
-  chunks = entry =
-      arith::CeilDivUIOp::create(w->b, kernel.T, w->index(kTokens));
+  chunks = entry = countChunks();
+  if (segment)
+    chunks = w->minimum(
+        chunks, w->add(getFirstChunk(), w->index(choice.segment)));
 
   // Padding channels are never copied, what is beside a level's pairs is never
   // written, and rows of a missing operand are read with those of the other.
@@ -401,7 +437,8 @@ void SlicedKernel::emitRowSumStore(Value array, Value target, ArgAttr arg) {
   Value sequence = w->add(w->mul(renew(batch), kernel.H), renew(head));
   inOneWarp(0, [&, type = arg.getType()]() mutable {
     if (std::optional<PartialPlace> place =
-            partials->getPlace(w->b, kernel, arg, 0, block, sequence)) {
+            partials->getPlace(w->b, kernel, arg, 0, block, sequence,
+                               segment)) {
       target = place->array;
       sequence = place->offset;
       type = w->b.getF32Type();
@@ -435,11 +472,13 @@ void SlicedKernel::emitSumStores() {
     inOneWarp(0, [&, arg = arg, type = arg.getType()]() mutable {
       Value base = w->mul(sequence, size);
       if (std::optional<PartialPlace> place =
-              partials->getPlace(w->b, kernel, arg, 0, block, sequence)) {
+              partials->getPlace(w->b, kernel, arg, 0, block, sequence,
+                                 segment)) {
         target = place->array;
         base = place->offset;
         type = w->b.getF32Type();
-      } else if (block) {
+      }
+      if (block && hasColumns(signature, arg)) {
         base = w->add(base, getFirstCol());
         size = stateCols;
       }
@@ -454,9 +493,11 @@ void SlicedKernel::emitSumStores() {
   }
 }
 
-void SlicedKernel::emit(GpuKernel built, const PartialSums &sums) {
+void SlicedKernel::emit(GpuKernel built, const PartialSums &sums,
+                        Value states) {
   kernel = built;
   partials = &sums;
+  behind = states;
   w.emplace(kernel.function, policy, program.getLoc());
   w->b.setInsertionPoint(kernel.function.getBody().front().getTerminator());
   emitPrologue();
@@ -476,8 +517,9 @@ void SlicedKernel::emit(GpuKernel built, const PartialSums &sums) {
       emitAhead(number, context);
   }
   SmallVector<Value> initial = emitInitialState();
+  Value steps = segment ? w->sub(chunks, getFirstChunk()) : chunks;
   auto loop =
-      scf::ForOp::create(w->b, w->index(0), chunks, w->index(1), initial);
+      scf::ForOp::create(w->b, w->index(0), steps, w->index(1), initial);
   {
     OpBuilder::InsertionGuard guard(w->b);
     w->b.setInsertionPointToStart(loop.getBody());
