@@ -45,9 +45,9 @@ LogicalResult gpumap::addCotangentsProgram(ModuleOp module) {
   program.setSymName((backward.getSymName() + kSuffix).str());
   Operation *terminator = program.front().getTerminator();
   terminator->setOperands(terminator->getOperand(0));
-  program.setFunctionType(
-      FunctionType::get(program.getContext(), program.getArgumentTypes(),
-                        terminator->getOperandTypes()));
+  program.setFunctionType(FunctionType::get(program.getContext(),
+                                            program.getArgumentTypes(),
+                                            terminator->getOperandTypes()));
   program.setAllResultAttrs(
       ArrayRef<DictionaryAttr>(builder.getDictionaryAttr({})));
   eraseDeadOps(program);
@@ -101,12 +101,10 @@ CotangentsKernel::choose(func::FuncOp cotangents, SignatureAttr signature,
   return chooseFor(*program, policy, target, options);
 }
 
-FailureOr<CotangentsKernel>
-CotangentsKernel::add(ModuleOp module, func::FuncOp cotangents,
-                      SignatureAttr signature, const OperandPolicy &policy,
-                      const ::delta::gpu::GpuTarget &target,
-                      const GpuMapOptions &options, int64_t segment,
-                      StringRef name) {
+FailureOr<CotangentsKernel> CotangentsKernel::add(
+    ModuleOp module, func::FuncOp cotangents, SignatureAttr signature,
+    const OperandPolicy &policy, const ::delta::gpu::GpuTarget &target,
+    const GpuMapOptions &options, int64_t segment, StringRef name) {
   FailureOr<Program> program =
       Program::build(cotangents, getSignatureOf(signature));
   if (failed(program))

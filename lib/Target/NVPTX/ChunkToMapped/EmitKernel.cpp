@@ -165,8 +165,8 @@ void Emitter::emitPrologue() {
   windows = arith::CeilDivUIOp::create(b, length,
                                        index(program.chunk * mapping.window));
   if (segmentChunks)
-    windows = arith::CeilDivUIOp::create(b, countWalked(),
-                                         index(mapping.window));
+    windows =
+        arith::CeilDivUIOp::create(b, countWalked(), index(mapping.window));
 
   // Padding channels are never copied: they are zero from the start.
   for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays))
@@ -328,9 +328,10 @@ void Emitter::storeFinalState(ValueRange state) {
 
 SmallVector<Value> Emitter::emitChunks(ValueRange state,
                                        llvm::function_ref<void()> refill) {
-  Value all = segmentChunks ? countWalked()
-                            : Value(arith::CeilDivUIOp::create(
-                                  b, length, index(program.chunk)));
+  Value all =
+      segmentChunks
+          ? countWalked()
+          : Value(arith::CeilDivUIOp::create(b, length, index(program.chunk)));
   Value left = arith::SubIOp::create(b, all, mul(window, mapping.window));
   Value count = arith::MinSIOp::create(b, left, index(mapping.window));
   SmallVector<Value> initial(state);

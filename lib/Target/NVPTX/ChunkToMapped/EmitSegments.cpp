@@ -41,8 +41,7 @@ void Emitter::storeSegment(Value segment, ValueRange state) {
   const int64_t A = program.stateRows, B = program.stateCols;
   Value count = arith::CeilDivUIOp::create(
       b, kernel.T, index(program.chunk * segmentChunks));
-  Value number =
-      add(mul(add(mul(batch, kernel.H), head), count), segment);
+  Value number = add(mul(add(mul(batch, kernel.H), head), count), segment);
   Value column = add(firstColumn, warpColumn);
   Value base = add(mul(number, A * B), mul(column, A));
   Value size = mul(mul(mul(kernel.B, kernel.H), count), A * B);
@@ -53,7 +52,8 @@ void Emitter::storeSegment(Value segment, ValueRange state) {
   for (auto [part, value] : llvm::enumerate(state)) {
     const int64_t first = 16 * part;
     warp::GlobalStoreOp::create(
-        b, value, array, add(base, index(first)), ValueRange{index(A), index(1)},
+        b, value, array, add(base, index(first)),
+        ValueRange{index(A), index(1)},
         ValueRange{left, index(std::min<int64_t>(16, A - first))},
         std::gcd(A, int64_t(16)));
   }
@@ -67,9 +67,8 @@ void Emitter::emitSegmentStore() {
                          arith::RemUIOp::create(b, behind, segments), index(0));
   Value isEnd =
       compare(arith::CmpIPredicate::sge, mul(behind, program.chunk), kernel.T);
-  auto wanted =
-      scf::IfOp::create(b, arith::OrIOp::create(b, isLast, isEnd),
-                        /*withElseRegion=*/false);
+  auto wanted = scf::IfOp::create(b, arith::OrIOp::create(b, isLast, isEnd),
+                                  /*withElseRegion=*/false);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(wanted.thenBlock());
   storeSegment(arith::DivUIOp::create(b, number, segments), currentState);

@@ -7,19 +7,12 @@
 //===----------------------------------------------------------------------===//
 
 #include "MapBackward.h"
+#include "BackwardForms.h"
 #include "ColumnBlocks.h"
 #include "CotangentsKernel.h"
-#include "PartialSums.h"
-#include "Sliced/SlicedKernel.h"
 #include "StatesKernel.h"
-#include "Tiled/TiledKernel.h"
-#include "delta/Dialect/Delta/Transforms/Adjoint.h"
 #include "delta/Target/NVPTX/SharedMemory/Passes.h"
-#include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/IR/Dominance.h"
-#include "mlir/IR/PatternMatch.h"
 #include "mlir/Pass/PassManager.h"
-#include "mlir/Transforms/CSE.h"
 
 using namespace mlir;
 using namespace mlir::delta;
@@ -30,192 +23,8 @@ bool gpumap::isBackward(ModuleOp module) {
          getSignature(module).getOption("fn") == "backward";
 }
 
-static func::FuncOp getProgram(ModuleOp module) {
-  return *module.getOps<func::FuncOp>().begin();
-}
-
 int64_t gpumap::getChunkTokens(ModuleOp module) {
   return getSignature(module).getIntOption("chunk").value_or(16);
-}
-
-/// The name of the function that a module is for.
-static StringRef getFunction(ModuleOp module) {
-  return getSignature(module).getOption("fn", "forward");
-}
-
-namespace {
-
-/// What every mapping of a module starts from.
-struct Start {
-  SignatureAttr signature;
-  ::delta::gpu::GpuTarget target;
-  std::string precision;
-  OperandPolicy policy;
-  func::FuncOp function;
-
-  static FailureOr<Start> get(ModuleOp module, const GpuMapOptions &options) {
-    FailureOr<::delta::gpu::GpuTarget> target = getGpuTarget(module);
-    FailureOr<std::pair<std::string, OperandPolicy>> precision =
-        getPrecision(module, options);
-    if (failed(target) || failed(precision))
-      return failure();
-    SignatureAttr signature = getSignature(module);
-    int64_t every = signature.getIntOption("save_every").value_or(1);
-    if (every > 1 && !getStatesProgram(module))
-      return module.emitError()
-             << "expects the program that computes states again, '"
-             << getProgram(module).getSymName() << kStatesSuffix
-             << "', as states are saved every " << every << " chunks";
-    return Start{withSavedStates(signature, precision->second), *target,
-                 precision->first, precision->second,
-                 *module.getOps<func::FuncOp>().begin()};
-  }
-
-  /// How the kernel that walks the chunks is launched, but for its name.
-  struct Launch {
-    StringRef form;
-    int64_t warps, stages, ctas, vBlocks;
-    int64_t segment = 0; // chunks a CTA; 0: all
-  };
-
-  /// Makes the kernel's module; `emit` fills it, and gets the states that
-  /// segments begin with.
-  LogicalResult
-  finish(ModuleOp module, const GpuMapOptions &options, const Launch &launch,
-         llvm::function_ref<void(GpuKernel, const PartialSums &, Value)> emit) {
-    Builder builder(module.getContext());
-    auto number = [&](StringRef name, int64_t value) {
-      return builder.getNamedAttr(name, builder.getI64IntegerAttr(value));
-    };
-    SmallVector<NamedAttribute> mapping{
-        builder.getNamedAttr("form", builder.getStringAttr(launch.form)),
-        number("warps", launch.warps), number("stages", launch.stages),
-        number("ctas", launch.ctas)};
-    if (launch.vBlocks > 1)
-      mapping.push_back(number("vsplit", launch.vBlocks));
-    if (launch.segment)
-      mapping.push_back(number("segment", launch.segment));
-    signature =
-        signature.withOption("mapping", builder.getDictionaryAttr(mapping))
-            .withOption("precision", builder.getStringAttr(precision));
-    const std::string name =
-        getGpuEntryName(function.getName(), getFunction(module));
-    std::optional<StatesKernel> states;
-    func::FuncOp statesProgram = getStatesProgram(module);
-    if (statesProgram) {
-      FailureOr<StatesKernel> made = StatesKernel::add(
-          module, statesProgram, signature, policy, target, name + "_states");
-      if (failed(made))
-        return failure();
-      states = *made;
-    }
-    std::optional<CotangentsKernel> cotangents;
-    func::FuncOp cotangentsProgram = getCotangentsProgram(module);
-    if (cotangentsProgram) {
-      FailureOr<CotangentsKernel> made = CotangentsKernel::add(
-          module, cotangentsProgram, signature, policy, target, options,
-          launch.segment, name + "_cotangents");
-      if (failed(made))
-        return failure();
-      cotangents = *made;
-    }
-    GpuKernelFacts facts;
-    facts.name = name;
-    facts.threads = 32 * launch.warps;
-    facts.minCtas = launch.ctas;
-    facts.vBlocks = launch.vBlocks;
-    facts.tokens = kTokens * launch.segment;
-    GpuKernel kernel =
-        createGpuKernel(module, signature, function.getName(), facts, target);
-    if (states)
-      kernel.checkpoints = states->getStates(kernel);
-    PartialSums partials(signature, launch.vBlocks, facts.tokens);
-    partials.addWorkspace(module);
-    emit(kernel, partials,
-         cotangents ? cotangents->getStates(kernel) : Value());
-    if (!partials.empty()) {
-      GpuKernelFacts adding = PartialSums::getFacts(name);
-      partials.emitAdding(createGpuKernel(module, signature, function.getName(),
-                                          adding, target),
-                          adding);
-    }
-    if (statesProgram)
-      statesProgram.erase();
-    if (cotangentsProgram)
-      cotangentsProgram.erase();
-    function.erase();
-    setSignature(module, signature);
-    setStage(module, Stage::Mapped);
-    IRRewriter rewriter(module.getContext());
-    DominanceInfo dominance;
-    eliminateCommonSubExpressions(rewriter, dominance, module);
-    return success();
-  }
-};
-
-} // namespace
-
-//===----------------------------------------------------------------------===//
-// One form, one choice
-//===----------------------------------------------------------------------===//
-
-/// The mapping by tiles with one choice of what is kept.
-static LogicalResult mapTiled(ModuleOp module, const GpuMapOptions &options,
-                              const TiledChoice &choice) {
-  FailureOr<Start> start = Start::get(module, options);
-  if (failed(start))
-    return failure();
-  FailureOr<TiledKernel> tiled = TiledKernel::build(
-      start->function, start->signature, start->policy, choice);
-  if (failed(tiled))
-    return failure();
-  return start->finish(
-      module, options,
-      {"tiled", choice.warps, choice.stages, choice.ctas, choice.vBlocks},
-      [&](GpuKernel kernel, const PartialSums &partials, Value) {
-        tiled->emit(kernel, partials);
-      });
-}
-
-/// The mapping in slices with one choice; none, with the reason, where the
-/// program has another structure. `found`
-/// receives what is known of the arrays then.
-static std::optional<LogicalResult> mapSliced(ModuleOp module,
-                                              const GpuMapOptions &options,
-                                              const SlicedChoice &choice,
-                                              std::string &why,
-                                              SlicedChoice *found = nullptr) {
-  FailureOr<Start> start = Start::get(module, options);
-  if (failed(start))
-    return failure();
-  std::optional<SlicedKernel> sliced = SlicedKernel::build(
-      start->function, start->signature, start->policy, choice, why);
-  if (!sliced)
-    return std::nullopt;
-  if (failed(start->finish(
-          module, options,
-          {"sliced", sliced->getWarps(), choice.stages, choice.ctas,
-           choice.vBlocks, choice.segment},
-          [&](GpuKernel kernel, const PartialSums &partials, Value behind) {
-            sliced->emit(kernel, partials, behind);
-          })))
-    return failure();
-  if (found) {
-    found->doubled = sliced->getDoubled();
-    found->read = sliced->getRead();
-    found->lastInput = sliced->getLastInput();
-  }
-  return success();
-}
-
-/// The kernel of a mapped module that walks the chunks.
-static Operation *getMainKernel(ModuleOp mapped) {
-  StringRef name = (*mapped.getOps<gpu::GPUModuleOp>().begin()).getName();
-  std::string entry = getGpuEntryName(name, getFunction(mapped));
-  for (Operation *op : getGpuKernels(mapped))
-    if (SymbolTable::getSymbolName(op) == entry)
-      return op;
-  llvm_unreachable("a mapped module has one");
 }
 
 /// Runs a pass on a mapped module. That it fails is what is to be found out.
@@ -286,7 +95,7 @@ private:
   int64_t stateRows = 0, stateCols = 0;
   SmallVector<int64_t> counts;
   BackwardChoice choice;
-  int64_t smallest = 0; // of what does not fit, in bytes; 0: nothing yet
+  int64_t smallest = 0;  // of what does not fit, in bytes; 0: nothing yet
   double operations = 0; // of the warp that has most, in the last choice
   double chain = 0;      // cycles of a chunk's step of the chain, for all heads
 };
@@ -374,7 +183,8 @@ double BackwardMapper::countOperations(ModuleOp mapped) {
 double BackwardMapper::estimate(int64_t count) const {
   if (!options.sequences)
     return 0.0;
-  double resident = static_cast<double>(target.getNumSMs() * choice.slices.ctas);
+  double resident =
+      static_cast<double>(target.getNumSMs() * choice.slices.ctas);
   double heads = static_cast<double>(options.sequences);
   double rounds = std::ceil(heads * count / resident);
   return rounds * operations * (1.0 + 0.04 * (count - 1));
@@ -403,16 +213,17 @@ LogicalResult BackwardMapper::findChain() {
   return success();
 }
 
-/// Operations of a segment's CTA before its first chunk, in chunks.
+/// What a segment's CTA does before its first chunk, in chunks.
 static constexpr double kSegmentStart = 2.0;
-/// What an operation takes, in cycles, measured on an H200; twice as many CTAs
-/// on a multiprocessor are that much slower.
-static constexpr double kCyclesPerOperation = 1.0, kTwoCtas = 1.35;
+/// Cycles that an operation takes as measured on an H200, from the latency of a
+/// CTA that is alone; two on a multiprocessor are that much slower.
+static constexpr double kCyclesPerOperation = 14.0, kTwoCtas = 1.35;
 
 /// As estimate(): the chain, and all segments beside each other.
 double BackwardMapper::estimateSegments(int64_t count, int64_t segment) const {
   double ctas = static_cast<double>(options.sequences * count);
-  double resident = static_cast<double>(target.getNumSMs() * choice.slices.ctas);
+  double resident =
+      static_cast<double>(target.getNumSMs() * choice.slices.ctas);
   double steps = static_cast<double>(segment) + kSegmentStart;
   double each = operations * (choice.slices.ctas > 1 ? kTwoCtas : 1.0) *
                 (1.0 + 0.04 * (count - 1));
@@ -562,10 +373,9 @@ FailureOr<BackwardChoice> BackwardMapper::choose() {
     return getProgram(module).emitError()
            << "segment=" << options.segment
            << ": the state's cotangent has no kernel of its own: "
-           << (!isBackward(module) ? "this is no backward"
-               : choice.whyNoSegments.empty()
-                   ? "it takes chunks of 16 tokens"
-                   : choice.whyNoSegments);
+           << (!isBackward(module)            ? "this is no backward"
+               : choice.whyNoSegments.empty() ? "it takes chunks of 16 tokens"
+                                              : choice.whyNoSegments);
   // The fewest CTAs that fit in slices, or the cheapest number of them.
   std::optional<BackwardChoice> best;
   double least = 0;
@@ -607,7 +417,8 @@ FailureOr<BackwardChoice> BackwardMapper::choose() {
     }
     if (failed(fits))
       return failure();
-    if (best && !options.sequences)
+    // Segments repeat nothing; columns that are shared repeat the channels.
+    if (best && (!options.sequences || best->slices.segment))
       break;
   }
   if (best) {

@@ -113,8 +113,8 @@ std::optional<PartialPlace> PartialSums::getPlace(ImplicitLocOpBuilder &b,
       };
       int64_t size = getRecord(part).size;
       if (Value segments = countSegments(b, kernel, part))
-        row = arith::AddIOp::create(
-            b, arith::MulIOp::create(b, row, segments), segment);
+        row = arith::AddIOp::create(b, arith::MulIOp::create(b, row, segments),
+                                    segment);
       if (!part.ofBlocks)
         block = {};
       Value offset =
@@ -198,14 +198,12 @@ void PartialSums::emitAdding(GpuKernel kernel,
     };
     Value sum;
     if (segments) {
-      Value zero =
-          arith::ConstantOp::create(b, b.getF32FloatAttr(0.0f));
+      Value zero = arith::ConstantOp::create(b, b.getF32FloatAttr(0.0f));
       auto each = scf::ForOp::create(b, index(0), segments, index(1), zero);
       OpBuilder::InsertionGuard inner(b);
       b.setInsertionPointToStart(each.getBody());
       Value from = arith::AddIOp::create(
-          b, at,
-          arith::MulIOp::create(b, each.getInductionVar(), index(size)));
+          b, at, arith::MulIOp::create(b, each.getInductionVar(), index(size)));
       scf::YieldOp::create(b, addBlocks(each.getRegionIterArg(0), from));
       sum = each.getResult(0);
     } else {

@@ -6,9 +6,9 @@
 //
 // CTAs that share a head's columns leave their parts of gradients that are sums
 // over all columns in the workspace, in f32, block by block, what belongs to a
-// token side by side; CTAs that share its tokens, segment by segment, their parts
-// of what is summed over tokens. A second kernel adds them in order and rounds
-// once: no atomics, the same bits in every run.
+// token side by side; CTAs that share its tokens, segment by segment, their
+// parts of what is summed over tokens. A second kernel adds them in order and
+// rounds once: no atomics, the same bits in every run.
 //
 //===----------------------------------------------------------------------===//
 #ifndef DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_PARTIALSUMS_H

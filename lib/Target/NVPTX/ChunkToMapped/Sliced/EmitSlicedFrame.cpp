@@ -262,15 +262,14 @@ void SlicedKernel::emitLoads(Value step, Value place) {
 
 SmallVector<Value> SlicedKernel::loadSegmentState() {
   const int64_t A = stateRows;
-  Value count = arith::CeilDivUIOp::create(
-      w->b, kernel.T, w->index(kTokens * choice.segment));
-  Value number = w->add(
-      w->mul(w->add(w->mul(batch, kernel.H), head), count), segment);
+  Value count = arith::CeilDivUIOp::create(w->b, kernel.T,
+                                           w->index(kTokens * choice.segment));
+  Value number =
+      w->add(w->mul(w->add(w->mul(batch, kernel.H), head), count), segment);
   Value column = w->mul(kernelWarp, 16), first = column;
   if (block)
     first = w->add(first, getFirstCol());
-  Value base =
-      w->add(w->mul(number, A * getAllCols()), w->mul(first, A));
+  Value base = w->add(w->mul(number, A * getAllCols()), w->mul(first, A));
   SmallVector<Value> loaded;
   for (int64_t part = 0; part < countSlices(Rows); ++part)
     loaded.push_back(warp::GlobalLoadOp::create(
@@ -408,8 +407,8 @@ void SlicedKernel::emitPrologue() {
   warpId = kernelWarp = warp::WarpIdOp::create(w->b);
   chunks = entry = countChunks();
   if (segment)
-    chunks = w->minimum(
-        chunks, w->add(getFirstChunk(), w->index(choice.segment)));
+    chunks =
+        w->minimum(chunks, w->add(getFirstChunk(), w->index(choice.segment)));
 
   // Padding channels are never copied, what is beside a level's pairs is never
   // written, and rows of a missing operand are read with those of the other.
@@ -436,9 +435,8 @@ void SlicedKernel::emitPrologue() {
 void SlicedKernel::emitRowSumStore(Value array, Value target, ArgAttr arg) {
   Value sequence = w->add(w->mul(renew(batch), kernel.H), renew(head));
   inOneWarp(0, [&, type = arg.getType()]() mutable {
-    if (std::optional<PartialPlace> place =
-            partials->getPlace(w->b, kernel, arg, 0, block, sequence,
-                               segment)) {
+    if (std::optional<PartialPlace> place = partials->getPlace(
+            w->b, kernel, arg, 0, block, sequence, segment)) {
       target = place->array;
       sequence = place->offset;
       type = w->b.getF32Type();
@@ -471,9 +469,8 @@ void SlicedKernel::emitSumStores() {
     }
     inOneWarp(0, [&, arg = arg, type = arg.getType()]() mutable {
       Value base = w->mul(sequence, size);
-      if (std::optional<PartialPlace> place =
-              partials->getPlace(w->b, kernel, arg, 0, block, sequence,
-                                 segment)) {
+      if (std::optional<PartialPlace> place = partials->getPlace(
+              w->b, kernel, arg, 0, block, sequence, segment)) {
         target = place->array;
         base = place->offset;
         type = w->b.getF32Type();

@@ -45,8 +45,8 @@ struct SlicedChoice {
   int64_t stages = 2;
   /// CTAs that share a head's columns; the program is that of one block.
   int64_t vBlocks = 1;
-  /// Chunks that a CTA walks, the state's cotangent behind which a kernel before
-  /// has left; 0: all of a sequence.
+  /// Chunks that a CTA walks, the state's cotangent behind which a kernel
+  /// before has left; 0: all of a sequence.
   int64_t segment = 0;
   /// Whether a decay's products wait for the Gram's cotangents.
   bool keeps = true;
@@ -380,8 +380,7 @@ private:
   /// The segment's first chunk, computed where it is needed.
   Value getFirstChunk() { return w->mul(renew(segment), choice.segment); }
   Value countChunks() {
-    return arith::CeilDivUIOp::create(w->b, renew(kernel.T),
-                                      w->index(kTokens));
+    return arith::CeilDivUIOp::create(w->b, renew(kernel.T), w->index(kTokens));
   }
   Value getValidTokens(Value chunkNumber);
   std::pair<Value, Value> getTokenOffset(ArgAttr arg, int64_t micro,
@@ -429,13 +428,13 @@ private:
   std::optional<WarpBuilder> w;
   GpuKernel kernel;
   const PartialSums *partials = nullptr;
-  Value block;  // null with one
+  Value block;           // null with one
   Value segment, behind; // null where one CTA walks all chunks
-  Value warpId; // renewed with every pass
+  Value warpId;          // renewed with every pass
   Value kernelWarp, round, zero;
   Value batch, head, chunk, stageIndex, tokens, scanArray;
   Value chunks; // behind the last one that is walked: how many are before
-  Value entry; // something before the chunks' loop
+  Value entry;  // something before the chunks' loop
   SmallVector<Value> sumArrays, currentState, nextState;
   // The pass being emitted.
   int level = 0, interval = 0;
