@@ -51,6 +51,8 @@ struct BackwardChoice {
   std::string whyTiles; // not slices
   std::string whyWhole; // no fewer columns a CTA
   std::string whyNoSegments;
+  GpuMapping chain; // of the state's cotangents, with segments
+  int64_t recordBytes = 0;
   /// What was looked at, for few heads, and the cost.
   struct Cost {
     int64_t vBlocks, segment; // CTAs that share a head; chunks, 0: all
@@ -208,6 +210,8 @@ LogicalResult BackwardMapper::findChain() {
                                start->policy, target, options);
   if (failed(chosen))
     return failure();
+  choice.chain = chosen->mapping;
+  choice.recordBytes = chosen->recordBytes;
   chain = chosen->cost * static_cast<double>(options.sequences) /
           static_cast<double>(target.getNumSMs());
   return success();
@@ -218,6 +222,8 @@ static constexpr double kSegmentStart = 2.0;
 /// Cycles that an operation takes as measured on an H200, from the latency of a
 /// CTA that is alone; two on a multiprocessor are that much slower.
 static constexpr double kCyclesPerOperation = 14.0, kTwoCtas = 1.35;
+/// Cycles of the launches of up to three kernels more.
+static constexpr double kLaunches = 18000.0;
 
 /// As estimate(): the chain, and all segments beside each other.
 double BackwardMapper::estimateSegments(int64_t count, int64_t segment) const {
@@ -227,6 +233,7 @@ double BackwardMapper::estimateSegments(int64_t count, int64_t segment) const {
   double steps = static_cast<double>(segment) + kSegmentStart;
   double each = operations * (choice.slices.ctas > 1 ? kTwoCtas : 1.0) *
                 (1.0 + 0.04 * (count - 1));
+  double other = chain;
   double parallel = ctas * steps / (resident * static_cast<double>(segment));
   if (options.tokens) {
     int64_t chunks = (options.tokens + kTokens - 1) / kTokens;
@@ -234,8 +241,9 @@ double BackwardMapper::estimateSegments(int64_t count, int64_t segment) const {
     parallel = std::ceil(ctas / resident) *
                std::min<double>(steps, chunks + kSegmentStart) /
                static_cast<double>(chunks);
+    other += kLaunches / static_cast<double>(chunks);
   }
-  return parallel * each + chain / kCyclesPerOperation;
+  return parallel * each + other / kCyclesPerOperation;
 }
 
 /// Chunks of a segment: so many segments that they fill the device.
@@ -544,6 +552,20 @@ LogicalResult gpumap::explainBackward(ModuleOp module,
        << " tokens, and lie in the workspace ("
        << llvm::format("%g", static_cast<double>(getSavedBytes(*mapped)) / 16)
        << " bytes for every token and head)\n";
+  if (int64_t segment = choice->slices.segment; choice->inSlices && segment) {
+    const GpuMapping &chain = choice->chain;
+    os << "  segments of " << segment
+       << " chunks beside each other; the state's cotangent behind each comes "
+          "from "
+       << (chain.kernels == 2 ? "two kernels" : "a kernel")
+       << " before (warps=" << chain.warps << " rows=" << chain.rowsPerWarp
+       << " vsplit=" << chain.vBlocks << " window=" << chain.window
+       << " stages=" << chain.stages << " kernels=" << chain.kernels;
+    if (chain.kernels == 2)
+      os << " free=" << chain.freeWindow
+         << " workspace_bytes_per_chunk=" << choice->recordBytes;
+    os << ")\n";
+  }
   os << "mapping form=" << cast<StringAttr>(mapping.get("form")).getValue()
      << " warps=" << number("warps") << " stages=" << number("stages")
      << " ctas=" << number("ctas") << " shared_bytes=" << choice->sharedBytes
