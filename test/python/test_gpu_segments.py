@@ -13,7 +13,9 @@ import json
 import numpy as np
 import pytest
 
+from specgen import generate
 from test_gpu_backward import LIBRARY, SUMS, check, errors, run
+from test_gpu_gradient_errors import add_cotangents, run_npz
 
 # The cotangents by one kernel, and by two.
 CHAINS = {"one": [], "two": ["--assume=B=1,H=4"]}
@@ -66,6 +68,20 @@ def test_with_other_choices(tool, more, every):
 def test_precisions(tool, dtype, limit, chain):
     check(tool, "dplr", "B=1,T=70,H=1,K=32,V=32", f"--dtype={dtype}",
           "--target=sm_80", "--mapping=segment=2", *CHAINS[chain], limit=limit)
+
+
+@pytest.mark.parametrize("seed", [1, 3, 5, 6, 7, 9, 13, 14, 17, 22])
+def test_random_specs(tool, tmp_path, seed):
+    """In f32: operands are split for three bf16 products."""
+    spec = generate(seed)
+    spec.dims = {dim: min(size, 17) for dim, size in spec.dims.items()}
+    file = tmp_path / f"random_{seed}.delta"
+    file.write_text(spec.text())
+    arrays = spec.draw(1, 45, 2)
+    arrays = add_cotangents(arrays, spec.evaluate(arrays, 1, 45, 2))
+    run_npz(tool, tmp_path, file, arrays, "--grad", "--device=sim",
+            "--target=sm_90a", "--dtype=f32", "--check", "--tolerance=1e-3",
+            f"--mapping=segment={1 + seed % 2}")
 
 
 def gradients(tool, tmp_path, name, spec, sizes, *more):

@@ -37,6 +37,10 @@ def DeltaGpuMap : Pass<"delta-gpu-map", "::mlir::ModuleOp"> {
     windows of chunks and leaves a record of every chunk in a workspace
     (copy_out), the second one copies them back (async_copy).
 
+    A backward with `segment=N` has kernels for its state's cotangent alone,
+    which leave that behind every N chunks in the workspace, then a grid over
+    segments of N chunks.
+
     `precision` says how operands of matrix instructions are rounded: bf16, f16,
     tf32 or bf16x3. 0 for the other options leaves the choice to the pass.
   }];
