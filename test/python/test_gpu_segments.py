@@ -53,6 +53,21 @@ def test_large_states(tool, spec, sizes):
           "--target=sm_90a", "--mapping=segment=2", *CHAINS["two"], limit=2e-2)
 
 
+@pytest.mark.parametrize("spec,size,heads,chain", [
+    ("dplr", 128, 0, "ksplit=2 window=2 stages=2 kernels=1"),
+    ("gated_delta_rule", 128, 96, "ksplit=2 window=4 stages=2 kernels=1"),
+    ("dplr", 64, 96, "ksplit=1 window=4 stages=3 kernels=1")])
+def test_other_chains(tool, spec, size, heads, chain):
+    """The cotangents' kernel with other mappings, through several windows."""
+    more = ["--dtype=bf16", "--target=sm_90a", "--mapping=segment=3",
+            *([f"--assume=B=1,H={heads}"] if heads else [])]
+    done = tool("delta-compile", spec, "-D", f"K={size}", "-D", f"V={size}",
+                "--fn=backward", "--emit=mapped", "--explain", "-o",
+                "/dev/null", *more)
+    assert chain in done.stderr
+    check(tool, spec, f"B=1,T=215,H=1,K={size},V={size}", *more, limit=2e-2)
+
+
 @pytest.mark.parametrize("more", ["vsplit=2", "stages=1,ctas=1"])
 @pytest.mark.parametrize("every", [1, 2])
 def test_with_other_choices(tool, more, every):

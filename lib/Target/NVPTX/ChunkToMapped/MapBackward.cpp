@@ -559,8 +559,9 @@ LogicalResult gpumap::explainBackward(ModuleOp module,
           "from "
        << (chain.kernels == 2 ? "two kernels" : "a kernel")
        << " before (warps=" << chain.warps << " rows=" << chain.rowsPerWarp
-       << " vsplit=" << chain.vBlocks << " window=" << chain.window
-       << " stages=" << chain.stages << " kernels=" << chain.kernels;
+       << " vsplit=" << chain.vBlocks << " ksplit=" << chain.kSplit
+       << " window=" << chain.window << " stages=" << chain.stages
+       << " kernels=" << chain.kernels;
     if (chain.kernels == 2)
       os << " free=" << chain.freeWindow
          << " workspace_bytes_per_chunk=" << choice->recordBytes;
