@@ -24,7 +24,7 @@ CHAINS = {"one": [], "two": ["--assume=B=1,H=4"]}
 @pytest.mark.parametrize("spec", LIBRARY)
 @pytest.mark.parametrize("chain", CHAINS)
 def test_library(tool, spec, chain):
-    """Three segments, the last one with a tail."""
+    """Three segments: five chunks, the last one with a tail, are 1 + 2 + 2."""
     target = "sm_80" if spec in ("gla", "mamba2", "dplr") else "sm_90a"
     check(tool, spec, "B=1,T=69,H=2,K=64,V=64", "--dtype=bf16",
           f"--target={target}", "--mapping=segment=2", *CHAINS[chain],
@@ -216,8 +216,8 @@ def test_nothing(tool, tmp_path, chain):
 
 
 def test_kernels_and_traffic(tool, tmp_path):
-    """The chain reads what it needs, of all segments but the first; states
-    behind segments are written once and read once."""
+    """The chain reads what it needs, of all segments but the sequence's first;
+    states behind segments are written once and read once."""
     path = tmp_path / "stats.json"
     B, T, H, K, V, segment = 1, 160, 2, 64, 64, 2
     run(tool, "kda", f"B={B},T={T},H={H},K={K},V={V}", "--dtype=bf16",

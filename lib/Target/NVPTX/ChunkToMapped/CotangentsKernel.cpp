@@ -53,7 +53,7 @@ LogicalResult gpumap::addCotangentsProgram(ModuleOp module) {
   eraseDeadOps(program);
   dropUnusedPairs(program);
   eraseDeadOps(program);
-  // The saved states, and numbers that only other gradients want.
+  // The saved states, which the cotangent of a linear update does not want.
   for (unsigned number = program.getNumArguments(); number-- > 0;) {
     auto name = program.getArgAttrOfType<StringAttr>(number, kArgNameAttr);
     ArgAttr arg =

@@ -35,8 +35,8 @@ public:
                                      const ::delta::gpu::GpuTarget &target,
                                      const GpuMapOptions &options);
 
-  /// The states behind segments, f32, transposed, for a kernel that is launched
-  /// behind these.
+  /// The states behind segments, the last one's first, f32, transposed, for a
+  /// kernel that is launched behind these.
   Value getStates(const GpuKernel &kernel) const;
 
 private:

@@ -302,7 +302,7 @@ void Emitter::emitFinalState(ValueRange state) {
   if (savedStates)
     return;
   if (segmentChunks)
-    return emitFirstSegment(state);
+    return emitLastStore(state);
   Value asked = isNotNull(kernel.finalState);
   if (prepares)
     asked = select(prepares, arith::ConstantIntOp::create(b, 0, 1), asked);
@@ -334,6 +334,8 @@ SmallVector<Value> Emitter::emitChunks(ValueRange state,
           : Value(arith::CeilDivUIOp::create(b, length, index(program.chunk)));
   Value left = arith::SubIOp::create(b, all, mul(window, mapping.window));
   Value count = arith::MinSIOp::create(b, left, index(mapping.window));
+  if (segmentChunks && segmentChunks % mapping.window == 0)
+    emitSegmentStore(mul(window, mapping.window), state);
   SmallVector<Value> initial(state);
   // Goes from chunk to chunk: it takes fewer registers than what it is made of.
   const bool saves = static_cast<bool>(kernel.checkpoints);

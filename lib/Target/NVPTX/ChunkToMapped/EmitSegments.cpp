@@ -5,8 +5,11 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // A kernel whose state is the cotangent of one: it goes from the last chunk to
-// the second segment's first, and leaves what it holds behind the last chunk of
-// each segment, in f32, transposed as it is held.
+// the first one that has a whole segment before it, or a part of one, and
+// leaves what it holds behind each segment, in f32, transposed as it is held.
+// Segments are counted from the end, as the steps of this walk are: where one
+// begins does not depend on the number of chunks, and a window's chunks need no
+// branch.
 //
 //===----------------------------------------------------------------------===//
 
@@ -31,16 +34,19 @@ Value Emitter::turnRound(Value step) {
                                step);
 }
 
+Value Emitter::countSegments() {
+  return arith::CeilDivUIOp::create(b, kernel.T,
+                                    index(program.chunk * segmentChunks));
+}
+
 Value Emitter::countWalked() {
-  Value chunks = arith::CeilDivUIOp::create(b, kernel.T, index(program.chunk));
-  return arith::MaxSIOp::create(
-      b, arith::SubIOp::create(b, chunks, index(segmentChunks)), index(0));
+  Value behind = arith::SubIOp::create(b, countSegments(), index(1));
+  return mul(arith::MaxSIOp::create(b, behind, index(0)), segmentChunks);
 }
 
 void Emitter::storeSegment(Value segment, ValueRange state) {
   const int64_t A = program.stateRows, B = program.stateCols;
-  Value count = arith::CeilDivUIOp::create(
-      b, kernel.T, index(program.chunk * segmentChunks));
+  Value count = countSegments();
   Value number = add(mul(add(mul(batch, kernel.H), head), count), segment);
   Value column = add(firstColumn, warpColumn);
   Value base = add(mul(number, A * B), mul(column, A));
@@ -59,24 +65,19 @@ void Emitter::storeSegment(Value segment, ValueRange state) {
   }
 }
 
-void Emitter::emitSegmentStore() {
-  Value number = getChunkNumber(window, chunk);
-  Value behind = add(number, index(1));
+void Emitter::emitSegmentStore(Value step, ValueRange state) {
   Value segments = index(segmentChunks);
-  Value isLast = compare(arith::CmpIPredicate::eq,
-                         arith::RemUIOp::create(b, behind, segments), index(0));
-  Value isEnd =
-      compare(arith::CmpIPredicate::sge, mul(behind, program.chunk), kernel.T);
-  auto wanted = scf::IfOp::create(b, arith::OrIOp::create(b, isLast, isEnd),
-                                  /*withElseRegion=*/false);
+  Value isFirst = compare(arith::CmpIPredicate::eq,
+                          arith::RemUIOp::create(b, step, segments), index(0));
+  auto wanted = scf::IfOp::create(b, isFirst, /*withElseRegion=*/false);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(wanted.thenBlock());
-  storeSegment(arith::DivUIOp::create(b, number, segments), currentState);
+  storeSegment(arith::DivUIOp::create(b, step, segments), state);
 }
 
-/// What the walk ends with belongs to the first segment; without any token it
-/// is the gradient of the initial state.
-void Emitter::emitFirstSegment(ValueRange state) {
+/// What the walk ends with belongs to the sequence's first segment; without any
+/// token it is the gradient of the initial state.
+void Emitter::emitLastStore(ValueRange state) {
   Value any = compare(arith::CmpIPredicate::ne, kernel.T, index(0));
   Value none = compare(arith::CmpIPredicate::eq, kernel.T, index(0));
   if (prepares) {
@@ -88,7 +89,7 @@ void Emitter::emitFirstSegment(ValueRange state) {
     auto wanted = scf::IfOp::create(b, any, /*withElseRegion=*/false);
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(wanted.thenBlock());
-    storeSegment(index(0), state);
+    storeSegment(arith::SubIOp::create(b, countSegments(), index(1)), state);
   }
   auto wanted = scf::IfOp::create(
       b, arith::AndIOp::create(b, none, isNotNull(kernel.finalState)),

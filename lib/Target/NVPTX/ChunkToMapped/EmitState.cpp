@@ -316,8 +316,8 @@ SmallVector<Value> Emitter::emitStateSlice(ValueRange state) {
   saved.clear();
   saved.resize(slices, !kernel.checkpoints);
   emitOuts();
-  if (segmentChunks)
-    emitSegmentStore();
+  if (segmentChunks % mapping.window)
+    emitSegmentStore(add(mul(window, mapping.window), chunk), currentState);
   for (int64_t part = 0; part < slices; ++part)
     saveSlice(part);
   Value next = program.function.front().getTerminator()->getOperand(0);

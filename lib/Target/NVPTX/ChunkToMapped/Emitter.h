@@ -58,9 +58,9 @@ public:
   /// Instead: each CTA begins with a state saved every `every` chunks, in
   /// `from`, and stores that of each chunk up to the next one.
   void emitStates(Value from, int64_t every);
-  /// Instead: the chunks are walked from the last one to the second segment's
-  /// first, `every` of which are a segment, and the state behind each segment
-  /// is left in part `part` of the workspace (EmitSegments.cpp).
+  /// Instead: the chunks are walked from the last one on, `every` of which are
+  /// a segment, and the state behind each segment is left in part `part` of the
+  /// workspace (EmitSegments.cpp).
   void emitSegments(unsigned part, int64_t every);
   /// The part of the workspace that has the records; 0 else.
   void setRecordPart(unsigned part) { recordPart = part; }
@@ -129,9 +129,13 @@ private:
   // The state's cotangents behind segments (EmitSegments.cpp).
   /// The chunk that is walked as number `step`, the last one being 0.
   Value turnRound(Value step);
+  Value countSegments();
+  /// Steps of the walk: those of all segments but the sequence's first.
   Value countWalked();
-  void emitSegmentStore();
-  void emitFirstSegment(ValueRange state);
+  /// Stores the state before a step with which a segment begins.
+  void emitSegmentStore(Value step, ValueRange state);
+  void emitLastStore(ValueRange state);
+  /// Segment 0 is the sequence's last one.
   void storeSegment(Value segment, ValueRange state);
 
   // Values of both slices.

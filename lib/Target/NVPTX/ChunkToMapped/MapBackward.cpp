@@ -246,13 +246,14 @@ double BackwardMapper::estimateSegments(int64_t count, int64_t segment) const {
   return parallel * each + other / kCyclesPerOperation;
 }
 
-/// Chunks of a segment: so many segments that they fill the device.
+/// Chunks of a segment: so many segments that they fill the device. Whole
+/// windows of the chain's kernel are best, which has 8 chunks in one at most.
 int64_t BackwardMapper::chooseSegment(int64_t count) const {
-  constexpr int64_t kLeast = 4, kMost = 256, kDefault = 16;
+  constexpr int64_t kLeast = 4, kStep = 8, kMost = 256, kDefault = 16;
   if (!options.tokens)
     return kDefault;
-  int64_t best = kDefault;
-  for (int64_t segment = kLeast; segment <= kMost; ++segment)
+  int64_t best = kLeast;
+  for (int64_t segment = kStep; segment <= kMost; segment += kStep)
     if (estimateSegments(count, segment) < estimateSegments(count, best))
       best = segment;
   return best;

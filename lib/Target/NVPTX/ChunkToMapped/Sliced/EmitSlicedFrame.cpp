@@ -314,9 +314,9 @@ SmallVector<Value> SlicedKernel::emitInitialState() {
 void SlicedKernel::emitFinalState(ValueRange final) {
   Value asked = isNotNull(kernel.finalState);
   if (segment)
-    asked = arith::AndIOp::create(
-        w->b, asked,
-        w->compare(arith::CmpIPredicate::eq, renew(segment), w->index(0)));
+    asked = arith::AndIOp::create(w->b, asked,
+                                  w->compare(arith::CmpIPredicate::ule, chunks,
+                                             w->index(choice.segment)));
   auto wanted = scf::IfOp::create(w->b, asked, /*withElseRegion=*/false);
   OpBuilder::InsertionGuard guard(w->b);
   w->b.setInsertionPointToStart(wanted.thenBlock());
@@ -406,9 +406,9 @@ void SlicedKernel::emitPrologue() {
   batch = arith::DivUIOp::create(w->b, id, kernel.H);
   warpId = kernelWarp = warp::WarpIdOp::create(w->b);
   chunks = entry = countChunks();
+  // Segments are counted from the end.
   if (segment)
-    chunks =
-        w->minimum(chunks, w->add(getFirstChunk(), w->index(choice.segment)));
+    chunks = w->sub(chunks, w->mul(segment, choice.segment));
 
   // Padding channels are never copied, what is beside a level's pairs is never
   // written, and rows of a missing operand are read with those of the other.

@@ -378,7 +378,10 @@ private:
   void forget();
   Value getChunkOf(Value step);
   /// The segment's first chunk, computed where it is needed.
-  Value getFirstChunk() { return w->mul(renew(segment), choice.segment); }
+  Value getFirstChunk() {
+    return arith::MaxSIOp::create(
+        w->b, w->sub(renew(chunks), w->index(choice.segment)), w->index(0));
+  }
   Value countChunks() {
     return arith::CeilDivUIOp::create(w->b, renew(kernel.T), w->index(kTokens));
   }
