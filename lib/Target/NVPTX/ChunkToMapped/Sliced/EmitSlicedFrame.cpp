@@ -225,9 +225,8 @@ Value SlicedKernel::getParamOffset(ArgAttr arg, int64_t size) {
 void SlicedKernel::emitLoads(Value step, Value place) {
   // Behind the last step nothing is copied.
   Value number = getChunkOf(step);
-  Value exists =
-      segment ? w->compare(arith::CmpIPredicate::sge, number, getFirstChunk())
-              : w->compare(arith::CmpIPredicate::slt, step, countChunks());
+  Value exists = w->compare(arith::CmpIPredicate::slt, step,
+                            segment ? countSteps() : countChunks());
   Value rows = w->select(exists, getValidTokens(number), w->index(0));
   for (const Input &input : inputs) {
     ArgAttr arg = getArg(input.argument);
@@ -514,7 +513,7 @@ void SlicedKernel::emit(GpuKernel built, const PartialSums &sums,
       emitAhead(number, context);
   }
   SmallVector<Value> initial = emitInitialState();
-  Value steps = segment ? w->sub(chunks, getFirstChunk()) : chunks;
+  Value steps = segment ? countSteps() : chunks;
   auto loop =
       scf::ForOp::create(w->b, w->index(0), steps, w->index(1), initial);
   {

@@ -377,10 +377,9 @@ private:
   void inSlices(Side side, llvm::function_ref<void()> body);
   void forget();
   Value getChunkOf(Value step);
-  /// The segment's first chunk, computed where it is needed.
-  Value getFirstChunk() {
-    return arith::MaxSIOp::create(
-        w->b, w->sub(renew(chunks), w->index(choice.segment)), w->index(0));
+  /// Chunks of the segment.
+  Value countSteps() {
+    return w->minimum(renew(chunks), w->index(choice.segment));
   }
   Value countChunks() {
     return arith::CeilDivUIOp::create(w->b, renew(kernel.T), w->index(kTokens));
