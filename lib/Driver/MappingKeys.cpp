@@ -87,6 +87,10 @@ parseMapping(const NamedValues<std::string> &mapping, StringRef target, Fn fn,
   std::vector<std::string> names;
   for (const MappingKey &key : keys)
     names.push_back(key.name.str());
+  if (beside)
+    for (const MappingKey &key : getMappingKeys(target, *beside))
+      if (!is_contained(names, key.name))
+        names.push_back(key.name.str());
   for (auto &[name, text] : mapping) {
     const MappingKey *key =
         find_if(keys, [&](const MappingKey &key) { return key.name == name; });
