@@ -10,8 +10,10 @@ and a GPU, neither delta nor LLVM. A training step is two launches: the forward
 that saves the state of every chunk, and the backward. Errors are relative to
 autograd through the token loop in float64, on a small problem. `--variant
 TAG=MAPPING` (with --build) compiles the backward once more, with that
-`--mapping`. `--save-every N` (with --build) saves fewer states. `--sizes
-B=1,T=8192,H=8` (both times) takes other sizes. `--peers` times fla's operators too, where it is installed: forward,
+`--mapping`, or (an empty one) with the choice for a device full of heads.
+`--save-every N` (with --build) saves fewer states. `--sizes B=1,T=8192,H=8` (both
+times) takes other sizes. Where a backward is several kernels, each is timed alone
+too. `--peers` times fla's operators too, where it is installed: forward,
 and forward and backward by autograd, without graphs.
 """
 
@@ -47,10 +49,12 @@ def build(options):
         if (options.recurrences and
                 problem.recurrence not in options.recurrences.split(",")):
             continue
-        works = [("forward", "forward", [every]),
-                 ("backward", "backward", [every])]
+        assume = f"--assume=B={problem.B},H={problem.H},T={problem.T}"
+        works = [("forward", "forward", [every, assume]),
+                 ("backward", "backward", [every, assume])]
         works += [("backward", f"backward@{tag}",
-                   [every, f"--mapping={mapping}"])
+                   [every, assume, f"--mapping={mapping}"] if mapping
+                   else [every])
                   for tag, mapping in variants.items()]
         for fn, name, more in works:
             path = options.output / f"{problem.recurrence}-{name}.delta"
@@ -58,7 +62,6 @@ def build(options):
                 [options.build / "bin" / "delta-compile", problem.recurrence,
                  f"-DK={problem.K}", f"-DV={problem.V}", "--dtype=bf16",
                  f"--target={options.target}", f"--fn={fn}", "--emit=bundle",
-                 f"--assume=B={problem.B},H={problem.H}",
                  *more, "-o", path], capture_output=True, text=True)
             if done.returncode:
                 print(f"{problem.recurrence} {name}: {done.stderr.strip()}")
@@ -106,7 +109,15 @@ class Step:
         def call():
             kernel.launch(parameters, B, T, H)
         call.keep = (values, parameters, arrays, workspace)
+        call.alone = [lambda i=i: kernel.launch(parameters, B, T, H, only=i)
+                      for i in range(len(kernel.launches))]
         return call
+
+    def tokens(self):
+        """Those of a segment that a CTA of the backward takes; 0: all."""
+        kernel = self.kernels["backward"]
+        return next(launch["tokens"] for launch in kernel.launches
+                    if launch["entry"] == kernel.facts["entry"])
 
     def scale(self):
         from gpubench.problems import default_scale
@@ -138,7 +149,9 @@ def errors(step, gates):
     import torch
     from gpubench.problems import make_inputs
     from gpubench.reference import token_loop
-    small = dataclasses.replace(step.problem, B=2, T=200, H=2)
+    # More than two segments, with a tail.
+    small = dataclasses.replace(step.problem, B=2, H=2,
+                                T=200 + 2 * step.tokens())
     inputs, _ = make_inputs(small, gates, "cuda", 3)
     inputs = {name: inputs[name] for name in INPUTS[small.recurrence]}
     arrays = step.arrays(inputs, small.B, small.T, small.H)
@@ -180,10 +193,15 @@ def measure_kernels(options, problem, driver, bandwidth, backward):
                         options.repeat)["median_s"]
                for fn in ("forward", "backward")}
     total = sum(seconds.values())
+    whole = step.bind("backward", arrays, *sizes)
+    parts = [time([call], options.repeat)["median_s"] for call in whole.alone
+             if len(whole.alone) > 1]
+    parts = (" (" + " + ".join(f"{part * 1e3:.3f}" for part in parts) + ")"
+             if parts else "")
     mapping = backward.partition("@")[2]
     name = f"{problem} {mapping}" if mapping else f"{problem}"
     print(f"| {name} | {seconds['forward'] * 1e3:.3f} | "
-          f"{seconds['backward'] * 1e3:.3f} | {total * 1e3:.3f} | "
+          f"{seconds['backward'] * 1e3:.3f}{parts} | {total * 1e3:.3f} | "
           f"{(used + again) / 1e9:.2f} | "
           f"{(used + again) / bandwidth * 1e3:.3f} | "
           f"{found[worst]:.1e} ({worst[0]}, {worst[1]} gates) |", flush=True)

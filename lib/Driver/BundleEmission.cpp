@@ -222,6 +222,7 @@ static FailureOr<runtime::GradientPair> makeGradients(CompilerOptions options,
                                                       Reporter &reporter) {
   runtime::GradientPair pair;
   options.fn = Fn::Backward;
+  options.beside = Fn::Forward;
   Compilation backward(options, reporter);
   runtime::Bundle bundle = makeEmptyBundle();
   if (failed(addKernel(backward, bundle, reporter)))
@@ -234,6 +235,7 @@ static FailureOr<runtime::GradientPair> makeGradients(CompilerOptions options,
 
   SignatureAttr made = backward.getSignature();
   options.fn = Fn::Forward;
+  options.beside = Fn::Backward;
   options.repeated = true;
   options.saveBudget = std::nullopt;
   options.chunk = made.getIntOption("chunk");
@@ -276,6 +278,8 @@ FailureOr<std::string> emitBundle(const CompilerOptions &options,
     one.target = target;
     for (const std::optional<Fn> &fn : fns) {
       one.fn = fn;
+      if (gradients)
+        one.beside = Fn::Backward;
       one.saveEvery = gradients ? std::nullopt : options.saveEvery;
       one.saveBudget = gradients ? std::nullopt : options.saveBudget;
       // Chunks are the other functions'.

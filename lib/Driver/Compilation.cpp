@@ -173,7 +173,7 @@ LogicalResult Compilation::applyOptions(bool fromSpec) {
   if (failed(isForGpu() ? checkGpuOptions() : checkCpuOptions()))
     return failure();
   FailureOr<NamedValues<int64_t>> pinned =
-      parseMapping(options.mapping, target, fn, reporter);
+      parseMapping(options.mapping, target, fn, options.beside, reporter);
   if (failed(pinned))
     return failure();
   mapping = std::move(*pinned);
@@ -190,6 +190,7 @@ LogicalResult Compilation::applyOptions(bool fromSpec) {
   gpuMapping.kernels = mapping["kernels"];
   gpuMapping.free = mapping["free"];
   gpuMapping.ctas = mapping["ctas"];
+  gpuMapping.segment = mapping["segment"];
   if (options.assume.count("B") || options.assume.count("H")) {
     auto assumed = [&](const char *name) -> int64_t {
       auto it = options.assume.find(name);
@@ -420,6 +421,7 @@ LogicalResult Compilation::lowerOnce(Stage next) {
       map.window = gpuMapping.window;
       map.stages = gpuMapping.stages;
       map.ctas = gpuMapping.ctas;
+      map.segment = gpuMapping.segment;
       map.sequences = gpuMapping.sequences;
       map.tokens = gpuMapping.tokens;
       map.kernels = gpuMapping.kernels;

@@ -49,6 +49,9 @@ static constexpr MappingKey kGpuBackward[] = {
     {"stages", "1 or 2", "chunks whose inputs have a place"},
     {"ctas", "a positive number", "CTAs that a multiprocessor shall hold"},
     {"vsplit", "a positive number", "CTAs that share a head's columns"},
+    {"segment", "a positive number",
+     "chunks that a CTA walks; the state's cotangent behind each segment comes "
+     "from a kernel before"},
 };
 
 ArrayRef<MappingKey> getMappingKeys(StringRef target, Fn fn) {
@@ -72,20 +75,29 @@ static std::string describe(ArrayRef<MappingKey> keys) {
 }
 
 std::string describeMappingKeys() {
-  return "cpu: " + describe(kCpuForward) + ". GPU: " + describe(kGpuForward);
+  return "cpu: " + describe(kCpuForward) + ". GPU: " + describe(kGpuForward) +
+         ". GPU, backward: " + describe(kGpuBackward);
 }
 
 FailureOr<NamedValues<int64_t>>
 parseMapping(const NamedValues<std::string> &mapping, StringRef target, Fn fn,
-             Reporter &reporter) {
+             std::optional<Fn> beside, Reporter &reporter) {
   NamedValues<int64_t> values;
   ArrayRef<MappingKey> keys = getMappingKeys(target, fn);
   std::vector<std::string> names;
   for (const MappingKey &key : keys)
     names.push_back(key.name.str());
+  if (beside)
+    for (const MappingKey &key : getMappingKeys(target, *beside))
+      if (!is_contained(names, key.name))
+        names.push_back(key.name.str());
   for (auto &[name, text] : mapping) {
     const MappingKey *key =
         find_if(keys, [&](const MappingKey &key) { return key.name == name; });
+    if (key == keys.end() && beside &&
+        any_of(getMappingKeys(target, *beside),
+               [&](const MappingKey &key) { return key.name == name; }))
+      continue;
     if (key == keys.end()) {
       std::string expected =
           names.empty() ? "" : "; expected " + join(names, ", ");

@@ -39,6 +39,7 @@ CompilerOptions forLoading(const CompilerOptions &compiler,
   if (options.grad) {
     loading.fn = std::nullopt;
     loading.saveBudget = loading.saveEvery = std::nullopt;
+    loading.beside = Fn::Backward;
   }
   return loading;
 }
@@ -265,6 +266,8 @@ public:
         backward(backwardOptions, reporter), forward(forwardOptions, reporter) {
     backwardOptions.fn = Fn::Backward;
     forwardOptions.fn = Fn::Forward;
+    forwardOptions.beside = Fn::Backward;
+    backwardOptions.beside = Fn::Forward;
     forwardOptions.repeated = backwardOptions.repeated = true;
     forwardOptions.saveBudget = std::nullopt;
   }

@@ -38,10 +38,11 @@ std::string describeMappingKeys();
 
 /// The values of --mapping as integers. Reports names that the target does not
 /// know, with the nearest that it does, and what is not a positive integer;
-/// ranges are the mapping's to judge, which knows the machine.
+/// ranges are the mapping's to judge, which knows the machine. What only the
+/// function `beside` has is passed over.
 llvm::FailureOr<NamedValues<int64_t>>
 parseMapping(const NamedValues<std::string> &mapping, llvm::StringRef target,
-             Fn fn, Reporter &reporter);
+             Fn fn, std::optional<Fn> beside, Reporter &reporter);
 
 } // namespace delta::driver
 

@@ -64,6 +64,9 @@ struct CompilerOptions {
   /// The target when neither an option nor a module names one.
   std::string defaultTarget = "cpu";
   std::optional<Fn> fn;
+  /// A function that is compiled with the same choices pinned: those that only
+  /// it has are no mistake.
+  std::optional<Fn> beside;
   /// All targets and functions when several are given, which only a bundle can
   /// hold; `target` and `fn` are unset then.
   std::vector<std::string> targets;

@@ -278,6 +278,7 @@ struct GpuMap : mlir::delta::impl::DeltaGpuMapBase<GpuMap> {
     options.kernels = kernels;
     options.free = free;
     options.ctas = ctas;
+    options.segment = segment;
     options.sequences = sequences;
     options.tokens = tokens;
     if (failed(mapChunkToGpu(module, options)))

@@ -492,7 +492,7 @@ void Emitter::emitFreeSlice(llvm::function_ref<void()> beside) {
       mapping.kSplit > 1
           ? arith::RemUIOp::create(b, warpId, index(mapping.window)).getResult()
           : warpId;
-  Value first = mul(add(mul(window, mapping.window), chunk), program.chunk);
+  Value first = getFirstToken(window, chunk);
   valid = getValidTokens(first);
 
   for (int64_t phase = 0; phase < program.numPhases(); ++phase) {

@@ -69,8 +69,21 @@ std::pair<Value, Value> Emitter::getTokenOffset(ArgAttr arg, int64_t micro,
   return {offset, stride};
 }
 
+Value Emitter::getChunkNumber(Value windowNumber, Value chunkOfWindow) {
+  Value number = add(mul(windowNumber, mapping.window), chunkOfWindow);
+  return segmentChunks ? turnRound(number) : number;
+}
+
+Value Emitter::getFirstToken(Value windowNumber, Value chunkOfWindow) {
+  return mul(getChunkNumber(windowNumber, chunkOfWindow), program.chunk);
+}
+
 Value Emitter::getValidTokens(Value first, int64_t tokens) {
   Value left = arith::SubIOp::create(b, length, first);
+  // Walked backwards, what follows the last chunk lies before the first token.
+  if (segmentChunks)
+    left = select(compare(arith::CmpIPredicate::slt, first, index(0)), index(0),
+                  left);
   left = arith::MaxSIOp::create(b, left, index(0));
   return arith::MinSIOp::create(b, left,
                                 index(tokens ? tokens : program.chunk));
@@ -146,6 +159,9 @@ void Emitter::emitPrologue() {
   warpColumn = getWarpColumn(warpId);
   windows = arith::CeilDivUIOp::create(b, length,
                                        index(program.chunk * mapping.window));
+  if (segmentChunks)
+    windows =
+        arith::CeilDivUIOp::create(b, countWalked(), index(mapping.window));
 
   // Padding channels are never copied: they are zero from the start.
   for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays))
@@ -164,7 +180,7 @@ void Emitter::emitLoads(Value number, InputFilter which) {
   // Chunk by chunk, addresses are further apart than copies that use them;
   // warps that would wait anyhow do with fewer instructions.
   bool any = false;
-  const int64_t together = copyWarps ? mapping.window : 1;
+  const int64_t together = copyWarps && !segmentChunks ? mapping.window : 1;
   for (int64_t j = 0; j < mapping.window; j += together)
     any |= emitChunkLoads(number, index(j), which, together);
   if (any)
@@ -174,8 +190,7 @@ void Emitter::emitLoads(Value number, InputFilter which) {
 bool Emitter::emitChunkLoads(Value windowNumber, Value number,
                              InputFilter which, int64_t chunks) {
   bool any = false;
-  Value first =
-      mul(add(mul(windowNumber, mapping.window), number), program.chunk);
+  Value first = getFirstToken(windowNumber, number);
   for (auto [input, array] : llvm::zip_equal(arrays.inputs, inputArrays)) {
     if (!which(input))
       continue;
@@ -281,12 +296,18 @@ SmallVector<Value> Emitter::emitInitialState() {
 void Emitter::emitFinalState(ValueRange state) {
   if (savedStates)
     return;
+  if (segmentChunks)
+    return emitLastStore(state);
   Value asked = isNotNull(kernel.finalState);
   if (prepares)
     asked = select(prepares, arith::ConstantIntOp::create(b, 0, 1), asked);
   auto wanted = scf::IfOp::create(b, asked, /*withElseRegion=*/false);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(wanted.thenBlock());
+  storeFinalState(state);
+}
+
+void Emitter::storeFinalState(ValueRange state) {
   const int64_t A = program.stateRows, B = program.stateCols;
   Value column = add(firstColumn, warpColumn);
   Value base = add(mul(add(mul(batch, kernel.H), head), A * B), column);
@@ -302,10 +323,14 @@ void Emitter::emitFinalState(ValueRange state) {
 
 SmallVector<Value> Emitter::emitChunks(ValueRange state,
                                        llvm::function_ref<void()> refill) {
-  Value left = arith::SubIOp::create(
-      b, arith::CeilDivUIOp::create(b, length, index(program.chunk)),
-      mul(window, mapping.window));
+  Value all =
+      segmentChunks
+          ? countWalked()
+          : Value(arith::CeilDivUIOp::create(b, length, index(program.chunk)));
+  Value left = arith::SubIOp::create(b, all, mul(window, mapping.window));
   Value count = arith::MinSIOp::create(b, left, index(mapping.window));
+  if (segmentChunks && segmentChunks % mapping.window == 0)
+    emitSegmentStore(mul(window, mapping.window), state);
   SmallVector<Value> initial(state);
   // Goes from chunk to chunk: it takes fewer registers than what it is made of.
   const bool saves = static_cast<bool>(kernel.checkpoints);

@@ -39,13 +39,13 @@ Value Emitter::loadFactor(Value value, int64_t part, bool transpose) {
   llvm_unreachable("a factor has a place");
 }
 
-Value Emitter::loadSquare(Value value) {
+Value Emitter::loadSquare(Value value, bool transpose) {
   value = program.resolve(value);
   for (auto [place, array] : llvm::zip_equal(arrays.transfers, transferArrays))
     if (place.node == Node{value, Form::Square}) {
       SmallVector<Value> at = getTransferIndices();
       at.append({index(0), index(0)});
-      return toOperand(load(array, at, fragment(16, 16)));
+      return toOperand(load(array, at, fragment(16, 16), transpose));
     }
   llvm_unreachable("a square matrix has a place");
 }
@@ -199,10 +199,8 @@ Value Emitter::getTurned(Value value) {
       return stateMemo.lookup({value, -1});
     }
     result = matmul.getAcc() ? getTurned(matmul.getAcc()) : zeros(type);
-    {
-      result = mma(operandOf(getTurned(rhs)), loadSquare(matmul.getLhs()),
-                   result);
-    }
+    result = mma(operandOf(getTurned(rhs)),
+                 loadSquare(matmul.getLhs(), matmul.getTransposeLhs()), result);
   } else if (auto solve = dyn_cast<TriSolveOp>(op)) {
     unsigned position = 0;
     while (arrays.systems[position].op != solve)
@@ -212,9 +210,12 @@ Value Emitter::getTurned(Value value) {
       Value unknown = zeros(type);
       for (unsigned l = 0; l < steps; ++l) {
         SmallVector<Value> at = getTransferIndices();
-        at.append({index(j), index(0), index(l * program.chunk)});
+        // Block (l, j) of a transposed system.
+        bool turned = solve.getTranspose();
+        at.append({index(turned ? l : j), index(0),
+                   index((turned ? j : l) * program.chunk)});
         Value inverse = toOperand(
-            load(systemInverses[position], at, fragment(16, 16)));
+            load(systemInverses[position], at, fragment(16, 16), turned));
         Value rhs = solve.getRhs()[l];
         unknown = mma(operandOf(getTurned(rhs)), inverse, unknown);
       }
@@ -311,11 +312,12 @@ SmallVector<Value> Emitter::emitStateSlice(ValueRange state) {
   stateMemo.clear();
   operandMemo.clear();
   currentState.assign(state.begin(), state.end());
-  Value first = mul(add(mul(window, mapping.window), chunk), program.chunk);
-  valid = getValidTokens(first);
+  valid = getValidTokens(getFirstToken(window, chunk));
   saved.clear();
   saved.resize(slices, !kernel.checkpoints);
   emitOuts();
+  if (segmentChunks % mapping.window)
+    emitSegmentStore(add(mul(window, mapping.window), chunk), currentState);
   for (int64_t part = 0; part < slices; ++part)
     saveSlice(part);
   Value next = program.function.front().getTerminator()->getOperand(0);

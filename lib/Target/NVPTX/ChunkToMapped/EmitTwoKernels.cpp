@@ -54,7 +54,7 @@ Value Emitter::getRecordBase(Value chunkNumber) {
   // [B, H, chunks, recordBytes]
   Value count = arith::CeilDivUIOp::create(b, kernel.T, index(program.chunk));
   Value sequence = add(mul(batch, kernel.H), head);
-  return add(kernel.getWorkspaceOffset(b, 0),
+  return add(kernel.getWorkspaceOffset(b, recordPart),
              mul(add(mul(sequence, count), chunkNumber), arrays.recordBytes));
 }
 
@@ -83,7 +83,7 @@ void Emitter::emitRecordStores() {
 
 void Emitter::emitRecordLoads(Value windowNumber, Value chunkOfWindow) {
   Value stage = getStage(windowNumber, 2);
-  Value number = add(mul(windowNumber, mapping.window), chunkOfWindow);
+  Value number = getChunkNumber(windowNumber, chunkOfWindow);
   Value present = getValidTokens(mul(number, program.chunk));
   Value base = getRecordBase(number);
   auto read = [&](Value array, int64_t offset) {

@@ -6,7 +6,8 @@
 //
 // The builder of a mapped kernel: EmitKernel.cpp has the frame, EmitFree.cpp
 // and EmitDecay.cpp the free slice, EmitState.cpp the state slice,
-// EmitTwoKernels.cpp the frames where each has a kernel of its own.
+// EmitTwoKernels.cpp the frames where each has a kernel of its own,
+// EmitSegments.cpp what is different where chunks are walked backwards.
 //
 //===----------------------------------------------------------------------===//
 #ifndef DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_EMITTER_H
@@ -58,6 +59,12 @@ public:
   /// Instead: each CTA begins with a state saved every `every` chunks, in
   /// `from`, and stores that of each chunk up to the next one.
   void emitStates(Value from, int64_t every);
+  /// Instead: the chunks are walked from the last one on, `every` of which are
+  /// a segment, and the state behind each segment is left in part `part` of the
+  /// workspace (EmitSegments.cpp).
+  void emitSegments(unsigned part, int64_t every);
+  /// The part of the workspace that has the records; 0 else.
+  void setRecordPart(unsigned part) { recordPart = part; }
 
 private:
   // The frame (EmitKernel.cpp).
@@ -85,8 +92,12 @@ private:
   SmallVector<Value> emitInitialState();
   SmallVector<Value> loadSavedState();
   void emitFinalState(ValueRange state);
+  void storeFinalState(ValueRange state);
   /// Tokens from `first` on that exist, of a chunk's or of `tokens`.
   Value getValidTokens(Value first, int64_t tokens = 0);
+  /// The number of a window's chunk in the sequence, and its first token.
+  Value getChunkNumber(Value window, Value chunkOfWindow);
+  Value getFirstToken(Value window, Value chunkOfWindow);
   /// How many of the warp's columns, of which `column` is the first, exist.
   Value getOwnColumns(Value column);
   /// Element offset of token `token` of an argument or out, and the distance
@@ -114,6 +125,18 @@ private:
   /// window's chunk.
   void emitRecordStores();
   void emitRecordLoads(Value window, Value chunkOfWindow);
+
+  // The state's cotangents behind segments (EmitSegments.cpp).
+  /// The chunk that is walked as number `step`, the last one being 0.
+  Value turnRound(Value step);
+  Value countSegments();
+  /// Steps of the walk: those of all segments but the sequence's first.
+  Value countWalked();
+  /// Stores the state before a step with which a segment begins.
+  void emitSegmentStore(Value step, ValueRange state);
+  void emitLastStore(ValueRange state);
+  /// Segment 0 is the sequence's last one.
+  void storeSegment(Value segment, ValueRange state);
 
   // Values of both slices.
   Value number(double value);
@@ -234,7 +257,7 @@ private:
   /// The operand tile of a transfer or staged input: rows are tokens, or
   /// channels with `transpose`.
   Value loadFactor(Value value, int64_t slice, bool transpose);
-  Value loadSquare(Value value);
+  Value loadSquare(Value value, bool transpose);
   /// The value as an operand, rounded once.
   Value operandOf(Value turned);
 
@@ -288,6 +311,9 @@ private:
   /// Is the chunk's state saved? Null: all are.
   Value savesNow;
   int64_t partChunks = 0;
+  /// Chunks of a segment, where the chunks are walked backwards; else 0.
+  int64_t segmentChunks = 0;
+  unsigned segmentPart = 0, recordPart = 0; // of the workspace
 };
 
 } // namespace mlir::delta::gpumap

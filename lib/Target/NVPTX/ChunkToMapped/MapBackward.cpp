@@ -7,18 +7,12 @@
 //===----------------------------------------------------------------------===//
 
 #include "MapBackward.h"
+#include "BackwardForms.h"
 #include "ColumnBlocks.h"
-#include "PartialSums.h"
-#include "Sliced/SlicedKernel.h"
+#include "CotangentsKernel.h"
 #include "StatesKernel.h"
-#include "Tiled/TiledKernel.h"
-#include "delta/Dialect/Delta/Transforms/Adjoint.h"
 #include "delta/Target/NVPTX/SharedMemory/Passes.h"
-#include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/IR/Dominance.h"
-#include "mlir/IR/PatternMatch.h"
 #include "mlir/Pass/PassManager.h"
-#include "mlir/Transforms/CSE.h"
 
 using namespace mlir;
 using namespace mlir::delta;
@@ -29,165 +23,8 @@ bool gpumap::isBackward(ModuleOp module) {
          getSignature(module).getOption("fn") == "backward";
 }
 
-static func::FuncOp getProgram(ModuleOp module) {
-  return *module.getOps<func::FuncOp>().begin();
-}
-
 int64_t gpumap::getChunkTokens(ModuleOp module) {
   return getSignature(module).getIntOption("chunk").value_or(16);
-}
-
-/// The name of the function that a module is for.
-static StringRef getFunction(ModuleOp module) {
-  return getSignature(module).getOption("fn", "forward");
-}
-
-namespace {
-
-/// What every mapping of a module starts from.
-struct Start {
-  SignatureAttr signature;
-  ::delta::gpu::GpuTarget target;
-  std::string precision;
-  OperandPolicy policy;
-  func::FuncOp function;
-
-  static FailureOr<Start> get(ModuleOp module, const GpuMapOptions &options) {
-    FailureOr<::delta::gpu::GpuTarget> target = getGpuTarget(module);
-    FailureOr<std::pair<std::string, OperandPolicy>> precision =
-        getPrecision(module, options);
-    if (failed(target) || failed(precision))
-      return failure();
-    SignatureAttr signature = getSignature(module);
-    int64_t every = signature.getIntOption("save_every").value_or(1);
-    if (every > 1 && !getStatesProgram(module))
-      return module.emitError()
-             << "expects the program that computes states again, '"
-             << getProgram(module).getSymName() << kStatesSuffix
-             << "', as states are saved every " << every << " chunks";
-    return Start{withSavedStates(signature, precision->second), *target,
-                 precision->first, precision->second,
-                 *module.getOps<func::FuncOp>().begin()};
-  }
-
-  /// Makes the kernel's module; `emit` fills it.
-  LogicalResult
-  finish(ModuleOp module, StringRef form, int64_t warps, int64_t stages,
-         int64_t ctas, int64_t vBlocks,
-         llvm::function_ref<void(GpuKernel, const PartialSums &)> emit) {
-    Builder builder(module.getContext());
-    auto number = [&](StringRef name, int64_t value) {
-      return builder.getNamedAttr(name, builder.getI64IntegerAttr(value));
-    };
-    SmallVector<NamedAttribute> mapping{
-        builder.getNamedAttr("form", builder.getStringAttr(form)),
-        number("warps", warps), number("stages", stages), number("ctas", ctas)};
-    if (vBlocks > 1)
-      mapping.push_back(number("vsplit", vBlocks));
-    signature =
-        signature.withOption("mapping", builder.getDictionaryAttr(mapping))
-            .withOption("precision", builder.getStringAttr(precision));
-    const std::string name =
-        getGpuEntryName(function.getName(), getFunction(module));
-    std::optional<StatesKernel> states;
-    func::FuncOp statesProgram = getStatesProgram(module);
-    if (statesProgram) {
-      FailureOr<StatesKernel> made = StatesKernel::add(
-          module, statesProgram, signature, policy, target, name + "_states");
-      if (failed(made))
-        return failure();
-      states = *made;
-    }
-    GpuKernelFacts facts;
-    facts.name = name;
-    facts.threads = 32 * warps;
-    facts.minCtas = ctas;
-    facts.vBlocks = vBlocks;
-    GpuKernel kernel =
-        createGpuKernel(module, signature, function.getName(), facts, target);
-    if (states)
-      kernel.checkpoints = states->getStates(kernel);
-    PartialSums partials(signature, vBlocks);
-    partials.addWorkspace(module);
-    emit(kernel, partials);
-    if (!partials.empty()) {
-      GpuKernelFacts adding = PartialSums::getFacts(name);
-      partials.emitAdding(createGpuKernel(module, signature, function.getName(),
-                                          adding, target),
-                          adding);
-    }
-    if (statesProgram)
-      statesProgram.erase();
-    function.erase();
-    setSignature(module, signature);
-    setStage(module, Stage::Mapped);
-    IRRewriter rewriter(module.getContext());
-    DominanceInfo dominance;
-    eliminateCommonSubExpressions(rewriter, dominance, module);
-    return success();
-  }
-};
-
-} // namespace
-
-//===----------------------------------------------------------------------===//
-// One form, one choice
-//===----------------------------------------------------------------------===//
-
-/// The mapping by tiles with one choice of what is kept.
-static LogicalResult mapTiled(ModuleOp module, const GpuMapOptions &options,
-                              const TiledChoice &choice) {
-  FailureOr<Start> start = Start::get(module, options);
-  if (failed(start))
-    return failure();
-  FailureOr<TiledKernel> tiled = TiledKernel::build(
-      start->function, start->signature, start->policy, choice);
-  if (failed(tiled))
-    return failure();
-  return start->finish(module, "tiled", choice.warps, choice.stages,
-                       choice.ctas, choice.vBlocks,
-                       [&](GpuKernel kernel, const PartialSums &partials) {
-                         tiled->emit(kernel, partials);
-                       });
-}
-
-/// The mapping in slices with one choice; none, with the reason, where the
-/// program has another structure. `found`
-/// receives what is known of the arrays then.
-static std::optional<LogicalResult> mapSliced(ModuleOp module,
-                                              const GpuMapOptions &options,
-                                              const SlicedChoice &choice,
-                                              std::string &why,
-                                              SlicedChoice *found = nullptr) {
-  FailureOr<Start> start = Start::get(module, options);
-  if (failed(start))
-    return failure();
-  std::optional<SlicedKernel> sliced = SlicedKernel::build(
-      start->function, start->signature, start->policy, choice, why);
-  if (!sliced)
-    return std::nullopt;
-  if (failed(start->finish(module, "sliced", sliced->getWarps(), choice.stages,
-                           choice.ctas, choice.vBlocks,
-                           [&](GpuKernel kernel, const PartialSums &partials) {
-                             sliced->emit(kernel, partials);
-                           })))
-    return failure();
-  if (found) {
-    found->doubled = sliced->getDoubled();
-    found->read = sliced->getRead();
-    found->lastInput = sliced->getLastInput();
-  }
-  return success();
-}
-
-/// The kernel of a mapped module that walks the chunks.
-static Operation *getMainKernel(ModuleOp mapped) {
-  StringRef name = (*mapped.getOps<gpu::GPUModuleOp>().begin()).getName();
-  std::string entry = getGpuEntryName(name, getFunction(mapped));
-  for (Operation *op : getGpuKernels(mapped))
-    if (SymbolTable::getSymbolName(op) == entry)
-      return op;
-  llvm_unreachable("a mapped module has one");
 }
 
 /// Runs a pass on a mapped module. That it fails is what is to be found out.
@@ -213,8 +50,15 @@ struct BackwardChoice {
   int64_t sharedBytes = 0;
   std::string whyTiles; // not slices
   std::string whyWhole; // no fewer columns a CTA
-  /// What was looked at, for few heads: CTAs that share one, and the cost.
-  SmallVector<std::pair<int64_t, double>> costs;
+  std::string whyNoSegments;
+  GpuMapping chain; // of the state's cotangents, with segments
+  int64_t recordBytes = 0;
+  /// What was looked at, for few heads, and the cost.
+  struct Cost {
+    int64_t vBlocks, segment; // CTAs that share a head; chunks, 0: all
+    double operations;
+  };
+  SmallVector<Cost> costs;
 
   int64_t getBlocks() const {
     return inSlices ? slices.vBlocks : tiles.vBlocks;
@@ -234,10 +78,16 @@ public:
 private:
   LogicalResult findCounts();
   /// The program of one block; null where it is not to be had.
-  OwningOpRef<ModuleOp> split(int64_t count);
-  FailureOr<bool> trySlices(ModuleOp program, int64_t count, double &cost);
+  OwningOpRef<ModuleOp> split(int64_t count, bool segments);
+  FailureOr<bool> trySlices(ModuleOp program, int64_t count, int64_t segment);
   FailureOr<bool> tryTiles(ModuleOp program, int64_t count);
-  double estimate(ModuleOp mapped, int64_t count, int64_t ctas);
+  double countOperations(ModuleOp mapped);
+  double estimate(int64_t count) const;
+  /// Looks at what the chain of the state's cotangents takes; a failure with
+  /// the reason in the choice where it has no kernel of its own.
+  LogicalResult findChain();
+  double estimateSegments(int64_t count, int64_t segment) const;
+  int64_t chooseSegment(int64_t count) const;
   /// Does it fit as often as it shall?
   bool fits(ModuleOp mapped, int64_t ctas);
 
@@ -247,7 +97,9 @@ private:
   int64_t stateRows = 0, stateCols = 0;
   SmallVector<int64_t> counts;
   BackwardChoice choice;
-  int64_t smallest = 0; // of what does not fit, in bytes; 0: nothing yet
+  int64_t smallest = 0;  // of what does not fit, in bytes; 0: nothing yet
+  double operations = 0; // of the warp that has most, in the last choice
+  double chain = 0;      // cycles of a chunk's step of the chain, for all heads
 };
 
 } // namespace
@@ -274,9 +126,23 @@ LogicalResult BackwardMapper::findCounts() {
          << " columns of the state into blocks of 16 or more";
 }
 
-OwningOpRef<ModuleOp> BackwardMapper::split(int64_t count) {
+/// Adds the program of the state's cotangent. What is wrong with it is not the
+/// user's mistake, so it is left in `why`.
+static LogicalResult addChain(ModuleOp module, std::string &why) {
+  ScopedDiagnosticHandler silent(module.getContext(), [&](Diagnostic &found) {
+    if (why.empty())
+      why = found.str();
+    return success();
+  });
+  return addCotangentsProgram(module);
+}
+
+OwningOpRef<ModuleOp> BackwardMapper::split(int64_t count, bool segments) {
   OwningOpRef<ModuleOp> program = module.clone();
   Location where = module.getLoc();
+  // The chain is that of all columns.
+  if (segments && failed(addCotangentsProgram(*program)))
+    return {};
   if (count == 1 ||
       succeeded(splitColumns(getProgram(*program), getSignature(module), count,
                              choice.whyWhole, where)))
@@ -288,11 +154,9 @@ OwningOpRef<ModuleOp> BackwardMapper::split(int64_t count) {
   return {};
 }
 
-/// Cycles in which as many heads as there are make a step, by the operations
-/// of the warp that has most: alone on a multiprocessor, CTAs wait for their
-/// own instructions. Sums over blocks cost a little more for each of them.
-double BackwardMapper::estimate(ModuleOp mapped, int64_t count, int64_t ctas) {
-  double common = 0, most = 0;
+/// Operations of the warp that has most, for a chunk.
+double BackwardMapper::countOperations(ModuleOp mapped) {
+  double common = 0;
   SmallVector<double> own(kMaxWarps, 0.0);
   getMainKernel(mapped)->walk([&](scf::ForOp loop) {
     if (loop->getParentOfType<scf::ForOp>() || loop.getNumRegionIterArgs() == 0)
@@ -312,11 +176,87 @@ double BackwardMapper::estimate(ModuleOp mapped, int64_t count, int64_t ctas) {
       common += work;
     }
   });
-  most = common + *llvm::max_element(own);
-  double resident = static_cast<double>(target.getNumSMs() * ctas);
+  return common + *llvm::max_element(own);
+}
+
+/// Cycles in which as many heads as there are make a step, by the operations
+/// of the warp that has most: alone on a multiprocessor, CTAs wait for their
+/// own instructions. Sums over blocks cost a little more for each of them.
+double BackwardMapper::estimate(int64_t count) const {
+  if (!options.sequences)
+    return 0.0;
+  double resident =
+      static_cast<double>(target.getNumSMs() * choice.slices.ctas);
   double heads = static_cast<double>(options.sequences);
   double rounds = std::ceil(heads * count / resident);
-  return rounds * most * (1.0 + 0.04 * (count - 1));
+  return rounds * operations * (1.0 + 0.04 * (count - 1));
+}
+
+LogicalResult BackwardMapper::findChain() {
+  std::string &why = choice.whyNoSegments;
+  OwningOpRef<ModuleOp> program = module.clone();
+  if (failed(addChain(*program, why)))
+    return failure();
+  ScopedDiagnosticHandler silent(module.getContext(), [&](Diagnostic &found) {
+    if (why.empty())
+      why = found.str();
+    return success();
+  });
+  FailureOr<Start> start = Start::get(*program, options);
+  if (failed(start))
+    return failure();
+  FailureOr<Candidate> chosen =
+      CotangentsKernel::choose(getCotangentsProgram(*program), start->signature,
+                               start->policy, target, options);
+  if (failed(chosen))
+    return failure();
+  choice.chain = chosen->mapping;
+  choice.recordBytes = chosen->recordBytes;
+  chain = chosen->cost * static_cast<double>(options.sequences) /
+          static_cast<double>(target.getNumSMs());
+  return success();
+}
+
+/// What a segment's CTA does before its first chunk, in chunks.
+static constexpr double kSegmentStart = 2.0;
+/// Cycles that an operation takes as measured on an H200, from the latency of a
+/// CTA that is alone; two on a multiprocessor are that much slower.
+static constexpr double kCyclesPerOperation = 14.0, kTwoCtas = 1.35;
+/// Cycles of the launches of up to three kernels more.
+static constexpr double kLaunches = 18000.0;
+
+/// As estimate(): the chain, and all segments beside each other.
+double BackwardMapper::estimateSegments(int64_t count, int64_t segment) const {
+  double ctas = static_cast<double>(options.sequences * count);
+  double resident =
+      static_cast<double>(target.getNumSMs() * choice.slices.ctas);
+  double steps = static_cast<double>(segment) + kSegmentStart;
+  double each = operations * (choice.slices.ctas > 1 ? kTwoCtas : 1.0) *
+                (1.0 + 0.04 * (count - 1));
+  double other = chain;
+  double parallel = ctas * steps / (resident * static_cast<double>(segment));
+  if (options.tokens) {
+    int64_t chunks = (options.tokens + kTokens - 1) / kTokens;
+    ctas *= static_cast<double>((chunks + segment - 1) / segment);
+    parallel = std::ceil(ctas / resident) *
+               std::min<double>(steps, chunks + kSegmentStart) /
+               static_cast<double>(chunks);
+    other += kLaunches / static_cast<double>(chunks);
+  }
+  return parallel * each + other / kCyclesPerOperation;
+}
+
+/// Chunks of a segment: so many segments that they fill the device. Whole
+/// windows of the chain's kernel are best, which has 8 chunks in one at most.
+int64_t BackwardMapper::chooseSegment(int64_t count) const {
+  constexpr int64_t kLeast = 4, kStep = 8, kMost = 256, kDefault = 16;
+  if (!options.tokens)
+    return kDefault;
+  int64_t best = kLeast;
+  for (int64_t segment = kStep; segment <= kMost; segment += kStep)
+    if (estimateSegments(count, segment) < estimateSegments(count, best))
+      best = segment;
+  return best;
 }
 
 bool BackwardMapper::fits(ModuleOp mapped, int64_t ctas) {
@@ -333,7 +273,7 @@ bool BackwardMapper::fits(ModuleOp mapped, int64_t ctas) {
 
 /// The choices for slices, those that hold more warps first.
 FailureOr<bool> BackwardMapper::trySlices(ModuleOp program, int64_t count,
-                                          double &cost) {
+                                          int64_t segment) {
   std::string &why = choice.whyTiles;
   if (!isBackward(module)) {
     why = "they are for gradients";
@@ -356,6 +296,7 @@ FailureOr<bool> BackwardMapper::trySlices(ModuleOp program, int64_t count,
         candidate.stages = options.stages ? options.stages : stages;
         candidate.keeps = keeps;
         candidate.vBlocks = count;
+        candidate.segment = segment;
         choices.push_back(candidate);
       }
   for (const SlicedChoice &candidate : choices) {
@@ -377,7 +318,7 @@ FailureOr<bool> BackwardMapper::trySlices(ModuleOp program, int64_t count,
       continue;
     if (!fits(*attempt, candidate.ctas))
       continue;
-    cost = options.sequences ? estimate(*attempt, count, candidate.ctas) : 0.0;
+    operations = countOperations(*attempt);
     choice.slices = found;
     return true;
   }
@@ -434,36 +375,59 @@ FailureOr<BackwardChoice> BackwardMapper::choose() {
            << "th one; use --save-every=1 or chunks of 16 tokens";
   if (failed(findCounts()))
     return failure();
+  const bool hasChain = (options.segment || options.sequences) &&
+                        isBackward(module) && getChunkTokens(module) == 16 &&
+                        succeeded(findChain());
+  if (options.segment && !hasChain)
+    return getProgram(module).emitError()
+           << "segment=" << options.segment
+           << ": the state's cotangent has no kernel of its own: "
+           << (!isBackward(module)            ? "this is no backward"
+               : choice.whyNoSegments.empty() ? "it takes chunks of 16 tokens"
+                                              : choice.whyNoSegments);
   // The fewest CTAs that fit in slices, or the cheapest number of them.
   std::optional<BackwardChoice> best;
   double least = 0;
   SmallVector<int64_t> splits;
   std::string reason;
   for (int64_t count : counts) {
-    OwningOpRef<ModuleOp> program = split(count);
+    OwningOpRef<ModuleOp> program = split(count, options.segment > 0);
     if (!program) {
       if (options.vsplit)
         return failure();
       break;
     }
     splits.push_back(count);
-    double cost = 0;
-    FailureOr<bool> fits = trySlices(*program, count, cost);
+    auto consider = [&](int64_t segment) -> FailureOr<bool> {
+      FailureOr<bool> fits = trySlices(*program, count, segment);
+      if (failed(fits))
+        return failure();
+      // The reason why the program as it is has no slices says most.
+      if (reason.empty())
+        reason = choice.whyTiles;
+      if (!*fits)
+        return false;
+      double cost =
+          segment ? estimateSegments(count, segment) : estimate(count);
+      choice.costs.push_back({count, segment, cost});
+      // Estimates are not that good: more CTAs have to be worth it.
+      if (!best || cost < (segment ? 0.8 : 0.95) * least) {
+        best = choice;
+        best->inSlices = true;
+        least = cost;
+      }
+      return true;
+    };
+    FailureOr<bool> fits = consider(options.segment);
+    if (succeeded(fits) && *fits && options.sequences && hasChain &&
+        !options.segment) {
+      program = split(count, /*segments=*/true);
+      fits = consider(chooseSegment(count));
+    }
     if (failed(fits))
       return failure();
-    // The reason why the program as it is has no slices says most.
-    if (reason.empty())
-      reason = choice.whyTiles;
-    if (!*fits)
-      continue;
-    choice.costs.push_back({count, cost});
-    // Estimates are not that good: more CTAs have to be worth it.
-    if (!best || cost < 0.95 * least) {
-      best = choice;
-      best->inSlices = true;
-      least = cost;
-    }
-    if (!options.sequences)
+    // Segments repeat nothing; columns that are shared repeat the channels.
+    if (best && (!options.sequences || best->slices.segment))
       break;
   }
   if (best) {
@@ -472,8 +436,13 @@ FailureOr<BackwardChoice> BackwardMapper::choose() {
     return *best;
   }
   choice.whyTiles = reason;
+  if (options.segment)
+    return getProgram(module).emitError()
+           << "segment=" << options.segment
+           << " is a choice of slices, and this backward works by tiles: "
+           << reason;
   for (int64_t count : splits) {
-    OwningOpRef<ModuleOp> program = split(count);
+    OwningOpRef<ModuleOp> program = split(count, /*segments=*/false);
     FailureOr<bool> fits = tryTiles(*program, count);
     if (failed(fits))
       return failure();
@@ -501,6 +470,9 @@ LogicalResult BackwardMapper::apply(ModuleOp module,
                                     const BackwardChoice &choice) {
   std::string why;
   Location where = module.getLoc();
+  if (choice.inSlices && choice.slices.segment &&
+      failed(addCotangentsProgram(module)))
+    return failure();
   if (choice.getBlocks() > 1 &&
       failed(splitColumns(getProgram(module), getSignature(module),
                           choice.getBlocks(), why, where)))
@@ -559,10 +531,16 @@ LogicalResult gpumap::explainBackward(ModuleOp module,
     os << "  CTAs that share a head, with estimated operations of a warp for a "
           "chunk of "
        << options.sequences << " heads:";
-    for (auto [count, cost] : choice->costs)
-      os << " vsplit=" << count << llvm::format(" %.0f", cost)
-         << (count == choice->costs.back().first ? "\n" : ",");
+    for (auto [number, cost] : llvm::enumerate(choice->costs)) {
+      os << (number ? ", " : " ") << "vsplit=" << cost.vBlocks;
+      if (cost.segment)
+        os << " segment=" << cost.segment;
+      os << llvm::format(" %.0f", cost.operations);
+    }
+    os << "\n";
   }
+  if (options.sequences && !choice->whyNoSegments.empty())
+    os << "  a CTA for all chunks: " << choice->whyNoSegments << "\n";
   auto mapping =
       cast<DictionaryAttr>(getSignature(*mapped).getOptions().get("mapping"));
   auto number = [&](StringRef name) {
@@ -575,10 +553,27 @@ LogicalResult gpumap::explainBackward(ModuleOp module,
        << " tokens, and lie in the workspace ("
        << llvm::format("%g", static_cast<double>(getSavedBytes(*mapped)) / 16)
        << " bytes for every token and head)\n";
+  if (int64_t segment = choice->slices.segment; choice->inSlices && segment) {
+    const GpuMapping &chain = choice->chain;
+    os << "  segments of " << segment
+       << " chunks beside each other; the state's cotangent behind each comes "
+          "from "
+       << (chain.kernels == 2 ? "two kernels" : "a kernel")
+       << " before (warps=" << chain.warps << " rows=" << chain.rowsPerWarp
+       << " vsplit=" << chain.vBlocks << " ksplit=" << chain.kSplit
+       << " window=" << chain.window << " stages=" << chain.stages
+       << " kernels=" << chain.kernels;
+    if (chain.kernels == 2)
+      os << " free=" << chain.freeWindow
+         << " workspace_bytes_per_chunk=" << choice->recordBytes;
+    os << ")\n";
+  }
   os << "mapping form=" << cast<StringAttr>(mapping.get("form")).getValue()
      << " warps=" << number("warps") << " stages=" << number("stages")
      << " ctas=" << number("ctas") << " shared_bytes=" << choice->sharedBytes
-     << " vsplit=" << choice->getBlocks()
-     << " kernels=" << getGpuKernels(*mapped).size() << "\n";
+     << " vsplit=" << choice->getBlocks();
+  if (mapping.get("segment"))
+    os << " segment=" << number("segment");
+  os << " kernels=" << getGpuKernels(*mapped).size() << "\n";
   return success();
 }

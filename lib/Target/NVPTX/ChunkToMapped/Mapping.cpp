@@ -279,16 +279,27 @@ static void explainFailure(const Program &program, const OperandPolicy &policy,
   error << "; use --fn=decode, --target=cpu or smaller dims";
 }
 
+FailureOr<Candidate>
+gpumap::chooseCandidate(const Program &program, const OperandPolicy &policy,
+                        const ::delta::gpu::GpuTarget &target,
+                        const GpuMapOptions &options) {
+  SmallVector<Candidate> candidates =
+      enumerateMappings(program, policy, target, options);
+  if (const Candidate *best = findBest(candidates))
+    return *best;
+  explainFailure(program, policy, target, options, candidates);
+  return failure();
+}
+
 FailureOr<GpuMapping>
 gpumap::chooseMapping(const Program &program, const OperandPolicy &policy,
                       const ::delta::gpu::GpuTarget &target,
                       const GpuMapOptions &options) {
-  SmallVector<Candidate> candidates =
-      enumerateMappings(program, policy, target, options);
-  if (const Candidate *best = findBest(candidates))
-    return best->mapping;
-  explainFailure(program, policy, target, options, candidates);
-  return failure();
+  FailureOr<Candidate> best =
+      chooseCandidate(program, policy, target, options);
+  if (failed(best))
+    return failure();
+  return best->mapping;
 }
 
 int64_t gpumap::countMmaFlops(const Program &program,
@@ -325,7 +336,7 @@ int64_t gpumap::countMmaFlops(const Program &program,
     } else if (auto matmul = dyn_cast<MatmulOp>(op)) {
       if (matmul.getTransposeRhs())
         flops += repeats * 2 * C * C * getChannels(matmul.getLhs());
-      else if (matmul.getTransposeLhs() ||
+      else if (program.isStateShaped(matmul.getResult()) ||
                program.isStateShaped(program.resolve(matmul.getRhs())))
         flops += 2 * C * A * B;
       else

@@ -120,6 +120,12 @@ bool hasMapping(const Program &program, const OperandPolicy &policy,
 /// Are there choices that the options pin?
 bool isPinned(const GpuMapOptions &options);
 
+/// The best mapping with its estimates; reports what chooseMapping does.
+FailureOr<Candidate> chooseCandidate(const Program &program,
+                                     const OperandPolicy &policy,
+                                     const ::delta::gpu::GpuTarget &target,
+                                     const GpuMapOptions &options);
+
 /// Chooses the mapping; reports, with the bytes, a program that cannot fit.
 FailureOr<GpuMapping> chooseMapping(const Program &program,
                                     const OperandPolicy &policy,

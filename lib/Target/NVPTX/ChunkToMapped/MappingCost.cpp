@@ -42,7 +42,8 @@ static double countStateWork(const Program &program) {
     if (auto matmul = dyn_cast<MatmulOp>(op))
       if (program.dependsOnState(matmul.getResult()))
         work +=
-            program.isStateShaped(matmul.getRhs()) || matmul.getTransposeLhs()
+            program.isStateShaped(matmul.getRhs()) ||
+                    program.isStateShaped(matmul.getResult())
                 ? 3.0
                 : 0.5;
   return work + 6.0;
@@ -56,7 +57,8 @@ static int64_t countStateProducts(const Program &program) {
     if (auto matmul = dyn_cast<MatmulOp>(op))
       if (program.dependsOnState(matmul.getResult()))
         count +=
-            program.isStateShaped(matmul.getRhs()) || matmul.getTransposeLhs();
+            program.isStateShaped(matmul.getRhs()) ||
+            program.isStateShaped(matmul.getResult());
   return count;
 }
 

@@ -21,18 +21,18 @@ using namespace mlir::delta::gpumap;
 /// Tokens for which the workspace grows at once.
 static constexpr int64_t kTokens = 16;
 
-PartialSums::PartialSums(SignatureAttr signature, int64_t blocks)
-    : blocks(blocks) {
-  if (blocks == 1)
-    return;
+PartialSums::PartialSums(SignatureAttr signature, int64_t blocks,
+                         int64_t segmentTokens)
+    : blocks(blocks), segmentTokens(segmentTokens) {
   for (ArgKind kind : {ArgKind::Out, ArgKind::Sum})
     for (auto [number, arg] : llvm::enumerate(signature.getArgs(kind))) {
-      if (hasColumns(signature, arg))
-        continue;
       Part part;
       part.arg = arg;
       part.result = number;
       part.ofTokens = kind == ArgKind::Out;
+      part.ofBlocks = blocks > 1 && !hasColumns(signature, arg);
+      if (!part.ofBlocks && (part.ofTokens || !segmentTokens))
+        continue;
       for (StringAttr axis : arg.getAxes())
         part.width *= *signature.getDim(axis);
       if (arg.getFamily())
@@ -56,7 +56,7 @@ void PartialSums::addWorkspace(ModuleOp module) {
     if (!record.size)
       continue;
     GpuWorkspacePart space;
-    space.tokens = ofTokens ? kTokens : 0;
+    space.tokens = ofTokens ? kTokens : segmentTokens;
     space.bytes =
         llvm::alignTo(4 * blocks * record.size * (ofTokens ? kTokens : 1), 16);
     record.number = addGpuWorkspacePart(module, space);
@@ -69,14 +69,25 @@ Value PartialSums::countRows(ImplicitLocOpBuilder &b, const GpuKernel &kernel,
   return part.ofTokens ? Value(arith::MulIOp::create(b, rows, kernel.T)) : rows;
 }
 
+Value PartialSums::countSegments(ImplicitLocOpBuilder &b,
+                                 const GpuKernel &kernel,
+                                 const Part &part) const {
+  if (part.ofTokens || !segmentTokens)
+    return {};
+  return arith::CeilDivUIOp::create(
+      b, kernel.T, arith::ConstantIndexOp::create(b, segmentTokens));
+}
+
 Value PartialSums::getView(ImplicitLocOpBuilder &b, const GpuKernel &kernel,
                            const Part &part, Value block) const {
   auto index = [&](int64_t value) -> Value {
     return arith::ConstantIndexOp::create(b, value);
   };
   const Record &record = getRecord(part);
-  Value size =
-      arith::MulIOp::create(b, countRows(b, kernel, part), index(record.size));
+  Value rows = countRows(b, kernel, part);
+  if (Value segments = countSegments(b, kernel, part))
+    rows = arith::MulIOp::create(b, rows, segments);
+  Value size = arith::MulIOp::create(b, rows, index(record.size));
   Value first = kernel.getWorkspaceOffset(b, record.number);
   if (block)
     first = arith::AddIOp::create(
@@ -93,14 +104,19 @@ Value PartialSums::getView(ImplicitLocOpBuilder &b, const GpuKernel &kernel,
 std::optional<PartialPlace> PartialSums::getPlace(ImplicitLocOpBuilder &b,
                                                   const GpuKernel &kernel,
                                                   ArgAttr arg, int64_t micro,
-                                                  Value block,
-                                                  Value row) const {
+                                                  Value block, Value row,
+                                                  Value segment) const {
   for (const Part &part : parts)
     if (part.arg == arg) {
       auto index = [&](int64_t value) -> Value {
         return arith::ConstantIndexOp::create(b, value);
       };
       int64_t size = getRecord(part).size;
+      if (Value segments = countSegments(b, kernel, part))
+        row = arith::AddIOp::create(b, arith::MulIOp::create(b, row, segments),
+                                    segment);
+      if (!part.ofBlocks)
+        block = {};
       Value offset =
           arith::AddIOp::create(b, arith::MulIOp::create(b, row, index(size)),
                                 index(part.slot + micro * part.width));
@@ -163,14 +179,35 @@ void PartialSums::emitAdding(GpuKernel kernel,
                                   head);
     }
     at = arith::AddIOp::create(b, at, index(part.slot));
+    Value segments = countSegments(b, kernel, part);
+    if (segments) {
+      rows = arith::MulIOp::create(b, rows, segments);
+      row = arith::MulIOp::create(b, row, segments);
+    }
     at = arith::AddIOp::create(b, at,
                                arith::MulIOp::create(b, row, index(size)));
-    Value blockSize = arith::MulIOp::create(b, rows, index(size)), sum;
-    for (int64_t block = 0; block < blocks; ++block) {
+    Value blockSize = arith::MulIOp::create(b, rows, index(size));
+    auto addBlocks = [&](Value sum, Value first) {
+      for (int64_t block = 0; block < countBlocks(part); ++block) {
+        Value from = arith::AddIOp::create(
+            b, first, arith::MulIOp::create(b, blockSize, index(block)));
+        Value addend = memref::LoadOp::create(b, all, from);
+        sum = sum ? Value(arith::AddFOp::create(b, sum, addend)) : addend;
+      }
+      return sum;
+    };
+    Value sum;
+    if (segments) {
+      Value zero = arith::ConstantOp::create(b, b.getF32FloatAttr(0.0f));
+      auto each = scf::ForOp::create(b, index(0), segments, index(1), zero);
+      OpBuilder::InsertionGuard inner(b);
+      b.setInsertionPointToStart(each.getBody());
       Value from = arith::AddIOp::create(
-          b, at, arith::MulIOp::create(b, blockSize, index(block)));
-      Value addend = memref::LoadOp::create(b, all, from);
-      sum = sum ? Value(arith::AddFOp::create(b, sum, addend)) : addend;
+          b, at, arith::MulIOp::create(b, each.getInductionVar(), index(size)));
+      scf::YieldOp::create(b, addBlocks(each.getRegionIterArg(0), from));
+      sum = each.getResult(0);
+    } else {
+      sum = addBlocks({}, at);
     }
     Value target = (part.ofTokens ? kernel.outs : kernel.sums)[part.result];
     if (!part.arg.getType().isF32())

@@ -6,8 +6,9 @@
 //
 // CTAs that share a head's columns leave their parts of gradients that are sums
 // over all columns in the workspace, in f32, block by block, what belongs to a
-// token side by side. A second kernel adds them in order and rounds once: no
-// atomics, the same bits in every run.
+// token side by side; CTAs that share its tokens, segment by segment, their
+// parts of what is summed over tokens. A second kernel adds them in order and
+// rounds once: no atomics, the same bits in every run.
 //
 //===----------------------------------------------------------------------===//
 #ifndef DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_PARTIALSUMS_H
@@ -28,18 +29,20 @@ struct PartialPlace {
 
 class PartialSums {
 public:
-  /// None with one block.
-  PartialSums(SignatureAttr signature, int64_t blocks);
+  /// None with one block and (0 tokens) one segment.
+  PartialSums(SignatureAttr signature, int64_t blocks,
+              int64_t segmentTokens = 0);
 
   bool empty() const { return parts.empty(); }
   /// Adds its parts to the workspace of a module in which a kernel was made.
   void addWorkspace(ModuleOp module);
   /// That of an out or sum of `block`, for a micro-step and `row`: (b * T + t)
-  /// * H + h, or b * H + h for a sum. None for one that is written as it is.
+  /// * H + h, or b * H + h for a sum, of `segment` where there are some. None
+  /// for one that is written as it is.
   std::optional<PartialPlace> getPlace(ImplicitLocOpBuilder &b,
                                        const GpuKernel &kernel, ArgAttr arg,
-                                       int64_t micro, Value block,
-                                       Value row) const;
+                                       int64_t micro, Value block, Value row,
+                                       Value segment = {}) const;
   /// Fills the kernel that adds: see getFacts.
   void emitAdding(GpuKernel kernel, const GpuKernelFacts &facts) const;
   /// How that kernel is launched, `name` being that of the kernel before it.
@@ -51,7 +54,8 @@ private:
     unsigned result = 0; // among the outs, or among the sums
     int64_t width = 1, family = 1;
     bool ofTokens = false;
-    int64_t slot = 0; // in the record
+    bool ofBlocks = true; // else each block writes its columns
+    int64_t slot = 0;     // in the record
   };
   /// What a block leaves for each token and head, or for each head: results
   /// side by side, so that one address leads to all of them.
@@ -65,13 +69,19 @@ private:
   /// Rows that the result's array has.
   static Value countRows(ImplicitLocOpBuilder &b, const GpuKernel &kernel,
                          const Part &part);
+  /// Parts of a row, but for those of blocks; null: one.
+  Value countSegments(ImplicitLocOpBuilder &b, const GpuKernel &kernel,
+                      const Part &part) const;
+  int64_t countBlocks(const Part &part) const {
+    return part.ofBlocks ? blocks : 1;
+  }
   /// The array of a block, or (without one) of all.
   Value getView(ImplicitLocOpBuilder &b, const GpuKernel &kernel,
                 const Part &part, Value block) const;
 
   SmallVector<Part> parts;
   Record records[2];
-  int64_t blocks;
+  int64_t blocks, segmentTokens;
 };
 
 } // namespace mlir::delta::gpumap

@@ -96,7 +96,7 @@ void Program::findDependences() {
           return stateShaped.contains(v);
         });
     if (auto matmul = dyn_cast<MatmulOp>(op))
-      shaped = matmul.getTransposeLhs();
+      shaped = matmul.getTransposeLhs() && !matmul.getTriangular();
     for (Value result : op.getResults()) {
       if (depends)
         dependent.insert(result);
@@ -363,15 +363,17 @@ LogicalResult Program::want(Node node) {
       if (failed(wantAs(lhs, Form::Wide)) || failed(wantAs(rhs, Form::Wide)) ||
           (acc && failed(wantAs(acc, Form::Square))))
         return failure();
-    } else if (form == Form::Turned && !matmul.getTransposeLhs() &&
-               !matmul.getTransposeRhs()) {
+    } else if (form == Form::Turned && !matmul.getTransposeRhs() &&
+               (!matmul.getTransposeLhs() || matmul.getTriangular())) {
       bool read = isStateShaped(rhs);
+      if (read && matmul.getTransposeLhs())
+        return reject(value, form);
       if (failed(wantTransfer(lhs, read ? Form::Wide : Form::Square)) ||
           failed(wantAs(rhs, read ? Form::State : Form::Turned)) ||
           (acc && failed(wantAs(acc, Form::Turned))))
         return failure();
     } else if (form == Form::State && matmul.getTransposeLhs() &&
-               !matmul.getTransposeRhs()) {
+               !matmul.getTriangular() && !matmul.getTransposeRhs()) {
       if (failed(wantTransfer(lhs, Form::Wide)) ||
           failed(wantAs(rhs, Form::Turned)) ||
           (acc && failed(wantAs(acc, Form::State))))

@@ -28,7 +28,7 @@ func::FuncOp gpumap::getStatesProgram(ModuleOp module) {
 
 /// Without outs, what they read is nobody's: pairs of decay-Grams, rows of
 /// them.
-static void dropUnusedPairs(func::FuncOp states) {
+void gpumap::dropUnusedPairs(func::FuncOp states) {
   for (auto gram :
        llvm::make_early_inc_range(states.front().getOps<DecayGramOp>())) {
     OpBuilder builder(gram);

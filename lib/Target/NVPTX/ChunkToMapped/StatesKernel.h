@@ -42,6 +42,9 @@ private:
 /// every state is saved.
 func::FuncOp getStatesProgram(ModuleOp module);
 
+/// Drops pairs of decay-Grams that nobody reads, and their rows and columns.
+void dropUnusedPairs(func::FuncOp program);
+
 } // namespace mlir::delta::gpumap
 
 #endif // DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_STATESKERNEL_H

@@ -28,7 +28,7 @@ namespace mlir::delta {
 struct GpuMapOptions {
   std::string precision;
   int64_t warps = 0, rows = 0, vsplit = 0, ksplit = 0, window = 0, stages = 0,
-          kernels = 0, free = 0, ctas = 0;
+          kernels = 0, free = 0, ctas = 0, segment = 0;
   /// Sequences times heads that the cost model reckons with; 0 is as many as
   /// the device holds.
   int64_t sequences = 0;

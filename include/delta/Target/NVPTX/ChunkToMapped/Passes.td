@@ -37,6 +37,10 @@ def DeltaGpuMap : Pass<"delta-gpu-map", "::mlir::ModuleOp"> {
     windows of chunks and leaves a record of every chunk in a workspace
     (copy_out), the second one copies them back (async_copy).
 
+    A backward with `segment=N` has kernels for its state's cotangent alone,
+    which leave that behind every N chunks in the workspace, then a grid over
+    segments of N chunks.
+
     `precision` says how operands of matrix instructions are rounded: bf16, f16,
     tf32 or bf16x3. 0 for the other options leaves the choice to the pass.
   }];
@@ -52,6 +56,7 @@ def DeltaGpuMap : Pass<"delta-gpu-map", "::mlir::ModuleOp"> {
     Option<"kernels", "kernels", "int64_t", "0", "Kernels: 1, or 2, the free slice's and the state slice's">,
     Option<"free", "free", "int64_t", "0", "Chunks a CTA of the free slice's kernel">,
     Option<"ctas", "ctas", "int64_t", "0", "CTAs that a multiprocessor shall hold (backward)">,
+    Option<"segment", "segment", "int64_t", "0", "Chunks that a CTA of a backward walks, behind a kernel for the state's cotangents">,
     Option<"sequences", "sequences", "int64_t", "0", "Sequences times heads that the cost model reckons with; 0 is as many as the device holds">,
     Option<"tokens", "tokens", "int64_t", "0", "Tokens of a sequence that the cost model reckons with; 0 is many">
   ];

@@ -297,7 +297,7 @@ Value SlicedKernel::computeNumber(Value value) {
     return arg.getKind() == ArgKind::Attr
                ? kernel.getAttr(signature, arg)
                : w->extend(memref::LoadOp::create(
-                     w->b, kernel.getInput(signature, arg), getHead()));
+                     w->b, kernel.getInput(signature, arg), renew(head)));
   }
   Operation *op = value.getDefiningOp();
   // Sums, or products, of a vector's elements.

@@ -197,8 +197,6 @@ Value SlicedKernel::narrowed(Value number) {
   return widened(arith::IndexCastOp::create(w->b, w->b.getI32Type(), number));
 }
 
-Value SlicedKernel::getHead() { return renew(head); }
-
 Value SlicedKernel::getChunkOf(Value step) {
   return backward ? w->sub(w->sub(chunks, w->index(1)), step) : step;
 }
@@ -220,7 +218,7 @@ std::pair<Value, Value> SlicedKernel::getTokenOffset(ArgAttr arg, int64_t micro,
   Value heads = renew(kernel.H);
   Value row = w->add(w->mul(renew(batch), kernel.T), token);
   row = w->add(w->mul(row, steps), w->index(micro));
-  Value offset = w->mul(w->add(w->mul(row, heads), getHead()), width);
+  Value offset = w->mul(w->add(w->mul(row, heads), renew(head)), width);
   if (block && hasColumns(signature, arg))
     offset = w->add(offset, getFirstCol());
   return {offset, w->mul(heads, steps * width)};
@@ -228,14 +226,15 @@ std::pair<Value, Value> SlicedKernel::getTokenOffset(ArgAttr arg, int64_t micro,
 
 Value SlicedKernel::getParamOffset(ArgAttr arg, int64_t size) {
   if (block && hasColumns(signature, arg))
-    return w->add(w->mul(getHead(), getAllCols()), getFirstCol());
-  return w->mul(getHead(), size);
+    return w->add(w->mul(renew(head), getAllCols()), getFirstCol());
+  return w->mul(renew(head), size);
 }
 
 void SlicedKernel::emitLoads(Value step, Value place) {
   // Behind the last step nothing is copied.
   Value number = getChunkOf(step);
-  Value exists = w->compare(arith::CmpIPredicate::slt, step, chunks);
+  Value exists = w->compare(arith::CmpIPredicate::slt, step,
+                            segment ? countSteps() : chunks);
   Value rows = w->select(exists, getValidTokens(number), w->index(0));
   for (const Input &input : inputs) {
     ArgAttr arg = getArg(input.argument);
@@ -254,7 +253,8 @@ void SlicedKernel::emitLoads(Value step, Value place) {
   }
   if (savedTile.array) {
     Value sequence = getSequence();
-    Value offset = w->mul(w->add(w->mul(sequence, chunks), number),
+    Value saved = segment ? countChunks() : chunks;
+    Value offset = w->mul(w->add(w->mul(sequence, saved), number),
                           stateRows * getAllCols());
     if (block)
       offset = w->add(offset, w->mul(getFirstCol(), stateRows));
@@ -267,7 +267,29 @@ void SlicedKernel::emitLoads(Value step, Value place) {
   warp::AsyncCommitOp::create(w->b);
 }
 
+SmallVector<Value> SlicedKernel::loadSegmentState() {
+  const int64_t A = stateRows;
+  Value count = arith::CeilDivUIOp::create(w->b, kernel.T,
+                                           w->index(kTokens * choice.segment));
+  Value number =
+      w->add(w->mul(w->add(w->mul(batch, kernel.H), head), count), segment);
+  Value column = w->mul(kernelWarp, 16), first = column;
+  if (block)
+    first = w->add(first, getFirstCol());
+  Value base = w->add(w->mul(number, A * getAllCols()), w->mul(first, A));
+  SmallVector<Value> loaded;
+  for (int64_t part = 0; part < countSlices(Rows); ++part)
+    loaded.push_back(warp::GlobalLoadOp::create(
+        w->b, w->square(), behind, w->add(base, w->index(16 * part)),
+        ValueRange{w->index(A), w->index(1)},
+        ValueRange{w->sub(w->index(stateCols), column),
+                   w->index(std::min<int64_t>(16, A - 16 * part))}));
+  return loaded;
+}
+
 SmallVector<Value> SlicedKernel::emitInitialState() {
+  if (segment)
+    return loadSegmentState();
   const int64_t parts = countSlices(Rows), A = stateRows, B = getAllCols();
   RankedTensorType type = w->square();
   SmallVector<Type> types(parts, type);
@@ -297,8 +319,12 @@ SmallVector<Value> SlicedKernel::emitInitialState() {
 }
 
 void SlicedKernel::emitFinalState(ValueRange final) {
-  auto wanted = scf::IfOp::create(w->b, isNotNull(kernel.finalState),
-                                  /*withElseRegion=*/false);
+  Value asked = isNotNull(kernel.finalState);
+  if (segment)
+    asked = arith::AndIOp::create(w->b, asked,
+                                  w->compare(arith::CmpIPredicate::ule, chunks,
+                                             w->index(choice.segment)));
+  auto wanted = scf::IfOp::create(w->b, asked, /*withElseRegion=*/false);
   OpBuilder::InsertionGuard guard(w->b);
   w->b.setInsertionPointToStart(wanted.thenBlock());
   const int64_t A = stateRows, B = getAllCols();
@@ -382,13 +408,22 @@ void SlicedKernel::emitPrologue() {
         w->b, id, arith::ConstantIntOp::create(w->b, choice.vBlocks, 32)));
     id = first;
   }
+  if (choice.segment) {
+    Value count = arith::CeilDivUIOp::create(
+        w->b, kernel.T, w->index(kTokens * choice.segment));
+    Value first = divide(count);
+    segment = widened(arith::RemUIOp::create(
+        w->b, id, arith::IndexCastOp::create(w->b, narrow, count)));
+    id = first;
+  }
   sequence = widened(id);
   batch = widened(divide(kernel.H));
   head = narrowed(w->sub(sequence, w->mul(batch, kernel.H)));
   warpId = kernelWarp = warp::WarpIdOp::create(w->b);
-  // Without ceildivui's case for zero, which would be kept beside the number.
-  chunks = entry = narrowed(arith::DivUIOp::create(
-      w->b, w->add(kernel.T, w->index(kTokens - 1)), w->index(kTokens)));
+  chunks = entry = countChunks();
+  // Segments are counted from the end.
+  if (segment)
+    chunks = narrowed(w->sub(chunks, w->mul(segment, choice.segment)));
 
   // Padding channels are never copied, what is beside a level's pairs is never
   // written, and rows of a missing operand are read with those of the other.
@@ -415,8 +450,8 @@ void SlicedKernel::emitPrologue() {
 void SlicedKernel::emitRowSumStore(Value array, Value target, ArgAttr arg) {
   Value sequence = getSequence();
   inOneWarp(0, [&, type = arg.getType()]() mutable {
-    if (std::optional<PartialPlace> place =
-            partials->getPlace(w->b, kernel, arg, 0, block, sequence)) {
+    if (std::optional<PartialPlace> place = partials->getPlace(
+            w->b, kernel, arg, 0, block, sequence, segment)) {
       target = place->array;
       sequence = place->offset;
       type = w->b.getF32Type();
@@ -449,12 +484,13 @@ void SlicedKernel::emitSumStores() {
     }
     inOneWarp(0, [&, arg = arg, type = arg.getType()]() mutable {
       Value base = w->mul(sequence, size);
-      if (std::optional<PartialPlace> place =
-              partials->getPlace(w->b, kernel, arg, 0, block, sequence)) {
+      if (std::optional<PartialPlace> place = partials->getPlace(
+              w->b, kernel, arg, 0, block, sequence, segment)) {
         target = place->array;
         base = place->offset;
         type = w->b.getF32Type();
-      } else if (block) {
+      }
+      if (block && hasColumns(signature, arg)) {
         base = w->add(base, getFirstCol());
         size = stateCols;
       }
@@ -469,9 +505,11 @@ void SlicedKernel::emitSumStores() {
   }
 }
 
-void SlicedKernel::emit(GpuKernel built, const PartialSums &sums) {
+void SlicedKernel::emit(GpuKernel built, const PartialSums &sums,
+                        Value states) {
   kernel = built;
   partials = &sums;
+  behind = states;
   w.emplace(kernel.function, policy, program.getLoc());
   w->b.setInsertionPoint(kernel.function.getBody().front().getTerminator());
   emitPrologue();
@@ -491,8 +529,9 @@ void SlicedKernel::emit(GpuKernel built, const PartialSums &sums) {
       emitAhead(number, context);
   }
   SmallVector<Value> initial = emitInitialState();
+  Value steps = segment ? countSteps() : chunks;
   auto loop =
-      scf::ForOp::create(w->b, w->index(0), chunks, w->index(1), initial);
+      scf::ForOp::create(w->b, w->index(0), steps, w->index(1), initial);
   {
     OpBuilder::InsertionGuard guard(w->b);
     w->b.setInsertionPointToStart(loop.getBody());

@@ -130,7 +130,7 @@ void SlicedKernel::emitOut(const Task &task) {
   if (!partials->empty()) {
     Value token =
         w->add(w->mul(renew(batch), kernel.T), w->mul(renew(chunk), kTokens));
-    Value row = w->add(w->mul(token, renew(kernel.H)), getHead());
+    Value row = w->add(w->mul(token, renew(kernel.H)), renew(head));
     if (std::optional<PartialPlace> place = partials->getPlace(
             w->b, kernel, task.arg, task.micro, block, row)) {
       target = place->array;

@@ -45,6 +45,9 @@ struct SlicedChoice {
   int64_t stages = 2;
   /// CTAs that share a head's columns; the program is that of one block.
   int64_t vBlocks = 1;
+  /// Chunks that a CTA walks, the state's cotangent behind which a kernel
+  /// before has left; 0: all of a sequence.
+  int64_t segment = 0;
   /// Whether a decay's products wait for the Gram's cotangents.
   bool keeps = true;
   /// Which arrays have a place for this chunk and for the next, in the order of
@@ -72,8 +75,9 @@ public:
   std::vector<bool> getRead() const;
   int getLastInput() const { return lastInput; }
 
-  /// Fills the kernel's body.
-  void emit(GpuKernel kernel, const PartialSums &partials);
+  /// Fills the kernel's body. `behind`: the states that segments begin with,
+  /// transposed.
+  void emit(GpuKernel kernel, const PartialSums &partials, Value behind = {});
 
 private:
   SlicedKernel() = default;
@@ -342,6 +346,7 @@ private:
   void emitScanMatrices();
   void emitLoads(Value step, Value stage);
   SmallVector<Value> emitInitialState();
+  SmallVector<Value> loadSegmentState();
   void emitFinalState(ValueRange state);
   /// The chunk that tasks are for.
   struct ChunkContext {
@@ -382,12 +387,21 @@ private:
   void inOneWarp(int64_t number, llvm::function_ref<void()> body);
   void inSlices(Side side, llvm::function_ref<void()> body);
   void forget();
-  /// batch * H + head, and head alone, which no register keeps.
+  /// batch * H + head.
   Value getSequence() { return renew(sequence); }
-  Value getHead();
   Value widened(Value number);
   Value narrowed(Value number);
   Value getChunkOf(Value step);
+  /// Chunks of the segment.
+  Value countSteps() {
+    return w->minimum(renew(chunks), w->index(choice.segment));
+  }
+  /// Without ceildivui's case for zero, which would be kept beside the number.
+  Value countChunks() {
+    return narrowed(arith::DivUIOp::create(
+        w->b, w->add(renew(kernel.T), w->index(kTokens - 1)),
+        w->index(kTokens)));
+  }
   Value getValidTokens(Value chunkNumber);
   std::pair<Value, Value> getTokenOffset(ArgAttr arg, int64_t micro,
                                          Value token);
@@ -434,11 +448,13 @@ private:
   std::optional<WarpBuilder> w;
   GpuKernel kernel;
   const PartialSums *partials = nullptr;
-  Value block;  // null with one
-  Value warpId; // renewed with every pass
+  Value block;           // null with one
+  Value segment, behind; // null where one CTA walks all chunks
+  Value warpId;          // renewed with every pass
   Value kernelWarp, round, zero;
-  Value sequence, batch, head, chunks, chunk, stageIndex, tokens, scanArray;
-  Value entry; // something before the chunks' loop
+  Value sequence, batch, head, chunk, stageIndex, tokens, scanArray;
+  Value chunks; // behind the last one that is walked: how many are before
+  Value entry;  // something before the chunks' loop
   SmallVector<Value> sumArrays, currentState, nextState;
   // The pass being emitted.
   int level = 0, interval = 0;
