@@ -19,8 +19,6 @@ import pytest
 from test_gpu_forward import LIBRARY
 
 SUMS = {"d_scale"}
-# A decay for every channel takes the most registers.
-WIDE_DECAYS = {"dplr", "rwkv7", "kda", "gdn2", "gla", "rwkv6"}
 
 
 def run(tool, spec, sizes, *more, expect=0):
@@ -66,7 +64,7 @@ def test_by_tiles(tool, spec):
 @pytest.mark.parametrize("spec", LIBRARY)
 @pytest.mark.parametrize("size", [64, 128])
 def test_library_is_mapped_in_slices(tool, tmp_path, spec, size):
-    """Also where shared memory is small, and without many spilled registers."""
+    """Also where shared memory is small, and without spilled registers."""
     more = ["-D", "n=2"] if spec == "gated_delta_product" else []
     for target in ("sm_80", "sm_90a"):
         emit = "cubin" if shutil.which("ptxas") else "ptx"
@@ -78,12 +76,10 @@ def test_library_is_mapped_in_slices(tool, tmp_path, spec, size):
         spilled = re.search(r"spill_bytes=(\d+)", done.stderr)
         if not spilled:
             continue
-        # Where decays are vectors, or a token has several steps, a few.
-        few = spec in WIDE_DECAYS or spec == "gated_delta_product"
-        limits = (80, 160) if few else (0, 40)
-        if spec in ("dplr", "rwkv7"):
-            limits = (0 if target == "sm_90a" else 40, 160)
-        assert int(spilled[1]) <= limits[size == 128]
+        # None, but for three kernels where the assembler finds no allocation.
+        few = {("kda", 64): 64, ("gated_delta_product", 128): 112,
+               ("longhorn", 128): 64} if target == "sm_90a" else {}
+        assert int(spilled[1]) <= few.get((spec, size), 0)
 
 
 @pytest.mark.parametrize("spec", ["dplr", "kda", "gated_delta_rule", "gla"])

@@ -109,7 +109,8 @@ static std::error_code writeFile(StringRef path, StringRef text) {
   return error;
 }
 
-AssembleResult assemble(ModuleOp module, StringRef ptx, Cubin &cubin) {
+static AssembleResult assembleOnce(ModuleOp module, StringRef ptx,
+                                   Cubin &cubin) {
   auto fail = [&](const llvm::Twine &message) {
     module.emitError() << message;
     return AssembleResult::Failed;
@@ -181,6 +182,54 @@ AssembleResult assemble(ModuleOp module, StringRef ptx, Cubin &cubin) {
     cubin.kernels.push_back(report);
   }
   return AssembleResult::Ok;
+}
+
+/// The text with the kernels that spill limited to `fewer` registers less than
+/// they took. Empty where none of them has a line to say so.
+static std::string limitRegisters(StringRef ptx, const Cubin &cubin,
+                                  int64_t fewer) {
+  static constexpr llvm::StringLiteral kOccupancy = ".minnctapersm";
+  std::string text = ptx.str();
+  bool changed = false;
+  for (const KernelReport &kernel : cubin.kernels) {
+    size_t at = text.find(".entry " + kernel.kernel + "(");
+    if (kernel.spillBytes == 0 || at == std::string::npos)
+      continue;
+    size_t body = text.find('{', at), line = text.find(kOccupancy, at);
+    if (line == std::string::npos || line > body)
+      continue;
+    text.replace(line, text.find('\n', line) - line,
+                 ".maxnreg " + std::to_string(kernel.registers - fewer));
+    changed = true;
+  }
+  return changed ? text : std::string();
+}
+
+static int64_t getSpills(const Cubin &cubin) {
+  int64_t bytes = 0;
+  for (const KernelReport &kernel : cubin.kernels)
+    bytes += kernel.spillBytes;
+  return bytes;
+}
+
+AssembleResult assemble(ModuleOp module, StringRef ptx, Cubin &cubin) {
+  AssembleResult result = assembleOnce(module, ptx, cubin);
+  // The assembler orders instructions for the registers that it may use, and
+  // then finds that a few are missing: with a smaller number to begin with
+  // there are often enough.
+  Cubin first = cubin;
+  for (int64_t fewer : {3, 7, 19}) {
+    if (result != AssembleResult::Ok || getSpills(cubin) == 0)
+      break;
+    std::string limited = limitRegisters(ptx, first, fewer);
+    Cubin attempt;
+    if (limited.empty() ||
+        assembleOnce(module, limited, attempt) != AssembleResult::Ok)
+      break;
+    if (getSpills(attempt) < getSpills(cubin))
+      cubin = attempt;
+  }
+  return result;
 }
 
 } // namespace delta::gpu

@@ -32,6 +32,10 @@ func.func @layouts(%x: f32, %f: !frag, %r: !rows, %c: !cols) {
   %t = delta_warp.sum %f : !frag -> !rows
   // CHECK: delta_warp.element %{{.*}}[15] : tensor<16xf32, #delta_warp.along<rows>> -> f32
   %n = delta_warp.element %r[15] : !rows -> f32
+  // CHECK: delta_warp.follow %{{.*}}, %{{.*}} : tensor<16xf32, #delta_warp.along<rows>>, tensor<16x16xf32, #delta_warp.fragment>
+  %l = delta_warp.follow %r, %f : !rows, !frag
+  // CHECK: delta_warp.follow %{{.*}}, %{{.*}} : index, tensor<16x16xf32, #delta_warp.fragment>
+  %w = delta_warp.follow %warp, %f : index, !frag
   return
 }
 

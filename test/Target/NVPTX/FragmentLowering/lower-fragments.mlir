@@ -47,6 +47,38 @@ gpu.module @hopper [#nvvm.target<chip = "sm_90a">] {
     gpu.return
   }
 
+  // CHECK-LABEL: gpu.func @follow
+  // A zero of which only we know, and with it the sum's first and last register:
+  // the factor's registers wait for it, and so does the load's address.
+  // CHECK: scf.for %[[J:[a-z0-9]+]] =
+  // CHECK: %[[WIDE:.*]] = arith.index_cast %[[J]] : index to i64
+  // CHECK: %[[HIGH:.*]] = arith.shrui %[[WIDE]], %{{.*}} : i64
+  // CHECK: %[[NONE:.*]] = arith.trunci %[[HIGH]] : i64 to i32
+  // CHECK: nvvm.mma.sync
+  // CHECK: %[[BOTH:.*]] = arith.ori %{{.*}}, %{{.*}} : i32
+  // CHECK: %[[WAIT:.*]] = arith.andi %[[BOTH]], %[[NONE]] : i32
+  // CHECK: arith.ori %{{.*}}, %[[WAIT]] : i32
+  // CHECK: arith.index_castui %[[WAIT]] : i32 to index
+  gpu.func @follow(%slices: index) kernel {
+    %a = delta_warp.alloc_shared at 0 : !tile
+    %c0 = arith.constant 0 : index
+    %c1 = arith.constant 1 : index
+    %zero = arith.constant dense<0.0> : !frag
+    %sum = scf.for %j = %c0 to %slices step %c1 iter_args(%acc = %zero) -> !frag {
+      %w = delta_warp.renew_lanes %j
+      %x = delta_warp.shared_load %a[%c0, %c0, %c0] : !tile -> !half
+      %first = delta_warp.mma %x, %x, %acc : !half, !half, !frag
+      %late = delta_warp.follow %x, %first : !half, !frag
+      %row = delta_warp.follow %c0, %first : index, !frag
+      %y = delta_warp.shared_load %a[%c1, %row, %c0] : !tile -> !half
+      %next = delta_warp.mma %late, %y, %first : !half, !half, !frag
+      scf.yield %next : !frag
+    }
+    %h = arith.truncf %sum : !frag to !half
+    delta_warp.shared_store %h, %a[%c0, %c0, %c0] : !half, !tile
+    gpu.return
+  }
+
   // CHECK-LABEL: gpu.func @rows
   // Half of the rows change lanes: one shuffle a register.
   // CHECK-COUNT-2: nvvm.shfl.sync bfly

@@ -123,14 +123,16 @@ void SlicedKernel::write(Value value, Place &place, ArrayRef<Value> indices,
 }
 
 void SlicedKernel::emitOut(const Task &task) {
-  auto [offset, stride] =
-      getTokenOffset(task.arg, task.micro, w->mul(renew(chunk), kTokens));
+  const bool vector = getRank(task.value) == 1;
+  Value value =
+      vector ? evalVector(task.value, Axis::Rows) : evalWide(task.value);
+  Value token = w->mul(renew(chunk), kTokens);
+  auto [offset, stride] = getTokenOffset(task.arg, task.micro, token);
   Value target = kernel.outs[task.number];
   Type element = task.arg.getType();
   if (!partials->empty()) {
-    Value token =
-        w->add(w->mul(renew(batch), kernel.T), w->mul(renew(chunk), kTokens));
-    Value row = w->add(w->mul(token, renew(kernel.H)), renew(head));
+    Value all = w->add(w->mul(renew(batch), kernel.T), token);
+    Value row = w->add(w->mul(all, renew(kernel.H)), renew(head));
     if (std::optional<PartialPlace> place = partials->getPlace(
             w->b, kernel, task.arg, task.micro, block, row)) {
       target = place->array;
@@ -139,18 +141,18 @@ void SlicedKernel::emitOut(const Task &task) {
       element = w->b.getF32Type();
     }
   }
-  if (getRank(task.value) == 1) {
-    warp::GlobalStoreOp::create(
-        w->b, w->toElement(evalVector(task.value, Axis::Rows), element), target,
-        offset, ValueRange{stride}, ValueRange{tokens}, 1);
+  value = w->toElement(value, element);
+  if (vector) {
+    warp::GlobalStoreOp::create(w->b, value, target, offset, ValueRange{stride},
+                                ValueRange{tokens}, 1);
     return;
   }
   int64_t size = getSize(side);
   Value left = size % 16 ? w->sub(w->index(size), firstRow) : w->index(16);
-  warp::GlobalStoreOp::create(
-      w->b, w->toElement(evalWide(task.value), element), target,
-      w->add(offset, firstRow), ValueRange{w->index(1), stride},
-      ValueRange{left, tokens}, std::gcd(size, int64_t(16)));
+  warp::GlobalStoreOp::create(w->b, value, target, w->add(offset, firstRow),
+                              ValueRange{w->index(1), stride},
+                              ValueRange{left, tokens},
+                              std::gcd(size, int64_t(16)));
 }
 
 void SlicedKernel::emitSum(const Task &task) {
