@@ -232,6 +232,7 @@ def test_training(counters):
 
 
 def test_training_ahead(monkeypatch, counters):
+    pytest.importorskip("torch")
     made = deltac.recurrence(SPEC.format("ahead"), device="sim")
     monkeypatch.setenv("DELTA_STRICT", "1")
     made.warmup({"K": 16, "V": 16, "B": 1, "H": 2, "T": 20}, gradients=True)
