@@ -60,8 +60,19 @@ void SlicedKernel::inOneWarp(int64_t number, llvm::function_ref<void()> body) {
   OpBuilder::InsertionGuard guard(w->b);
   w->b.setInsertionPointToStart(branch.thenBlock());
   forget();
+  // Addresses that several bodies have in common would be computed before them
+  // all and wait. With decay-Grams over channels registers are not short here.
+  auto isPlain = [](const System &system) { return system.blocks.size() == 1; };
+  Value oldWarp = warpId, oldLanes = w->lanes, oldRow = firstRow,
+        oldZero = zero;
+  if (zero && pairs.empty() && llvm::all_of(systems, isPlain))
+    renewLanes();
   body();
   forget();
+  warpId = oldWarp;
+  w->lanes = oldLanes;
+  firstRow = oldRow;
+  zero = oldZero;
 }
 
 void SlicedKernel::inSlices(Side which, llvm::function_ref<void()> body) {
