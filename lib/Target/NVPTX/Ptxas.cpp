@@ -218,7 +218,7 @@ AssembleResult assemble(ModuleOp module, StringRef ptx, Cubin &cubin) {
   // then finds that a few are missing: with a smaller number to begin with
   // there are often enough.
   Cubin first = cubin;
-  for (int64_t fewer : {3, 7, 19, 32, 51}) {
+  for (int64_t fewer : {1, 3, 7, 19, 32, 51}) {
     if (result != AssembleResult::Ok || getSpills(cubin) == 0)
       break;
     std::string limited = limitRegisters(ptx, first, fewer);

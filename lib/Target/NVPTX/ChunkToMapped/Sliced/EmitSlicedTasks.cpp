@@ -61,11 +61,13 @@ void SlicedKernel::inOneWarp(int64_t number, llvm::function_ref<void()> body) {
   w->b.setInsertionPointToStart(branch.thenBlock());
   forget();
   // Addresses that several bodies have in common would be computed before them
-  // all and wait. With decay-Grams over channels registers are not short here.
+  // all and wait. Registers are not short here with decay-Grams over channels,
+  // nor where blocks of several steps have intervals of their own.
   auto isPlain = [](const System &system) { return system.blocks.size() == 1; };
   Value oldWarp = warpId, oldLanes = w->lanes, oldRow = firstRow,
         oldZero = zero;
-  if (zero && pairs.empty() && llvm::all_of(systems, isPlain))
+  if (zero && pairs.empty() &&
+      (getFirst() < 0 || llvm::all_of(systems, isPlain)))
     renewLanes();
   body();
   forget();
