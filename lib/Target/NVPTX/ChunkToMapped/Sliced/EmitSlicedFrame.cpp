@@ -225,9 +225,10 @@ std::pair<Value, Value> SlicedKernel::getTokenOffset(ArgAttr arg, int64_t micro,
 }
 
 Value SlicedKernel::getParamOffset(ArgAttr arg, int64_t size) {
+  // Params are read before the loop, where no zero is renewed.
   if (block && hasColumns(signature, arg))
-    return w->add(w->mul(renew(head), getAllCols()), getFirstCol());
-  return w->mul(renew(head), size);
+    return w->add(w->mul(head, getAllCols()), getFirstCol());
+  return w->mul(head, size);
 }
 
 void SlicedKernel::emitLoads(Value step, Value place) {
