@@ -411,7 +411,7 @@ FailureOr<BackwardChoice> BackwardMapper::choose() {
           segment ? estimateSegments(count, segment) : estimate(count);
       choice.costs.push_back({count, segment, cost});
       // Estimates are not that good: more CTAs have to be worth it.
-      if (!best || cost < (segment ? 0.9 : 0.95) * least) {
+      if (!best || cost < (segment ? 0.9 : 0.96) * least) {
         best = choice;
         best->inSlices = true;
         least = cost;
