@@ -46,6 +46,39 @@ def check(tool, spec, sizes, *more, limit):
             assert relative <= limit, (name, relative)
 
 
+def check_places(tool, tmp_path, spec, path, *more):
+    """Two runs, and copies of one problem in two sequences of two heads each,
+    have the same bits."""
+    results = []
+    for number in range(2):
+        out = tmp_path / f"{number}.npz"
+        tool("delta-run", spec, f"--input={path}", f"--output={out}", "--grad",
+             "--dtype=bf16", "--device=sim", "--target=sm_90a", *more)
+        results.append(dict(np.load(out)))
+    for name, x in results[0].items():
+        np.testing.assert_array_equal(x, results[1][name])
+        if x.ndim < 2:
+            continue
+        axis = 1 if name == "d_initial_state" else 2
+        for i in range(2):
+            for j in range(2):
+                np.testing.assert_array_equal(
+                    np.take(x[i], j, axis - 1), np.take(x[0], 0, axis - 1),
+                    err_msg=name)
+
+
+def check_same_precision(tool, spec, *more):
+    """At most three times the errors of an emulation that rounds alike."""
+    args = ("B=1,T=137,H=2,K=32,V=64", "--dtype=bf16", "--target=sm_90a",
+            "--check", "--tolerance=1e9")
+    emulation = errors(tool("delta-run", spec, "--random=" + args[0], "--grad",
+                            "--emulate", *args[1:]))
+    kernel = errors(run(tool, spec, *args, *more))
+    for name, (relative, _) in kernel.items():
+        limit = 5e-2 if name in SUMS else 3 * emulation[name][0]
+        assert relative <= limit, name
+
+
 @pytest.mark.parametrize("spec", LIBRARY)
 def test_library(tool, spec):
     """Tails, odd sizes, two batches and heads."""

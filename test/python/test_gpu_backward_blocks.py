@@ -12,7 +12,8 @@ import json
 import numpy as np
 import pytest
 
-from test_gpu_backward import LIBRARY, SUMS, check, errors, run, save_random
+from test_gpu_backward import (LIBRARY, SUMS, check, check_places, errors, run,
+                               save_random)
 
 WIDE = {"gdn2", "kda", "gla", "rwkv6", "dplr", "rwkv7"}
 
@@ -94,23 +95,7 @@ def test_bits_do_not_depend_on_place_or_run(tool, tmp_path, spec):
     same = {name: np.repeat(x, 2, axis=0) for name, x in same.items()}
     path = tmp_path / "same.npz"
     np.savez(path, **(arrays | same))
-    results = []
-    for number in range(2):
-        out = tmp_path / f"{number}.npz"
-        tool("delta-run", spec, f"--input={path}", f"--output={out}", "--grad",
-             "--dtype=bf16", "--device=sim", "--target=sm_90a",
-             "--mapping=vsplit=2")
-        results.append(dict(np.load(out)))
-    for name, x in results[0].items():
-        np.testing.assert_array_equal(x, results[1][name])
-        if x.ndim < 2:
-            continue
-        axis = 1 if name == "d_initial_state" else 2
-        for i in range(2):
-            for j in range(2):
-                np.testing.assert_array_equal(
-                    np.take(x[i], j, axis - 1), np.take(x[0], 0, axis - 1),
-                    err_msg=name)
+    check_places(tool, tmp_path, spec, path, "--mapping=vsplit=2")
 
 
 def test_second_kernel_and_workspace(tool, tmp_path):

@@ -12,7 +12,7 @@ import json
 import numpy as np
 import pytest
 
-from test_gpu_backward import LIBRARY, check, errors, run
+from test_gpu_backward import LIBRARY, check, check_same_precision, run
 
 
 @pytest.mark.parametrize("every", [2, 4])
@@ -47,14 +47,7 @@ def test_precisions(tool, dtype, limit):
 
 @pytest.mark.parametrize("spec", ["dplr", "gated_delta_rule"])
 def test_errors_of_the_same_precision(tool, spec):
-    args = ("B=1,T=137,H=2,K=32,V=64", "--dtype=bf16", "--target=sm_90a",
-            "--check", "--tolerance=1e9")
-    emulation = errors(tool("delta-run", spec, "--random=" + args[0], "--grad",
-                            "--emulate", *args[1:]))
-    kernel = errors(run(tool, spec, *args, "--save-every=4"))
-    for name, (relative, _) in kernel.items():
-        limit = 5e-2 if name == "d_scale" else 3 * emulation[name][0]
-        assert relative <= limit, name
+    check_same_precision(tool, spec, "--save-every=4")
 
 
 def test_gradients_are_those_of_every_state(tool, tmp_path):

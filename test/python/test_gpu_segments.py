@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from specgen import generate
-from test_gpu_backward import LIBRARY, SUMS, check, errors, run
+from test_gpu_backward import (LIBRARY, SUMS, check, check_places,
+                               check_same_precision, errors, run)
 from test_gpu_gradient_errors import add_cotangents, run_npz
 
 # The cotangents by one kernel, and by two.
@@ -126,14 +127,7 @@ def test_gradients_are_those_of_one_segment(tool, tmp_path, spec):
 
 @pytest.mark.parametrize("spec", ["dplr", "gated_delta_rule"])
 def test_errors_of_the_same_precision(tool, spec):
-    args = ("B=1,T=137,H=2,K=32,V=64", "--dtype=bf16", "--target=sm_90a",
-            "--check", "--tolerance=1e9")
-    emulation = errors(tool("delta-run", spec, "--random=" + args[0], "--grad",
-                            "--emulate", *args[1:]))
-    kernel = errors(run(tool, spec, *args, "--mapping=segment=2"))
-    for name, (relative, _) in kernel.items():
-        limit = 5e-2 if name in SUMS else 3 * emulation[name][0]
-        assert relative <= limit, name
+    check_same_precision(tool, spec, "--mapping=segment=2")
 
 
 @pytest.mark.parametrize("more", ["", ",vsplit=2"])
@@ -180,23 +174,8 @@ def save_inputs(tool, tmp_path, tokens):
 @pytest.mark.parametrize("chain", CHAINS)
 def test_bits_do_not_depend_on_place_or_run(tool, tmp_path, chain):
     path, _ = save_inputs(tool, tmp_path, 70)
-    results = []
-    for number in range(2):
-        out = tmp_path / f"{number}.npz"
-        tool("delta-run", "dplr", f"--input={path}", f"--output={out}",
-             "--grad", "--dtype=bf16", "--device=sim", "--target=sm_90a",
-             "--mapping=segment=2", *CHAINS[chain])
-        results.append(dict(np.load(out)))
-    for name, x in results[0].items():
-        np.testing.assert_array_equal(x, results[1][name])
-        if x.ndim < 2:
-            continue
-        axis = 1 if name == "d_initial_state" else 2
-        for i in range(2):
-            for j in range(2):
-                np.testing.assert_array_equal(
-                    np.take(x[i], j, axis - 1), np.take(x[0], 0, axis - 1),
-                    err_msg=name)
+    check_places(tool, tmp_path, "dplr", path, "--mapping=segment=2",
+                 *CHAINS[chain])
 
 
 @pytest.mark.parametrize("chain", CHAINS)

@@ -12,9 +12,6 @@
 #include "StatesKernel.h"
 #include "delta/Dialect/Delta/Transforms/Adjoint.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/IR/Dominance.h"
-#include "mlir/IR/PatternMatch.h"
-#include "mlir/Transforms/CSE.h"
 
 using namespace mlir;
 using namespace mlir::delta;
@@ -109,12 +106,7 @@ LogicalResult Start::finish(
     statesProgram.erase();
   if (cotangentsProgram)
     cotangentsProgram.erase();
-  function.erase();
-  setSignature(module, signature);
-  setStage(module, Stage::Mapped);
-  IRRewriter rewriter(module.getContext());
-  DominanceInfo dominance;
-  eliminateCommonSubExpressions(rewriter, dominance, module);
+  finishMapped(module, function, signature);
   return success();
 }
 

@@ -26,6 +26,16 @@ using namespace mlir;
 using namespace mlir::delta;
 using namespace mlir::delta::gpumap;
 
+void gpumap::finishMapped(ModuleOp module, func::FuncOp program,
+                          SignatureAttr signature) {
+  program.erase();
+  setSignature(module, signature);
+  setStage(module, Stage::Mapped);
+  IRRewriter rewriter(module.getContext());
+  DominanceInfo dominance;
+  eliminateCommonSubExpressions(rewriter, dominance, module);
+}
+
 /// The default precision of a GPU's matrix products, by the type of the
 /// vector inputs.
 static StringRef getDefaultPrecision(SignatureAttr signature) {
@@ -83,8 +93,8 @@ struct Setting {
 
 } // namespace
 
-/// Why a forward program is mapped by tiles instead of as the fused kernel; empty
-/// when it is not.
+/// Why a forward program is mapped by tiles instead of as the fused kernel;
+/// empty when it is not.
 static std::string findObstacle(ModuleOp module, const GpuMapOptions &options) {
   if (getStage(module) != Stage::Chunk)
     return "";
@@ -97,15 +107,15 @@ static std::string findObstacle(ModuleOp module, const GpuMapOptions &options) {
   ScopedDiagnosticHandler silent(module.getContext(),
                                  [](Diagnostic &) { return success(); });
   FailureOr<Setting> setting = Setting::get(module, options);
-  if (failed(setting) || hasMapping(setting->program, setting->policy,
-                                    setting->target, options))
+  if (failed(setting) ||
+      hasMapping(setting->program, setting->policy, setting->target, options))
     return "";
   return fitsTiles(module, options) ? "no mapping holds the state in registers"
                                     : "";
 }
 
-/// The signature with saved states as GPU kernels keep them: rounded as operands
-/// are, and transposed, as the forward kernel holds the state.
+/// The signature with saved states as GPU kernels keep them: rounded as
+/// operands are, and transposed, as the forward kernel holds the state.
 SignatureAttr gpumap::withSavedStates(SignatureAttr signature,
                                       const OperandPolicy &policy) {
   SmallVector<ArgAttr> args(signature.getAllArgs());
@@ -247,12 +257,7 @@ LogicalResult mlir::delta::mapChunkToGpu(ModuleOp module,
   } else {
     emit(*mapping, facts);
   }
-  function.erase();
-  setSignature(module, signature);
-  setStage(module, Stage::Mapped);
-  IRRewriter rewriter(module.getContext());
-  DominanceInfo dominance;
-  eliminateCommonSubExpressions(rewriter, dominance, module);
+  finishMapped(module, function, signature);
   return success();
 }
 

@@ -161,16 +161,6 @@ FailureOr<CotangentsKernel> CotangentsKernel::add(
 }
 
 Value CotangentsKernel::getStates(const GpuKernel &kernel) const {
-  gpu::GPUFuncOp function = kernel.function;
-  ImplicitLocOpBuilder b(function.getLoc(), function.getContext());
-  b.setInsertionPointToStart(&function.getBody().front());
-  Value segments = arith::CeilDivUIOp::create(
-      b, kernel.T, arith::ConstantIndexOp::create(b, tokens));
-  Value size = arith::MulIOp::create(
-      b, arith::MulIOp::create(b, kernel.B, kernel.H),
-      arith::MulIOp::create(b, segments,
-                            arith::ConstantIndexOp::create(b, stateSize)));
-  return memref::ViewOp::create(
-      b, MemRefType::get({ShapedType::kDynamic}, b.getF32Type()),
-      kernel.workspace, kernel.getWorkspaceOffset(b, part), size);
+  return viewStates(kernel, part, tokens, stateSize,
+                    Float32Type::get(kernel.T.getContext()));
 }

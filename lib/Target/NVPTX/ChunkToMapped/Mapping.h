@@ -142,6 +142,11 @@ inline int64_t getPaddedChannels(int64_t channels) {
   return (channels + 15) / 16 * 16;
 }
 
+/// Makes the module one of stage `mapped` where its kernels are in place of the
+/// program.
+void finishMapped(ModuleOp module, func::FuncOp program,
+                  SignatureAttr signature);
+
 } // namespace mlir::delta::gpumap
 
 #endif // DELTA_LIB_TARGET_NVPTX_CHUNKTOMAPPED_MAPPING_H

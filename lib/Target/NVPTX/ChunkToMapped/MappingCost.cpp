@@ -35,17 +35,19 @@ static double countSliceWork(const Program &program) {
   return work;
 }
 
+/// Is a state an operand or the result?
+static bool hasState(const Program &program, MatmulOp matmul) {
+  return program.isStateShaped(matmul.getRhs()) ||
+         program.isStateShaped(matmul.getResult());
+}
+
 /// The same for the products of the state slice and 16 rows.
 static double countStateWork(const Program &program) {
   double work = 0.0;
   for (Operation &op : program.function.front())
     if (auto matmul = dyn_cast<MatmulOp>(op))
       if (program.dependsOnState(matmul.getResult()))
-        work +=
-            program.isStateShaped(matmul.getRhs()) ||
-                    program.isStateShaped(matmul.getResult())
-                ? 3.0
-                : 0.5;
+        work += hasState(program, matmul) ? 3.0 : 0.5;
   return work + 6.0;
 }
 
@@ -56,9 +58,7 @@ static int64_t countStateProducts(const Program &program) {
   for (Operation &op : program.function.front())
     if (auto matmul = dyn_cast<MatmulOp>(op))
       if (program.dependsOnState(matmul.getResult()))
-        count +=
-            program.isStateShaped(matmul.getRhs()) ||
-            program.isStateShaped(matmul.getResult());
+        count += hasState(program, matmul);
   return count;
 }
 

@@ -125,17 +125,22 @@ FailureOr<StatesKernel> StatesKernel::add(ModuleOp module, func::FuncOp states,
   return result;
 }
 
-Value StatesKernel::getStates(const GpuKernel &kernel) const {
+Value gpumap::viewStates(const GpuKernel &kernel, unsigned part, int64_t tokens,
+                         int64_t stateSize, Type element) {
   gpu::GPUFuncOp function = kernel.function;
   ImplicitLocOpBuilder b(function.getLoc(), function.getContext());
   b.setInsertionPointToStart(&function.getBody().front());
-  Value chunks = arith::CeilDivUIOp::create(
-      b, kernel.T, arith::ConstantIndexOp::create(b, 16));
+  Value count = arith::CeilDivUIOp::create(
+      b, kernel.T, arith::ConstantIndexOp::create(b, tokens));
   Value size = arith::MulIOp::create(
       b, arith::MulIOp::create(b, kernel.B, kernel.H),
-      arith::MulIOp::create(b, chunks,
+      arith::MulIOp::create(b, count,
                             arith::ConstantIndexOp::create(b, stateSize)));
   return memref::ViewOp::create(
       b, MemRefType::get({ShapedType::kDynamic}, element), kernel.workspace,
       kernel.getWorkspaceOffset(b, part), size);
+}
+
+Value StatesKernel::getStates(const GpuKernel &kernel) const {
+  return viewStates(kernel, part, 16, stateSize, element);
 }

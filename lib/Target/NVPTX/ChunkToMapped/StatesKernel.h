@@ -42,6 +42,11 @@ private:
 /// every state is saved.
 func::FuncOp getStatesProgram(ModuleOp module);
 
+/// A part of the workspace with a state for every `tokens` tokens of a head, as
+/// an array at the start of a kernel.
+Value viewStates(const GpuKernel &kernel, unsigned part, int64_t tokens,
+                 int64_t stateSize, Type element);
+
 /// Drops pairs of decay-Grams that nobody reads, and their rows and columns.
 void dropUnusedPairs(func::FuncOp program);
 

@@ -270,10 +270,7 @@ void SlicedKernel::emitLoads(Value step, Value place) {
 
 SmallVector<Value> SlicedKernel::loadSegmentState() {
   const int64_t A = stateRows;
-  Value count = arith::CeilDivUIOp::create(w->b, kernel.T,
-                                           w->index(kTokens * choice.segment));
-  Value number =
-      w->add(w->mul(w->add(w->mul(batch, kernel.H), head), count), segment);
+  Value number = w->add(w->mul(getSequence(), countSegments()), segment);
   Value column = w->mul(kernelWarp, 16), first = column;
   if (block)
     first = w->add(first, getFirstCol());
@@ -399,26 +396,20 @@ void SlicedKernel::emitPrologue() {
   Type narrow = w->b.getI32Type();
   Value id = arith::IndexCastOp::create(
       w->b, narrow, gpu::BlockIdOp::create(w->b, gpu::Dimension::x));
-  auto divide = [&](Value count) {
+  // The rest, of which the quotient remains to be divided.
+  auto takeRest = [&](Value count) {
     count = arith::IndexCastOp::create(w->b, narrow, count);
-    return arith::DivUIOp::create(w->b, id, count);
+    Value rest = widened(arith::RemUIOp::create(w->b, id, count));
+    id = arith::DivUIOp::create(w->b, id, count);
+    return rest;
   };
-  if (choice.vBlocks > 1) {
-    Value first = divide(w->index(choice.vBlocks));
-    block = widened(arith::RemUIOp::create(
-        w->b, id, arith::ConstantIntOp::create(w->b, choice.vBlocks, 32)));
-    id = first;
-  }
-  if (choice.segment) {
-    Value count = arith::CeilDivUIOp::create(
-        w->b, kernel.T, w->index(kTokens * choice.segment));
-    Value first = divide(count);
-    segment = widened(arith::RemUIOp::create(
-        w->b, id, arith::IndexCastOp::create(w->b, narrow, count)));
-    id = first;
-  }
+  if (choice.vBlocks > 1)
+    block = takeRest(w->index(choice.vBlocks));
+  if (choice.segment)
+    segment = takeRest(countSegments());
   sequence = widened(id);
-  batch = widened(divide(kernel.H));
+  batch = widened(arith::DivUIOp::create(
+      w->b, id, arith::IndexCastOp::create(w->b, narrow, kernel.H)));
   head = narrowed(w->sub(sequence, w->mul(batch, kernel.H)));
   warpId = kernelWarp = warp::WarpIdOp::create(w->b);
   chunks = entry = countChunks();

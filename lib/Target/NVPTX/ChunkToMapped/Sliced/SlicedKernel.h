@@ -392,6 +392,10 @@ private:
   Value widened(Value number);
   Value narrowed(Value number);
   Value getChunkOf(Value step);
+  Value countSegments() {
+    return arith::CeilDivUIOp::create(w->b, kernel.T,
+                                      w->index(kTokens * choice.segment));
+  }
   /// Chunks of the segment.
   Value countSteps() {
     return w->minimum(renew(chunks), w->index(choice.segment));
